@@ -1,0 +1,151 @@
+"""Chooses the sample: by the matrix's row, or by asking the model itself."""
+
+import logging
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from lightning_app.errors import BadInput
+from lightning_app.inputs.correctness import ModelRow
+from lightning_app.inputs.images import Images
+from lightning_app.inputs.labels import Labels
+from lightning_app.inputs.ranking import RankedPath, Ranking
+from lightning_app.inputs.sampling import draw_sample
+from lightning_app.progress import FILE_ONLY, bar_pace
+from lightning_app.results.answers import Answers
+from lightning_app.settings import StudySettings
+from lightning_app.training.asking import ask
+from lightning_app.training.device import Device
+from lightning_app.training.photograph import UnreadableImage
+from lightning_app.training.pretrained import Pretrained
+
+log = logging.getLogger("lightning_app")
+
+FEWEST_FOR_ACCURACY = 10  # below this many answers an accuracy says nothing about the labels
+DOUBTFUL_AGREEMENT = 0.9
+
+
+class Chooser:
+    """Draws the sample, and says what is odd about it.
+
+    Args:
+        settings: Of the study.
+        images: The files of the ranking's images.
+        labels: Their labels.
+        pretrained: The model, asked where no matrix answers.
+        device: Where it is asked.
+        answers: What it said before.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        images: Images,
+        labels: Labels,
+        pretrained: Pretrained,
+        device: Device,
+        answers: Answers,
+    ) -> None:
+        self.settings = settings
+        self.images = images
+        self.labels = labels
+        self.pretrained = pretrained
+        self.device = device
+        self.answers = answers
+        self.answered: dict[str, bool] = {}
+
+    def choose(self, ranking: Ranking, model_row: ModelRow | None) -> list[RankedPath]:
+        """Draws the sample, in draw order.
+
+        Args:
+            ranking: All paths.
+            model_row: What the matrix says of this model, or None: the model is asked, in draw order, until the sample
+                is full.
+
+        Raises:
+            BadInput: If nothing is left to train on.
+        """
+        candidates = [entry for entry in ranking.paths if entry.path in self.images.files]
+        self.pretrained.network.to(self.device.root)
+        try:
+            if model_row is None:
+                sample = self._draw_by_asking(candidates)
+            else:
+                candidates = self._known(candidates, model_row)
+                sample = self._draw(candidates, lambda entry: model_row.correct[entry.path])
+                self._say_agreement(sample, model_row)
+        finally:
+            self.pretrained.network.to("cpu")
+        kind = "" if self.settings.select == "all" else f"{self.settings.select} "
+        if not sample:
+            raise BadInput(f"--select {self.settings.select}: the model has no such image among the {len(candidates)} there are")
+        if len(sample) < self.settings.max_examples:
+            log.warning("--max_examples %d, but there are only %d %simages", self.settings.max_examples, len(sample), kind)
+        log.info("Sample: %d %simages drawn with seed %d", len(sample), kind, self.settings.seed)
+        return sample
+
+    def _draw(self, candidates: list[RankedPath], is_correct: Callable[[RankedPath], bool | None]) -> list[RankedPath]:
+        settings = self.settings
+        return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
+
+    def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
+        with tqdm(candidates, desc="Asking the model", unit="image", leave=False, **bar_pace()) as bar:
+
+            def ask_in_sight(entry: RankedPath) -> bool | None:
+                bar.update()
+                return self._ask(entry)
+
+            sample = self._draw(candidates, ask_in_sight)
+        if self.answered:
+            self._say_accuracy()
+        return sample
+
+    def _ask(self, entry: RankedPath) -> bool | None:
+        """Whether the model gets an image right, or None if it can't be read."""
+        label = self.labels.of[entry.path]
+        answer = self.answers.get(entry.path, label)
+        if answer is None:
+            file = self.images.files[entry.path]
+            try:
+                answer = ask(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
+            except UnreadableImage as error:
+                log.warning("an image can't be read: %s", error)
+                return None
+            self.answers.put(entry.path, label, answer)
+        self.answered[entry.path] = answer
+        return answer
+
+    def _known(self, candidates: list[RankedPath], model_row: ModelRow) -> list[RankedPath]:
+        for remark in model_row.remarks:
+            log.warning("%s", remark)
+        say_missing("ranked paths are not in the matrix and are left out", model_row.unknown)
+        known = [entry for entry in candidates if entry.path in model_row.correct]
+        log.info("Correctness: row %d of the matrix (%s), right on %.1f %%",
+                 model_row.row, model_row.name, 100 * model_row.accuracy)  # fmt: skip
+        return known
+
+    def _say_accuracy(self) -> None:
+        right, asked, classes = sum(self.answered.values()), len(self.answered), self.pretrained.classes.count
+        log.info("The model was asked about %d images and gets %d right (%.1f %%)", asked, right, 100 * right / asked)
+        if asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes:
+            log.warning("that is hardly more than guessing among %d classes: are the labels right? (they are by %s)",
+                        classes, self.labels.rule)  # fmt: skip
+
+    def _say_agreement(self, sample: list[RankedPath], model_row: ModelRow) -> None:
+        agreed = [self._ask(entry) == model_row.correct[entry.path] for entry in sample]
+        if not agreed:
+            return
+        share = sum(agreed) / len(agreed)
+        log.info("The row and the model's own forward agree on %d of the sample's %d images (%.1f %%)",
+                 sum(agreed), len(agreed), 100 * share)  # fmt: skip
+        if share < DOUBTFUL_AGREEMENT:
+            log.warning("that is little: is row %s of this model, and are the labels right? (they are by %s)",
+                        model_row.name, self.labels.rule)  # fmt: skip
+
+
+def say_missing(what: str, paths: tuple[str, ...]) -> None:
+    """Warns of paths that are left out; the log file names them all."""
+    if paths:
+        log.warning("%d %s, for example %r", len(paths), what, paths[0])
+        for path in paths:
+            log.info("left out: %r", path, extra=FILE_ONLY)

@@ -1,0 +1,71 @@
+"""The command line's front door. It imports nothing heavy: `--help` and `--version` answer at once."""
+
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from lightning_app.errors import BadInput
+
+PROG = "steps-to-epsilon"
+BAD_INPUT = 2
+
+COMMANDS = {
+    "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
+    "fit": "one example: --data.path IMAGE",
+    "validate": "a model's accuracy over --root_dir",
+}
+"""Each command with a line of help, in the order of the help."""
+
+HELP = f"""usage: {PROG} COMMAND [OPTIONS]
+
+How many SGD steps on one image does it take to drive a pretrained classifier's loss to epsilon,
+and does that follow the image's universal difficulty?
+
+commands:
+{chr(10).join(f"  {name:<10}{line}" for name, line in COMMANDS.items())}
+
+{PROG} COMMAND --help shows a command's options; {PROG} --version the version.
+
+quick start:
+  {PROG} run --config quickstart --root_dir IMAGENET_VAL
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: The words after the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 3 done but some examples are errors, 130 or 143 stopped by a signal.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if words else BAD_INPUT
+    if words[0] in ("-V", "--version"):
+        print(f"{PROG} {version(PROG)}")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except BadInput as error:
+        print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{PROG} {words[0]}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    if name not in COMMANDS:
+        offers = difflib.get_close_matches(name, COMMANDS)
+        raise BadInput(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
+    # Set before torch is loaded: a thread that spins while it waits slows every other process on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from lightning_app import lightning_commands
+
+    return lightning_commands.main(name, words)

@@ -1,0 +1,9 @@
+"""The one error that a user can mend."""
+
+
+class BadInput(ValueError):
+    """Something the user gave can't be used.
+
+    Its text is the single line that the command prints before it ends with exit code 2: which flag or file, what was
+    found, what would be right.
+    """

@@ -1,0 +1,127 @@
+"""Reads what a model got wrong from a published correctness matrix, joined to the ranking by path."""
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_app.errors import BadInput
+from lightning_app.inputs.ranking import Ranking, read_names, read_ranking, read_text
+from lightning_app.settings import StudySettings
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model's row of a correctness matrix.
+
+    Args:
+        name: The model's name in the list.
+        row: Its row, from 0.
+        correct: Whether it gets an image right, by the ranking's path.
+        unknown: Paths of the ranking that the matrix doesn't have.
+        remarks: What the log should say.
+        sha256: Of the row as joined; part of a study's identity.
+    """
+
+    name: str
+    row: int
+    correct: dict[str, bool]
+    unknown: tuple[str, ...]
+    remarks: tuple[str, ...]
+    sha256: str
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the row that is right."""
+        return sum(self.correct.values()) / len(self.correct)
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """Words a hint that offers the names most like a wrong one; empty where none is like it."""
+    offers = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    return f"; near names: {', '.join(offers)}" if offers else ""
+
+
+def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None:
+    """Reads the model's row and joins it to the ranking by path.
+
+    Returns:
+        None without `--correctness_npy`: the model itself is to be asked.
+
+    Raises:
+        BadInput: If the name is unknown, the matrix has a wrong shape, type or value, or it shares no path with the
+            ranking.
+    """
+    if settings.correctness_npy is None and settings.model_csv_name is None:
+        return None
+    names = read_names(read_text(settings.imagenet_models_csv, "imagenet_models_csv"))
+    name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
+    if name not in names:
+        source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
+        raise BadInput(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
+    if names.count(name) > 1:
+        raise BadInput(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} {names.count(name)} times")
+    if settings.correctness_npy is None:
+        raise BadInput(f"--model_csv_name {name} needs --correctness_npy, the matrix whose row it names")
+    row = names.index(name)
+    matrix = _open_matrix(settings.correctness_npy)
+    columns = _columns(settings, ranking)
+    source = f"--correctness_npy {settings.correctness_npy}"
+    if matrix.shape[1] != columns.places:
+        raise BadInput(
+            f"{source} has {matrix.shape[1]} columns, but {columns.file} has {columns.places} places:"
+            " give the matrix's own paths with --matrix_examples_csv"
+        )
+    if row >= matrix.shape[0]:
+        raise BadInput(f"{source} has {matrix.shape[0]} rows, but {name!r} is name {row + 1} of {len(names)}")
+    remarks = []
+    if matrix.shape[0] != len(names):
+        remarks.append(
+            f"{source} has {matrix.shape[0]} rows and {settings.imagenet_models_csv} has {len(names)} names;"
+            f" row {row} is taken for {name}"
+        )
+    values = np.asarray(matrix[row])
+    odd = values[(values != 0) & (values != 1)]
+    if odd.size:
+        raise BadInput(f"{source} row {row} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
+    known = {entry.path: bool(values[entry.place]) for entry in columns.paths}
+    correct = {entry.path: known[entry.path] for entry in ranking.paths if entry.path in known}
+    if not correct:
+        raise BadInput(
+            f"{source}: its paths ({columns.file}, such as {columns.paths[0].path!r}) and the ranking's (such as"
+            f" {ranking.paths[0].path!r}) have none in common; they are joined by path"
+        )
+    digest = hashlib.sha256("".join(f"{path}\n{value:d}\n" for path, value in sorted(correct.items())).encode())
+    unknown = tuple(entry.path for entry in ranking.paths if entry.path not in known)
+    return ModelRow(name, row, correct, unknown, tuple(remarks), digest.hexdigest())
+
+
+def _columns(settings: StudySettings, ranking: Ranking) -> Ranking:
+    if settings.matrix_examples_csv is not None:
+        return read_ranking(settings.matrix_examples_csv, "matrix_examples_csv")
+    assert settings.correctness_npy is not None
+    beside = settings.correctness_npy.with_name("examples.csv")
+    return read_ranking(beside, "matrix_examples_csv") if beside.is_file() else ranking
+
+
+def _open_matrix(file: Path) -> npt.NDArray[np.generic]:
+    try:
+        matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BadInput(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"--correctness_npy {file} is not a plain NumPy array of numbers (pickled objects are refused): {error}"
+        ) from None
+    if not isinstance(matrix, np.ndarray):
+        matrix.close()
+        raise BadInput(f"--correctness_npy {file} is an archive of arrays: expected one .npy array")
+    if matrix.ndim != 2:
+        raise BadInput(f"--correctness_npy {file} has shape {matrix.shape}: expected 2-D, models x examples")
+    if matrix.dtype.kind not in "biuf":
+        raise BadInput(f"--correctness_npy {file} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
+    return matrix

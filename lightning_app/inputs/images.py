@@ -1,0 +1,87 @@
+"""Finds the ranking's images on this machine."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_app.errors import BadInput
+from lightning_app.inputs.ranking import RankedPath
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the ranking's images are.
+
+    Args:
+        files: The file of each path that has one.
+        missing: The paths that have none, easiest first.
+    """
+
+    files: dict[str, Path]
+    missing: tuple[str, ...]
+
+
+def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
+    """Matches ranked paths with files.
+
+    Args:
+        paths: The drawable paths of a ranking.
+        root_dir: With it, the longest tail of a path that is a regular file below it is the image; without it, the path
+            as written.
+
+    Raises:
+        BadInput: If no image is found, or two paths lead to one image.
+    """
+    # One listing saves a look at the disk for every tail that can't be there: 50,000 paths take well under a second.
+    top = frozenset(os.listdir(root_dir)) if root_dir is not None else frozenset()
+    files: dict[str, Path] = {}
+    missing: list[str] = []
+    owner: dict[str, str] = {}
+    for entry in paths:
+        file = _as_written(entry.path) if root_dir is None else _below(root_dir, entry.path, top)
+        if file is None:
+            missing.append(entry.path)
+            continue
+        twin = owner.setdefault(file, entry.path)
+        if twin != entry.path:
+            raise BadInput(f"--examples_csv: {twin!r} and {entry.path!r} are one image, {file}: a ranking holds each once")
+        files[entry.path] = Path(file)
+    if not files:
+        raise BadInput(_none_found(paths[0].path, len(paths), root_dir))
+    return Images(files, tuple(missing))
+
+
+def _as_written(path: str) -> str | None:
+    return os.path.normpath(path) if os.path.isfile(path) else None
+
+
+def _below(root_dir: Path, path: str, top: frozenset[str]) -> str | None:
+    parts = _parts(path)
+    for start, part in enumerate(parts):
+        if part in top:
+            file = os.path.join(root_dir, *parts[start:])
+            if os.path.isfile(file):
+                return file
+    return None
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".")]
+    while ".." in parts:
+        del parts[: parts.index("..") + 1]
+    return parts
+
+
+def _none_found(path: str, count: int, root_dir: Path | None) -> str:
+    if root_dir is None:
+        return (
+            f"--examples_csv: none of its {count} images is there, for example {path!r} (looked for in {Path.cwd()});"
+            " give --root_dir, the folder that holds the images"
+        )
+    looked_for = os.path.join(root_dir, *_parts(path)[-2:])
+    return (
+        f"--root_dir {root_dir}: none of the ranking's {count} images is below it, for example {path!r} (looked for as"
+        f" {looked_for} and by every longer and shorter tail)"
+    )

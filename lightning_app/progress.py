@@ -1,0 +1,132 @@
+"""What a run shows on the screen and writes to its log."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOGGER = logging.getLogger("lightning_app")
+FILE_ONLY = {"file_only": True}
+"""`extra=FILE_ONLY` keeps a record off the screen."""
+
+def bar_pace() -> dict[str, float]:
+    """How often a bar is drawn: all the time on a terminal; in a file it is a line now and then."""
+    return {"mininterval": 0.1} if sys.stderr.isatty() else {"mininterval": 30.0, "delay": 30.0}
+
+
+class _Screen(logging.Handler):
+    """Writes records above the progress bar, warnings marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "file_only", False) or record.levelno < logging.INFO:
+            return
+        mark = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(mark + record.getMessage(), file=sys.stderr)
+
+
+class StudyLog:
+    """Sends the package's records to the screen, and to the study's log file once there is one.
+
+    What is said before the file exists is kept and stands in it too. Python's own warnings go to the file alone.
+    """
+
+    def __init__(self) -> None:
+        self._early = _Early()
+        self._handlers: list[logging.Handler] = [_Screen(), self._early]
+
+    def __enter__(self) -> "StudyLog":
+        LOGGER.setLevel(logging.DEBUG)
+        LOGGER.propagate = False
+        for handler in self._handlers:
+            LOGGER.addHandler(handler)
+        logging.captureWarnings(True)
+        self._warnings = logging.getLogger("py.warnings")
+        self._warnings.propagate = False
+        self._warnings.addHandler(self._early)
+        return self
+
+    def to_file(self, file: Path) -> None:
+        """Opens the log file and writes down what was said so far."""
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        for record in self._early.records:
+            handler.handle(record)
+        for logger in (LOGGER, self._warnings):
+            logger.removeHandler(self._early)
+            logger.addHandler(handler)
+        self._handlers = [self._handlers[0], handler]
+
+    def __exit__(self, *error: object) -> None:
+        for handler in self._handlers:
+            LOGGER.removeHandler(handler)
+            self._warnings.removeHandler(handler)
+            handler.close()
+        logging.captureWarnings(False)
+
+
+class _Early(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+class StudyBar:
+    """One progress bar for a whole study.
+
+    Shows examples done, time spent and left, steps a second and the counts by outcome.
+
+    Args:
+        total: Examples to train.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.steps = 0
+        self.outcomes: Counter[str] = Counter()
+        self._start = time.monotonic()
+        self._shown = self._start
+        self._bar = tqdm(
+            total=total,
+            unit="example",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            **bar_pace(),
+            bar_format="{n_fmt}/{total_fmt} examples |{bar}| {elapsed}, {remaining} left{postfix}",
+        )
+        self._say()
+
+    def __enter__(self) -> "StudyBar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._say()
+        self._bar.refresh()
+        self._bar.close()
+
+    def step(self) -> None:
+        """Counts a step; the bar moves at most once a second in the middle of an example."""
+        self.steps += 1
+        now = time.monotonic()
+        if now - self._shown > max(1.0, self._bar.mininterval):
+            self._say()
+            self._bar.refresh()
+            self._shown = now
+
+    def example(self, outcome: str) -> None:
+        """Counts a finished example."""
+        self.outcomes[outcome] += 1
+        self._say()
+        self._bar.update()
+
+    def _say(self) -> None:
+        rate = self.steps / max(time.monotonic() - self._start, 1e-9)
+        counts = "".join(f", {count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        self._bar.set_postfix_str(f"{rate:.0f} steps/s{counts}", refresh=False)

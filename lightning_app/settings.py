@@ -1,0 +1,147 @@
+"""Every option of the commands, checked once, where it enters, and carried as a frozen dataclass from then on."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lightning_app.errors import BadInput
+
+Select = Literal["wrong", "correct", "all"]
+EngineName = Literal["auto", "trainer"]
+
+
+def require(flag: str, rule: str, value: object, holds: bool) -> None:
+    """Refuses an option that breaks its rule.
+
+    Args:
+        flag: The option's name without its dashes.
+        rule: What would be right, as it reads after "must be".
+        value: What was given.
+        holds: Whether the value is right.
+
+    Raises:
+        BadInput: If it isn't, naming flag, rule and value.
+    """
+    if not holds:
+        raise BadInput(f"--{flag} must be {rule}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which classifier, and how its classes are numbered.
+
+    Args:
+        model_name: Anything that timm.create_model takes with pretrained weights: a name such as resnet34.a3_in1k,
+            hf-hub:ORG/MODEL, or local-dir:FOLDER for a folder with config.json and model.safetensors.
+        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from the ranking's label
+            column, from WordNet ids in the paths (ImageNet models), or from the sorted class folders.
+    """
+
+    model_name: str = "efficientvit_b0.r224_in1k"
+    class_to_idx: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what a flag alone can tell."""
+        require("model_name", "a model that timm.create_model takes", repr(self.model_name), bool(self.model_name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(ModelSettings):
+    """How one example is trained and when it stops.
+
+    Args:
+        epsilon: The loss to reach; an example stops at the first step whose loss is at or below it.
+        max_steps_per_example: Steps after which an example is given up (its count is censored).
+        lr: Learning rate of plain SGD.
+        weight_decay: Weight decay of SGD.
+        momentum: Momentum of SGD.
+    """
+
+    epsilon: float = 1e-6
+    max_steps_per_example: int = 1000
+    lr: float = 5e-6
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers; a comparison with NaN is false, so NaN is refused too."""
+        super().__post_init__()
+        require("epsilon", "> 0", self.epsilon, 0 < self.epsilon < math.inf)
+        require("max_steps_per_example", ">= 1", self.max_steps_per_example, self.max_steps_per_example >= 1)
+        require("lr", "> 0", self.lr, 0 < self.lr < math.inf)
+        require("weight_decay", ">= 0", self.weight_decay, 0 <= self.weight_decay < math.inf)
+        require("momentum", ">= 0 and < 1", self.momentum, 0 <= self.momentum < 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(TrainingSettings):
+    """The whole study.
+
+    Args:
+        max_examples: How many examples to train; -1 trains all that the model gets wrong.
+        examples_csv: The ranking by universal difficulty, easiest first: one line of paths as published, one path a
+            line, or a table with a column path (and optionally rank, label).
+        root_dir: Folder below which the ranking's images lie; without it paths are taken as written.
+        imagenet_models_csv: One line of model names, best first: name j is row j of the correctness matrix.
+        model_csv_name: This model's name in that list (default: model_name itself).
+        correctness_npy: A matrix models x examples of 0/1 that says what each model gets right; without it the model
+            itself is asked, one image at a time.
+        matrix_examples_csv: The paths of the matrix's columns (default: examples.csv beside the matrix if there is
+            one, else the ranking).
+        select: Which examples to draw from: those the model gets wrong, or as controls those it gets right, or all.
+        seed: Seed of the draw. A sample of n is the beginning of every larger one with the same seed.
+        output_dir: Results go to output_dir/model_name.
+        engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
+        overwrite: Start anew where there is a study already; the old folder is moved aside, nothing is deleted.
+        dry_run: Show the sample, its labels and the first image paths, and train nothing.
+    """
+
+    max_examples: int = 7000
+    examples_csv: Path = Path("imagenet_examples_ammended.csv")
+    root_dir: Path | None = None
+    imagenet_models_csv: Path = Path("imagenet_models.csv")
+    model_csv_name: str | None = None
+    correctness_npy: Path | None = None
+    matrix_examples_csv: Path | None = None
+    select: Select = "wrong"
+    seed: int = 42
+    output_dir: Path = Path("outputs")
+    engine: EngineName = "auto"
+    overwrite: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and the options that need one another."""
+        super().__post_init__()
+        require("max_examples", ">= 1, or -1 for all", self.max_examples, self.max_examples >= 1 or self.max_examples == -1)
+        if self.matrix_examples_csv is not None and self.correctness_npy is None:
+            raise BadInput(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSettings(ModelSettings):
+    """A model's accuracy over a folder of images.
+
+    Args:
+        root_dir: Folder of images, one folder a class, or with WordNet ids in the paths.
+        batch_size: Images in one forward pass.
+    """
+
+    root_dir: Path
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and that the folder is there."""
+        super().__post_init__()
+        require("batch_size", ">= 1", self.batch_size, self.batch_size >= 1)
+        require_folder(self.root_dir)
+
+
+def require_folder(root_dir: Path) -> None:
+    """Refuses a `--root_dir` that is no folder.
+
+    Raises:
+        BadInput: If it isn't one.
+    """
+    require("root_dir", "a folder", f"{root_dir} ({root_dir.absolute()})", root_dir.is_dir())

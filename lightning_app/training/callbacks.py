@@ -1,0 +1,65 @@
+"""The callback that stops training once the loss is at or below epsilon, and keeps every step's loss."""
+
+from collections.abc import Callable, Mapping
+
+import lightning.pytorch as L
+from torch import Tensor
+
+from lightning_app.training.classifier import Batch
+from lightning_app.training.loss import is_correct
+from lightning_app.training.trajectory import NEVER, Outcome, StopRule
+
+
+class StopAtEpsilon(L.Callback):
+    """Follows one example step by step and stops its training when the rule says so.
+
+    Lightning calls it after the update of a step, with the loss from before that update: the update of the last step is
+    taken. The step is counted here, since `trainer.global_step` counts updates.
+
+    Args:
+        rule: Decides the outcome.
+        on_step: Called after every step, for a progress bar.
+    """
+
+    def __init__(self, rule: StopRule, on_step: Callable[[], None] | None = None) -> None:
+        self.rule = rule
+        self.on_step = on_step
+        self.losses: list[float] = []
+        self.outcome: Outcome | None = None
+        self.predicted_before = NEVER
+        self.steps_to_correct = NEVER
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Records the step and decides."""
+        loss = outputs["step_loss"].item()
+        self.losses.append(loss)
+        if len(self.losses) == 1:
+            self.predicted_before = int(outputs["logits"].argmax().item())
+        if self.steps_to_correct == NEVER and is_correct(outputs["logits"], batch[1]).item():
+            self.steps_to_correct = len(self.losses)
+        self.outcome = self.rule.outcome_at(len(self.losses), loss)
+        trainer.should_stop = self.outcome is not None
+        if self.on_step is not None:
+            self.on_step()
+
+
+class ShowLoss(L.Callback):
+    """Shows each step's loss on Lightning's progress bar and in its loggers (`fit`)."""
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Logs the loss from before the update."""
+        pl_module.log("loss", outputs["step_loss"], prog_bar=True, on_step=True)

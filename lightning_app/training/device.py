@@ -1,0 +1,82 @@
+"""The one device that trains, and numerics that give the same numbers every time."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lightning.pytorch as L
+import torch
+
+from lightning_app.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where training runs.
+
+    Args:
+        root: torch's device.
+        name: The model of the GPU; the kind itself elsewhere.
+    """
+
+    root: torch.device
+    name: str
+
+    @property
+    def kind(self) -> str:
+        """`cpu`, `cuda` or `mps`."""
+        return self.root.type
+
+
+def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Device:
+    """Lets Lightning's own flags choose the device.
+
+    Args:
+        make_trainer: Builds a Trainer from those flags.
+        asked_for: The flags as typed, for messages.
+
+    Raises:
+        BadInput: If the device isn't there (says what is), or more than one is asked for.
+    """
+    try:
+        trainer = make_trainer()
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:  # MisconfigurationException is none of its own
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{asked_for}: {reason.rstrip('.')}; this machine has: {_what_is_there()}") from error
+    if trainer.world_size > 1:
+        raise BadInput(
+            f"{asked_for} is {trainer.world_size} devices: more than one is still to come, choose one"
+            f' (--trainer.devices 1, or --trainer.devices "0," for the first); this machine has: {_what_is_there()}'
+        )
+    root = trainer.strategy.root_device
+    return Device(root, torch.cuda.get_device_name(root) if root.type == "cuda" else root.type)
+
+
+def _what_is_there() -> str:
+    gpus = [f"GPU {i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    return ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
+
+
+def pin_numerics() -> dict[str, object]:
+    """Makes repeats bit-identical on one device.
+
+    One CPU thread: the number of threads changes the last bits, and small images gain little from more. IEEE float32
+    and deterministic, unsearched kernels on CUDA.
+
+    Returns:
+        What was set, for a study's identity.
+    """
+    torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return {
+        "cpu_threads": torch.get_num_threads(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cublas_workspace": os.environ["CUBLAS_WORKSPACE_CONFIG"],
+    }

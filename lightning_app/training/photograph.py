@@ -1,0 +1,33 @@
+"""Decodes one image file, as timm does."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+class UnreadableImage(Exception):
+    """An image that can't be decoded; its text says why."""
+
+
+def read_photograph(file: Path) -> Image.Image:
+    """Decodes the first frame as 8-bit RGB; EXIF orientation is not applied.
+
+    Sixteen-bit grey images are scaled to 8 bits first: Pillow alone would saturate them to white.
+
+    Raises:
+        UnreadableImage: If the file is corrupt, truncated, too large to be decoded safely, or no image.
+    """
+    try:
+        with Image.open(file) as image:
+            return _to_8_bits(image).convert("RGB")
+    # A decoder fed with damaged data raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise UnreadableImage(f"{file}: {type(error).__name__}: {error}") from error
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -1,0 +1,134 @@
+"""Loads a pretrained timm classifier with its own evaluation transform."""
+
+import hashlib
+import logging
+import math
+import socket
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import timm
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
+from torch import Tensor, nn
+
+from lightning_app.errors import BadInput
+from lightning_app.inputs.correctness import near
+from lightning_app.inputs.labels import Classes
+
+Transform = Callable[[Image.Image], Tensor]
+"""An RGB image to a float32 tensor, shape (3, H, W)."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A classifier as it was published.
+
+    Args:
+        network: In eval mode, gradients on, on the CPU.
+        transform: timm's evaluation transform for it.
+        transform_settings: What that transform was made from; part of a study's identity.
+        classes: What it tells apart.
+    """
+
+    network: nn.Module
+    transform: Transform
+    transform_settings: dict[str, object]
+    classes: Classes
+
+
+def load_pretrained(model_name: str) -> Pretrained:
+    """Loads a model by timm's name, `hf-hub:...` or `local-dir:FOLDER`.
+
+    Raises:
+        BadInput: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
+    """
+    _leave_the_hub_alone_when_offline()
+    try:
+        network = timm.create_model(model_name, pretrained=True)
+    # timm, the hub and safetensors raise unrelated types for a name, a folder or weights that they can't use.
+    except Exception as error:
+        raise BadInput(_why_not(model_name, error)) from error
+    network.eval()
+    settings = resolve_model_data_config(network)
+    count = int(getattr(network, "num_classes", 0) or 0)
+    require_classifier = f"--model_name {model_name} must be a classifier of colour images with two classes or more"
+    if count < 2:
+        raise BadInput(f"{require_classifier}, it has {count} classes")
+    if settings["input_size"][0] != 3:
+        raise BadInput(f"{require_classifier}, its input has {settings['input_size'][0]} channels")
+    subset = infer_imagenet_subset(network)
+    ids = tuple(ImageNetInfo(subset).label_names()) if subset is not None else ()
+    transform = create_transform(**settings, is_training=False)
+    return Pretrained(network, transform, settings, Classes(count, subset, ids))
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """A digest of all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*network.named_parameters(), *network.named_buffers()], key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Snapshot:
+    """The pretrained weights in memory, to go back to before every example.
+
+    Args:
+        network: Whose parameters and buffers are copied.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._tensors = {name: tensor.detach().clone() for name, tensor in _tensors(network).items()}
+
+    @torch.no_grad()
+    def restore(self, network: nn.Module) -> None:
+        """Writes parameters and buffers back, bit for bit, and drops gradients."""
+        for name, tensor in _tensors(network).items():
+            tensor.copy_(self._tensors[name])
+            tensor.grad = None
+
+    @torch.no_grad()
+    def distance(self, network: nn.Module) -> float:
+        """Euclidean distance of the network's parameters from the snapshot's, summed in float64."""
+        squares = (
+            (parameter.detach().cpu().double() - self._tensors[name].cpu().double()).square().sum().item()
+            for name, parameter in network.named_parameters()
+        )
+        return math.sqrt(math.fsum(squares))
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return dict([*network.named_parameters(), *network.named_buffers()])
+
+
+def _leave_the_hub_alone_when_offline() -> None:
+    # Without this, a machine without a network waits most of a minute while the hub's client tries again and again;
+    # weights that are in its cache are found either way. Behind a proxy a name need not resolve, so it is not asked.
+    if urllib.request.getproxies():
+        return
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+        logging.getLogger("lightning_app").debug("no network: pretrained weights come from the cache or a folder")
+
+
+def _why_not(model_name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if "Unknown model" in reason or "Invalid pretrained tag" in reason:
+        return f"--model_name: timm has no {model_name!r}{near(model_name, timm.list_models(pretrained=True))}"
+    if model_name.startswith("local-dir:"):
+        return (
+            f"--model_name {model_name} can't be loaded: {reason} (expected a folder with config.json and"
+            " model.safetensors, as timm saves it)"
+        )
+    return (
+        f"--model_name {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder with"
+        " config.json and model.safetensors as --model_name local-dir:FOLDER"
+    )
