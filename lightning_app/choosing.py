@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import ModelRow
 from lightning_app.inputs.images import Images
 from lightning_app.inputs.labels import Labels
 from lightning_app.inputs.ranking import RankedPath, Ranking
 from lightning_app.inputs.sampling import draw_sample
-from lightning_app.progress import FILE_ONLY, bar_pace
+from lightning_app.progress import FILE_ONLY, seconds_between_bars
 from lightning_app.results.answers import Answers
 from lightning_app.settings import StudySettings
 from lightning_app.training.asking import ask
 from lightning_app.training.device import Device
-from lightning_app.training.photograph import UnreadableImage
+from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
@@ -63,7 +63,7 @@ class Chooser:
                 is full.
 
         Raises:
-            BadInput: If nothing is left to train on.
+            BadInputError: If nothing is left to train on.
         """
         candidates = [entry for entry in ranking.paths if entry.path in self.images.files]
         self.pretrained.network.to(self.device.root)
@@ -78,9 +78,13 @@ class Chooser:
             self.pretrained.network.to("cpu")
         kind = "" if self.settings.select == "all" else f"{self.settings.select} "
         if not sample:
-            raise BadInput(f"--select {self.settings.select}: the model has no such image among the {len(candidates)} there are")
+            raise BadInputError(
+                f"--select {self.settings.select}: the model has no such image among the {len(candidates)} there are"
+            )
         if len(sample) < self.settings.max_examples:
-            log.warning("--max_examples %d, but there are only %d %simages", self.settings.max_examples, len(sample), kind)
+            log.warning(
+                "--max_examples %d, but there are only %d %simages", self.settings.max_examples, len(sample), kind
+            )
         log.info("Sample: %d %simages drawn with seed %d", len(sample), kind, self.settings.seed)
         return sample
 
@@ -89,7 +93,8 @@ class Chooser:
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
 
     def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
-        with tqdm(candidates, desc="Asking the model", unit="image", leave=False, **bar_pace()) as bar:
+        pace = seconds_between_bars()
+        with tqdm(candidates, desc="Asking the model", unit="image", leave=False, mininterval=pace, delay=pace) as bar:
 
             def ask_in_sight(entry: RankedPath) -> bool | None:
                 bar.update()
@@ -108,7 +113,7 @@ class Chooser:
             file = self.images.files[entry.path]
             try:
                 answer = ask(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 log.warning("an image can't be read: %s", error)
                 return None
             self.answers.put(entry.path, label, answer)

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 
 PROG = "steps-to-epsilon"
 BAD_INPUT = 2
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(words[0], words[1:])
-    except BadInput as error:
+    except BadInputError as error:
         print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -63,9 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, words: Sequence[str]) -> int:
     if name not in COMMANDS:
         offers = difflib.get_close_matches(name, COMMANDS)
-        raise BadInput(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
+        raise BadInputError(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
     # Set before torch is loaded: a thread that spins while it waits slows every other process on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from lightning_app import lightning_commands
-
-    return lightning_commands.main(name, words)
+    exit_code: int = import_module(f"lightning_app.commands.{name}").main(words)
+    return exit_code

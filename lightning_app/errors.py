@@ -1,7 +1,7 @@
 """The one error that a user can mend."""
 
 
-class BadInput(ValueError):
+class BadInputError(ValueError):
     """Something the user gave can't be used.
 
     Its text is the single line that the command prints before it ends with exit code 2: which flag or file, what was

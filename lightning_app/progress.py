@@ -13,9 +13,10 @@ LOGGER = logging.getLogger("lightning_app")
 FILE_ONLY = {"file_only": True}
 """`extra=FILE_ONLY` keeps a record off the screen."""
 
-def bar_pace() -> dict[str, float]:
+
+def seconds_between_bars() -> float:
     """How often a bar is drawn: all the time on a terminal; in a file it is a line now and then."""
-    return {"mininterval": 0.1} if sys.stderr.isatty() else {"mininterval": 30.0, "delay": 30.0}
+    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 class _Screen(logging.Handler):
@@ -96,7 +97,8 @@ class StudyBar:
             unit="example",
             file=sys.stderr,
             dynamic_ncols=True,
-            **bar_pace(),
+            mininterval=seconds_between_bars(),
+            delay=seconds_between_bars(),
             bar_format="{n_fmt}/{total_fmt} examples |{bar}| {elapsed}, {remaining} left{postfix}",
         )
         self._say()

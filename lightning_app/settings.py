@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 
 Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer"]
@@ -21,10 +21,10 @@ def require(flag: str, rule: str, value: object, holds: bool) -> None:
         holds: Whether the value is right.
 
     Raises:
-        BadInput: If it isn't, naming flag, rule and value.
+        BadInputError: If it isn't, naming flag, rule and value.
     """
     if not holds:
-        raise BadInput(f"--{flag} must be {rule}, got {value}")
+        raise BadInputError(f"--{flag} must be {rule}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +114,11 @@ class StudySettings(TrainingSettings):
     def __post_init__(self) -> None:
         """Checks the numbers and the options that need one another."""
         super().__post_init__()
-        require("max_examples", ">= 1, or -1 for all", self.max_examples, self.max_examples >= 1 or self.max_examples == -1)
+        require(
+            "max_examples", ">= 1, or -1 for all", self.max_examples, self.max_examples >= 1 or self.max_examples == -1
+        )
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
-            raise BadInput(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
+            raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,6 @@ def require_folder(root_dir: Path) -> None:
     """Refuses a `--root_dir` that is no folder.
 
     Raises:
-        BadInput: If it isn't one.
+        BadInputError: If it isn't one.
     """
     require("root_dir", "a folder", f"{root_dir} ({root_dir.absolute()})", root_dir.is_dir())

@@ -12,13 +12,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.analysis.closing import Closing, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
+from lightning_app.choosing import Chooser, say_missing
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.labels import Labels, find_labels
 from lightning_app.inputs.ranking import read_ranking
-from lightning_app.inputs.sampling import draw_sample, in_training_order
-from lightning_app.choosing import Chooser, say_missing
+from lightning_app.inputs.sampling import in_training_order
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import environment, file_sha256, fingerprint_text, versions
@@ -77,11 +77,13 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
         The exit code.
 
     Raises:
-        BadInput: Before any training.
+        BadInputError: Before any training.
     """
     started = time.monotonic()
     with StudyLog() as study_log:
-        folder = RunFolder(settings.output_dir / folder_name(settings.model_name), settings.overwrite or settings.dry_run)
+        folder = RunFolder(
+            settings.output_dir / folder_name(settings.model_name), settings.overwrite or settings.dry_run
+        )
         prepared = prepare(settings, lightning, folder)
         if settings.dry_run:
             _show_sample(prepared)
@@ -109,7 +111,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
 
     Raises:
-        BadInput: If anything given can't be used.
+        BadInputError: If anything given can't be used.
     """
     device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
     if settings.root_dir is not None:
@@ -133,11 +135,16 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
     chooser = Chooser(settings, images, labels, pretrained, device, answers)
     sample = chooser.choose(ranking, model_row)
-    identity = {
+    identity: dict[str, object] = {
         **numbers,
         "label_rule": labels.rule,
         "class_to_idx_sha256": file_sha256(settings.class_to_idx) if settings.class_to_idx else None,
-        "optimizer": {"name": "SGD", "lr": settings.lr, "weight_decay": settings.weight_decay, "momentum": settings.momentum},
+        "optimizer": {
+            "name": "SGD",
+            "lr": settings.lr,
+            "weight_decay": settings.weight_decay,
+            "momentum": settings.momentum,
+        },
         "loss": "softplus(logsumexp of the other logits less the label's), float32",
         "epsilon": settings.epsilon,
         "lightning": dict(lightning.flags),

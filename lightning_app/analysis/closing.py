@@ -116,7 +116,11 @@ def close(frame: pd.DataFrame, epsilon: float, limit: int) -> Closing:
 def words(closing: Closing) -> str:
     """The closing table and, where most examples did not reach epsilon, what to change."""
     counts = ", ".join(f"{count} {outcome}" for outcome, count in closing.counts.items())
-    lines = [f"Outcomes: {counts}", "", f"{'loss at or below':>16}  {'reached':>7}  {'median steps':>12}  Spearman with difficulty"]
+    lines = [
+        f"Outcomes: {counts}",
+        "",
+        f"{'loss at or below':>16}  {'reached':>7}  {'median steps':>12}  Spearman with difficulty",
+    ]
     for line in closing.lines:
         label = f"{line.threshold:g}" if line.name != "ln2" else "ln 2"
         median = f"> {closing.limit}" if math.isinf(line.median_steps) else f"{line.median_steps:g}"

@@ -98,7 +98,7 @@ def _weighted_above(x: Floats, weights: Floats) -> Floats:
 
 def _squares_above(x: Floats) -> Floats:
     """For every k the number of larger x, plus a quarter of the others that are equal."""
-    levels, level, counts = np.unique(x, return_inverse=True, return_counts=True)
+    _, level, counts = np.unique(x, return_inverse=True, return_counts=True)
     above = counts[::-1].cumsum()[::-1] - counts
     return np.asarray(above[level] + 0.25 * (counts[level] - 1))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import Ranking, read_names, read_ranking, read_text
 from lightning_app.settings import StudySettings
 
@@ -53,8 +53,8 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
         None without `--correctness_npy`: the model itself is to be asked.
 
     Raises:
-        BadInput: If the name is unknown, the matrix has a wrong shape, type or value, or it shares no path with the
-            ranking.
+        BadInputError: If the name is unknown, the matrix has a wrong shape, type or value, or shares no path with
+            the ranking.
     """
     if settings.correctness_npy is None and settings.model_csv_name is None:
         return None
@@ -62,22 +62,24 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
     if name not in names:
         source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
-        raise BadInput(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
+        raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
     if names.count(name) > 1:
-        raise BadInput(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} {names.count(name)} times")
+        raise BadInputError(
+            f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} {names.count(name)} times"
+        )
     if settings.correctness_npy is None:
-        raise BadInput(f"--model_csv_name {name} needs --correctness_npy, the matrix whose row it names")
+        raise BadInputError(f"--model_csv_name {name} needs --correctness_npy, the matrix whose row it names")
     row = names.index(name)
     matrix = _open_matrix(settings.correctness_npy)
     columns = _columns(settings, ranking)
     source = f"--correctness_npy {settings.correctness_npy}"
     if matrix.shape[1] != columns.places:
-        raise BadInput(
+        raise BadInputError(
             f"{source} has {matrix.shape[1]} columns, but {columns.file} has {columns.places} places:"
             " give the matrix's own paths with --matrix_examples_csv"
         )
     if row >= matrix.shape[0]:
-        raise BadInput(f"{source} has {matrix.shape[0]} rows, but {name!r} is name {row + 1} of {len(names)}")
+        raise BadInputError(f"{source} has {matrix.shape[0]} rows, but {name!r} is name {row + 1} of {len(names)}")
     remarks = []
     if matrix.shape[0] != len(names):
         remarks.append(
@@ -87,11 +89,11 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     values = np.asarray(matrix[row])
     odd = values[(values != 0) & (values != 1)]
     if odd.size:
-        raise BadInput(f"{source} row {row} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
+        raise BadInputError(f"{source} row {row} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
     known = {entry.path: bool(values[entry.place]) for entry in columns.paths}
     correct = {entry.path: known[entry.path] for entry in ranking.paths if entry.path in known}
     if not correct:
-        raise BadInput(
+        raise BadInputError(
             f"{source}: its paths ({columns.file}, such as {columns.paths[0].path!r}) and the ranking's (such as"
             f" {ranking.paths[0].path!r}) have none in common; they are joined by path"
         )
@@ -112,16 +114,16 @@ def _open_matrix(file: Path) -> npt.NDArray[np.generic]:
     try:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise BadInput(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
+        raise BadInputError(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(
+        raise BadInputError(
             f"--correctness_npy {file} is not a plain NumPy array of numbers (pickled objects are refused): {error}"
         ) from None
     if not isinstance(matrix, np.ndarray):
         matrix.close()
-        raise BadInput(f"--correctness_npy {file} is an archive of arrays: expected one .npy array")
+        raise BadInputError(f"--correctness_npy {file} is an archive of arrays: expected one .npy array")
     if matrix.ndim != 2:
-        raise BadInput(f"--correctness_npy {file} has shape {matrix.shape}: expected 2-D, models x examples")
+        raise BadInputError(f"--correctness_npy {file} has shape {matrix.shape}: expected 2-D, models x examples")
     if matrix.dtype.kind not in "biuf":
-        raise BadInput(f"--correctness_npy {file} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
+        raise BadInputError(f"--correctness_npy {file} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
     return matrix

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath
 
 
@@ -32,7 +32,7 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
             as written.
 
     Raises:
-        BadInput: If no image is found, or two paths lead to one image.
+        BadInputError: If no image is found, or two paths lead to one image.
     """
     # One listing saves a look at the disk for every tail that can't be there: 50,000 paths take well under a second.
     top = frozenset(os.listdir(root_dir)) if root_dir is not None else frozenset()
@@ -46,10 +46,12 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
             continue
         twin = owner.setdefault(file, entry.path)
         if twin != entry.path:
-            raise BadInput(f"--examples_csv: {twin!r} and {entry.path!r} are one image, {file}: a ranking holds each once")
+            raise BadInputError(
+                f"--examples_csv: {twin!r} and {entry.path!r} are one image, {file}: a ranking holds each once"
+            )
         files[entry.path] = Path(file)
     if not files:
-        raise BadInput(_none_found(paths[0].path, len(paths), root_dir))
+        raise BadInputError(_none_found(paths[0].path, len(paths), root_dir))
     return Images(files, tuple(missing))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath, read_text
 
 WORDNET_ID = re.compile(r"(?<![0-9A-Za-z])n\d{8}(?!\d)")
@@ -52,7 +52,7 @@ def find_labels(
         classes: The model's.
 
     Raises:
-        BadInput: If a label is missing or outside the model's classes, or folders and classes don't fit.
+        BadInputError: If a label is missing or outside the model's classes, or folders and classes don't fit.
     """
     there = [entry for entry in paths if entry.path in files]
     if any(entry.label is not None for entry in there):
@@ -65,7 +65,7 @@ def find_labels(
         labels = _by_sorted_folders(there, files, classes)
     for path, label in labels.of.items():
         if not 0 <= label < classes.count:
-            raise BadInput(
+            raise BadInputError(
                 f"the label of {path!r} is {label} by {labels.rule}, but the model has {classes.count} classes"
                 f" (0 to {classes.count - 1})"
             )
@@ -76,14 +76,14 @@ def _by_mapping(paths: Sequence[RankedPath], files: Mapping[str, Path], file: Pa
     try:
         mapping = json.loads(read_text(file, "class_to_idx"))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise BadInput(f"--class_to_idx {file} is not JSON: {error}") from None
+        raise BadInputError(f"--class_to_idx {file} is not JSON: {error}") from None
     if not isinstance(mapping, dict) or not all(type(index) is int for index in mapping.values()):
-        raise BadInput(f'--class_to_idx {file} must be {{"class folder": class index, ...}}')
+        raise BadInputError(f'--class_to_idx {file} must be {{"class folder": class index, ...}}')
     of: dict[str, int] = {}
     for entry in paths:
         folder = files[entry.path].absolute().parent.name
         if folder not in mapping:
-            raise BadInput(f"--class_to_idx {file} has no {folder!r}, the class folder of {entry.path!r}")
+            raise BadInputError(f"--class_to_idx {file} has no {folder!r}, the class folder of {entry.path!r}")
         of[entry.path] = mapping[folder]
     return Labels("class_to_idx and the class folder", of)
 
@@ -95,7 +95,7 @@ def _by_wordnet_id(paths: Sequence[RankedPath], classes: Classes) -> Labels:
         found = WORDNET_ID.findall(entry.path)
         if not found or found[-1] not in index:
             what = f"the WordNet id {found[-1]}, which is not in {classes.subset}" if found else "no WordNet id"
-            raise BadInput(
+            raise BadInputError(
                 f"--examples_csv: {entry.path!r} has {what}; expected one in every path, or a label column, or"
                 " --class_to_idx"
             )
@@ -111,17 +111,17 @@ def _by_sorted_folders(paths: Sequence[RankedPath], files: Mapping[str, Path], c
         if folder.parent not in indices:
             siblings = sorted(f.name for f in folder.parent.iterdir() if f.is_dir() and not f.name.startswith("."))
             if len(siblings) != classes.count:
-                raise BadInput(
+                raise BadInputError(
                     f"{folder.parent} has {len(siblings)} class folders, but the model has {classes.count} classes:"
                     " give a ranking with a label column, or --class_to_idx"
                 )
             if indices and list(next(iter(indices.values()))) != siblings:
-                raise BadInput(
+                raise BadInputError(
                     f"{next(iter(indices))} and {folder.parent} have other class folders: give --class_to_idx"
                 )
             indices[folder.parent] = {name: i for i, name in enumerate(siblings)}
         index = indices[folder.parent].get(folder.name)
         if index is None:
-            raise BadInput(f"the class folder of {entry.path!r}, {folder}, is hidden: give --class_to_idx")
+            raise BadInputError(f"the class folder of {entry.path!r}, {folder}, is hidden: give --class_to_idx")
         of[entry.path] = index
     return Labels("sorted class folders", of)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Rank
 
 NOT_DRAWN = ("", "None")
@@ -52,16 +52,16 @@ def read_text(file: Path, flag: str, hint: str = "") -> str:
     """Reads a UTF-8 text file without its byte-order mark, line ends as they are.
 
     Raises:
-        BadInput: If it is not there or not UTF-8, naming the flag; `hint` says where to get it.
+        BadInputError: If it is not there or not UTF-8, naming the flag; `hint` says where to get it.
     """
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise BadInput(f"--{flag}: there is no {file} ({file.absolute()}){hint}") from None
+        raise BadInputError(f"--{flag}: there is no {file} ({file.absolute()}){hint}") from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"--{flag} {file} is not UTF-8 text: byte {error.start} can't be read") from None
+        raise BadInputError(f"--{flag} {file} is not UTF-8 text: byte {error.start} can't be read") from None
     except OSError as error:
-        raise BadInput(f"--{flag} {file} can't be read: {error.strerror}") from None
+        raise BadInputError(f"--{flag} {file} can't be read: {error.strerror}") from None
 
 
 def split_one_line(line: str) -> list[str]:
@@ -106,8 +106,8 @@ def read_ranking(file: Path, flag: str = "examples_csv") -> Ranking:
         flag: The option that named the file, for messages.
 
     Raises:
-        BadInput: If the file can't be read, holds no path, holds one twice, or has a cell that is no number where one
-            belongs.
+        BadInputError: If the file can't be read, holds no path, holds one twice, or has a cell that is no number where
+            one belongs.
     """
     hint = (
         "; the published ranking is the universal-learning project's imagenet_examples_ammended.csv; one path a line,"
@@ -126,10 +126,10 @@ def read_ranking(file: Path, flag: str = "examples_csv") -> Ranking:
             paths, places = [RankedPath(name, i, i + 1) for i, name in enumerate(names)], len(names)
             form = "one line of paths" if len(split_lines(text)) == 1 else "one path a line"
     except csv.Error as error:
-        raise BadInput(f"--{flag} {file} can't be read as CSV: {error}") from None
+        raise BadInputError(f"--{flag} {file} can't be read as CSV: {error}") from None
     drawable = tuple(entry for entry in paths if entry.path not in NOT_DRAWN)
     if not drawable:
-        raise BadInput(f"--{flag} {file} holds no path: expected image paths, easiest first")
+        raise BadInputError(f"--{flag} {file} holds no path: expected image paths, easiest first")
     _refuse_duplicates(drawable, f"--{flag} {file}")
     return Ranking(file, drawable, places, form)
 
@@ -143,7 +143,7 @@ def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[Ranke
         if not cells:
             continue
         if len(cells) <= max(column.values()):
-            raise BadInput(f"{source} line {reader.line_num}: {len(cells)} cells under a header of {len(header)}")
+            raise BadInputError(f"{source} line {reader.line_num}: {len(cells)} cells under a header of {len(header)}")
         path = cells[column["path"]]
         where = f"{source} line {reader.line_num}"
         rank: Rank = place + 1
@@ -163,14 +163,14 @@ def _number(cell: str, where: str, wanted: str) -> Rank:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadInput(f"{where}: {wanted}, got {cell!r}")
+        raise BadInputError(f"{where}: {wanted}, got {cell!r}")
     return int(value) if value.is_integer() else value
 
 
 def _label(cell: str, where: str) -> int:
     value = _number(cell, where, "label must be a class index")
     if not isinstance(value, int) or value < 0:
-        raise BadInput(f"{where}: label must be a class index, got {cell!r}")
+        raise BadInputError(f"{where}: label must be a class index, got {cell!r}")
     return value
 
 
@@ -179,7 +179,7 @@ def _refuse_duplicates(paths: Sequence[RankedPath], source: str) -> None:
     for entry in paths:
         twin = first.setdefault(entry.path, entry)
         if twin is not entry:
-            raise BadInput(
+            raise BadInputError(
                 f"{source} holds {entry.path!r} twice, at places {twin.place + 1} and {entry.place + 1}:"
                 " every path may stand there once"
             )

@@ -27,8 +27,8 @@ def draw_sample(
         candidates: Ranked paths whose files exist, in any order.
         seed: Of the draw.
         select: Which of them fit.
-        is_correct: Whether the model gets one right, or None where its image can't be read: that one is drawn, to end as
-            an error that is seen. Called in draw order, and only until the sample is full.
+        is_correct: Whether the model gets one right, or None where its image can't be read: that one is drawn, to
+            end as an error that is seen. Called in draw order, and only until the sample is full.
         max_examples: How many to take; -1 takes all.
 
     Returns:

@@ -6,8 +6,9 @@ import re
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.results import answers
 from lightning_app.results.records import COLUMNS, Row, csv_text, row_of, row_text, step_log_name, step_log_text
 from lightning_app.training.trajectory import Failure, Trajectory
@@ -24,14 +25,14 @@ def folder_name(model_name: str) -> str:
     """A model's folder: its name with unusual characters as `_`; for `local-dir:` the resolved folder's own name.
 
     Raises:
-        BadInput: If nothing but dots is left.
+        BadInputError: If nothing but dots is left.
     """
     name = model_name
     if name.startswith("local-dir:"):
         name = Path(name.removeprefix("local-dir:")).resolve().name
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     if not name.strip("."):
-        raise BadInput(f"--model_name {model_name} gives no name for an output folder")
+        raise BadInputError(f"--model_name {model_name} gives no name for an output folder")
     return name
 
 
@@ -45,19 +46,19 @@ class RunFolder:
         overwrite: Whether a study that is there may be moved aside.
 
     Raises:
-        BadInput: If it holds a study and may not be overwritten, or can't be written.
+        BadInputError: If it holds a study and may not be overwritten, or can't be written.
     """
 
     def __init__(self, folder: Path, overwrite: bool) -> None:
         self.folder = folder
         if self.holds_a_study and not overwrite:
-            raise BadInput(
-                f"{folder} holds a study already: --overwrite moves it aside and starts anew, --output_dir puts this one"
-                " elsewhere"
+            raise BadInputError(
+                f"{folder} holds a study already: --overwrite moves it aside and starts anew, --output_dir puts this"
+                " one elsewhere"
             )
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise BadInput(f"--output_dir: {folder} can't be written: {there} is no folder that may be written to")
+            raise BadInputError(f"--output_dir: {folder} can't be written: {there} is no folder that may be written to")
 
     @property
     def holds_a_study(self) -> bool:
@@ -71,7 +72,7 @@ class RunFolder:
             Where the old study went, or None.
 
         Raises:
-            BadInput: If the folder can't be made.
+            BadInputError: If the folder can't be made.
         """
         try:
             aside = self._move_aside() if self.holds_a_study else None
@@ -81,7 +82,7 @@ class RunFolder:
                     shutil.copy2(file, self.folder)
             return aside
         except OSError as error:
-            raise BadInput(f"--output_dir: {self.folder} can't be written: {error.strerror}") from None
+            raise BadInputError(f"--output_dir: {self.folder} can't be written: {error.strerror}") from None
 
     def start(self, fingerprint: str, config: str) -> None:
         """Writes what the study is, and the empty table."""
@@ -110,7 +111,7 @@ class RunFolder:
 
     def rest(self, rows: list[Row]) -> None:
         """Sorts the table by example_index."""
-        ordered = sorted(rows, key=lambda row: str(row["example_index"]).zfill(12))
+        ordered = sorted(rows, key=lambda row: cast(int, row["example_index"]))
         self.replace(RESULTS, (csv_text([COLUMNS]) + "".join(map(row_text, ordered))).encode())
 
     def replace(self, name: str, data: bytes) -> None:

@@ -25,7 +25,7 @@ def ask(network: nn.Module, transform: Transform, image: Path, label: int, devic
         Whether the label's logit is above every other.
 
     Raises:
-        UnreadableImage: If the file can't be decoded.
+        UnreadableImageError: If the file can't be decoded.
     """
     pixels = transform(read_photograph(image))[None].to(device)
     return bool(is_correct(network(pixels), torch.tensor([label], device=device)).item())

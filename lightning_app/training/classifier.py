@@ -51,9 +51,7 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Plain SGD."""
-        return torch.optim.SGD(
-            self.parameters(), lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum
-        )
+        return torch.optim.SGD(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
 
 
 class ValidatedClassifier(Classifier):

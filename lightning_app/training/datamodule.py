@@ -26,7 +26,7 @@ class SingleExample(L.LightningDataModule):
         max_steps: The most steps that will be asked for.
 
     Raises:
-        UnreadableImage: If the file can't be decoded.
+        UnreadableImageError: If the file can't be decoded.
     """
 
     def __init__(self, image: Path, label: int, transform: Transform, max_steps: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import lightning.pytorch as L
 import torch
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Dev
         asked_for: The flags as typed, for messages.
 
     Raises:
-        BadInput: If the device isn't there (says what is), or more than one is asked for.
+        BadInputError: If the device isn't there (says what is), or more than one is asked for.
     """
     try:
         trainer = make_trainer()
     except (RuntimeError, TypeError, ValueError, LookupError) as error:  # MisconfigurationException is none of its own
         reason = " ".join(str(error).split())
-        raise BadInput(f"{asked_for}: {reason.rstrip('.')}; this machine has: {_what_is_there()}") from error
+        raise BadInputError(f"{asked_for}: {reason.rstrip('.')}; this machine has: {_what_is_there()}") from error
     if trainer.world_size > 1:
-        raise BadInput(
+        raise BadInputError(
             f"{asked_for} is {trainer.world_size} devices: more than one is still to come, choose one"
             f' (--trainer.devices 1, or --trainer.devices "0," for the first); this machine has: {_what_is_there()}'
         )

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 
-class UnreadableImage(Exception):
+class UnreadableImageError(Exception):
     """An image that can't be decoded; its text says why."""
 
 
@@ -16,14 +16,14 @@ def read_photograph(file: Path) -> Image.Image:
     Sixteen-bit grey images are scaled to 8 bits first: Pillow alone would saturate them to white.
 
     Raises:
-        UnreadableImage: If the file is corrupt, truncated, too large to be decoded safely, or no image.
+        UnreadableImageError: If the file is corrupt, truncated, too large to be decoded safely, or no image.
     """
     try:
         with Image.open(file) as image:
             return _to_8_bits(image).convert("RGB")
     # A decoder fed with damaged data raises nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        raise UnreadableImage(f"{file}: {type(error).__name__}: {error}") from error
+        raise UnreadableImageError(f"{file}: {type(error).__name__}: {error}") from error
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

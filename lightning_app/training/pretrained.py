@@ -16,7 +16,7 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
-from lightning_app.errors import BadInput
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import near
 from lightning_app.inputs.labels import Classes
 
@@ -45,22 +45,22 @@ def load_pretrained(model_name: str) -> Pretrained:
     """Loads a model by timm's name, `hf-hub:...` or `local-dir:FOLDER`.
 
     Raises:
-        BadInput: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
+        BadInputError: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
     """
     _leave_the_hub_alone_when_offline()
     try:
         network = timm.create_model(model_name, pretrained=True)
     # timm, the hub and safetensors raise unrelated types for a name, a folder or weights that they can't use.
     except Exception as error:
-        raise BadInput(_why_not(model_name, error)) from error
+        raise BadInputError(_why_not(model_name, error)) from error
     network.eval()
     settings = resolve_model_data_config(network)
     count = int(getattr(network, "num_classes", 0) or 0)
     require_classifier = f"--model_name {model_name} must be a classifier of colour images with two classes or more"
     if count < 2:
-        raise BadInput(f"{require_classifier}, it has {count} classes")
+        raise BadInputError(f"{require_classifier}, it has {count} classes")
     if settings["input_size"][0] != 3:
-        raise BadInput(f"{require_classifier}, its input has {settings['input_size'][0]} channels")
+        raise BadInputError(f"{require_classifier}, its input has {settings['input_size'][0]} channels")
     subset = infer_imagenet_subset(network)
     ids = tuple(ImageNetInfo(subset).label_names()) if subset is not None else ()
     transform = create_transform(**settings, is_training=False)
@@ -129,6 +129,6 @@ def _why_not(model_name: str, error: Exception) -> str:
             " model.safetensors, as timm saves it)"
         )
     return (
-        f"--model_name {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder with"
-        " config.json and model.safetensors as --model_name local-dir:FOLDER"
+        f"--model_name {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder"
+        " with config.json and model.safetensors as --model_name local-dir:FOLDER"
     )

@@ -10,7 +10,7 @@ from lightning_app.inputs.example import Example
 from lightning_app.training.callbacks import StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
-from lightning_app.training.photograph import UnreadableImage
+from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import Snapshot, Transform
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
@@ -54,7 +54,7 @@ class TrainerEngine:
             start = time.perf_counter()
             try:
                 data = SingleExample(example.image, example.label, self.transform, self.rule.max_steps)
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 yield Failure(example, str(error))
                 continue
             yield self._train_one(example, data, start)
@@ -65,7 +65,9 @@ class TrainerEngine:
         try:
             self.make_trainer(stop).fit(self.classifier, datamodule=data)
             if stop.outcome is None:
-                raise RuntimeError(f"training on {example.path!r} ended after {len(stop.losses)} steps without an outcome")
+                raise RuntimeError(
+                    f"training on {example.path!r} ended after {len(stop.losses)} steps without an outcome"
+                )
             distance = math.nan if stop.outcome == "diverged" else self.snapshot.distance(network)
         finally:
             self.snapshot.restore(network)

@@ -1,0 +1,1 @@
+"""One module a command; its `main(argv)` returns the exit code."""

@@ -1,0 +1,178 @@
+"""What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
+
+import inspect
+import logging
+import os
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as L
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightning_app.errors import BadInputError
+from lightning_app.settings import ModelSettings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class NamedConfig(ActionConfigFile):
+    """`--config`: a YAML file, or the bare name of one that the package carries."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Applies the file."""
+        self.apply_config(parser, cfg, self.dest, str(named_config(str(values))))
+
+
+def named_config(name: str) -> Path:
+    """Finds a config: a name without a path and ending is one that the package carries.
+
+    Raises:
+        BadInputError: If there is no such file or name.
+    """
+    carried = CONFIGS / f"{name}.yaml"
+    if Path(name).name == name and carried.is_file():
+        return carried
+    if Path(name).is_file():
+        return Path(name)
+    names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    raise BadInputError(f"--config: there is no file {name} ({Path(name).absolute()}); configs by bare name: {names}")
+
+
+EXAMPLE_TRAINER_FLAGS = (
+    "accelerator",
+    "devices",
+    "precision",
+    "callbacks",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "deterministic",
+    "benchmark",
+    "profiler",
+    "detect_anomaly",
+    "plugins",
+    "default_root_dir",
+)
+"""Trainer flags that make sense for one example's Trainer; all others are decided here."""
+
+
+class Command(LightningCLI):
+    """LightningCLI for one command, whose options stand flat beside Lightning's `--trainer.*`.
+
+    Args:
+        argv: The command's arguments.
+    """
+
+    name: ClassVar[str]
+    settings_class: ClassVar[type[ModelSettings]]
+    trainer_flags: ClassVar[Sequence[str] | None] = None
+    own_trainer_defaults: ClassVar[dict[str, object]] = {}
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        _quieten_lightning()
+        super().__init__(
+            run=False,
+            args=configs_first(argv),
+            save_config_callback=None,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            trainer_defaults={"devices": 1, **self.own_trainer_defaults},
+            parser_kwargs={
+                "prog": f"steps-to-epsilon {self.name}",
+                "description": self.__doc__,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """The parser, with `--config` by bare name too."""
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=NamedConfig,
+            help="A YAML file with any of these options, or the bare name of one that comes with the package; may be"
+            " given more than once. An option on the command line goes before every file.",
+        )  # fmt: skip
+        return parser
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """No `--seed_everything`: a step has no randomness."""
+
+    def _set_seed(self) -> None:
+        """Nothing to seed, and no key for it in the config (LightningCLI has no public switch for this)."""
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our options first, then Lightning's."""
+        parser.add_class_arguments(self.settings_class, None)
+        self.add_data_arguments(parser)
+        names = [
+            name for name in _parameters(L.Trainer) if self.trainer_flags is not None and name not in self.trainer_flags
+        ]
+        parser.add_class_arguments(
+            L.Trainer, "trainer", instantiate=False, fail_untyped=False, sub_configs=True, skip=set(names)
+        )
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+
+    def add_data_arguments(self, parser: LightningArgumentParser) -> None:
+        """For commands with options under `--data`."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; Lightning's own warns of arguments that don't come from `sys.argv`."""
+        try:
+            self.config: Namespace = parser.parse_args(args)
+        except (ArgumentError, TypeError, ValueError) as error:
+            if isinstance(error, BadInputError):
+                raise
+            raise BadInputError(" ".join(str(error).split())) from error
+
+    def instantiate_classes(self) -> None:
+        """Builds and checks the settings; Trainers are built when they are needed."""
+        values = {field.name: self.config[field.name] for field in fields(self.settings_class)}
+        self.settings = self.settings_class(**values)
+        self.config_init = self.parser.instantiate_classes(self.config)
+
+    def make_trainer(self, callbacks: list[L.Callback], **overrides: Any) -> L.Trainer:
+        """A new Trainer from the flags, with these callbacks beside the user's."""
+        chosen = self.config_init["trainer"]["callbacks"] or []
+        return self.instantiate_trainer(
+            callbacks=[*(chosen if isinstance(chosen, list) else [chosen]), *callbacks], **overrides
+        )
+
+    @property
+    def device_flags(self) -> str:
+        """The device flags as they would be typed."""
+        flags = self.config["trainer"]
+        return f"--trainer.accelerator {flags['accelerator']} --trainer.devices {flags['devices']}"
+
+
+def configs_first(argv: Sequence[str]) -> list[str]:
+    """Moves every `--config` to the front, in their order, so that a flag beats every file wherever it stands."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word in ("--config", "-c"):
+            configs += [word, *([value] if (value := next(rest, None)) is not None else [])]
+        else:
+            (configs if word.startswith("--config=") else others).append(word)
+    return configs + others
+
+
+def _parameters(of: type) -> list[str]:
+    return [name for name in inspect.signature(of.__init__).parameters if name != "self"]  # type: ignore[misc]
+
+
+def _quieten_lightning() -> None:
+    # A Trainer for every example would repeat its banner and its hints for each; nothing in them is the user's to do.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Lightning 2.6 calls a jsonargparse method that is deprecated since 4.49.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

@@ -1,0 +1,77 @@
+"""`fit`: one example, with Lightning's own bar and loggers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.labels import find_labels
+from lightning_app.inputs.ranking import RankedPath
+from lightning_app.settings import TrainingSettings, require
+from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.datamodule import SingleExample
+from lightning_app.training.device import pin_numerics, resolve_device
+from lightning_app.training.photograph import UnreadableImageError
+from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.trajectory import StopRule
+
+
+class Fit(Command):
+    """Train on one image (--data.path) until its loss reaches epsilon, with Lightning's own bar and loggers."""
+
+    name = "fit"
+    settings_class = TrainingSettings
+    trainer_flags = (
+        *EXAMPLE_TRAINER_FLAGS,
+        "logger",
+        "log_every_n_steps",
+        "enable_progress_bar",
+        "enable_model_summary",
+    )
+    own_trainer_defaults: ClassVar[dict[str, object]] = {
+        "logger": False,
+        "log_every_n_steps": 1,
+        "enable_model_summary": False,
+    }
+    settings: TrainingSettings
+
+    def add_data_arguments(self, parser: LightningArgumentParser) -> None:
+        """The example."""
+        parser.add_argument("--data.path", type=Path, required=True, help="The image.")
+        parser.add_argument(
+            "--data.label", type=int | None, default=None,
+            help="Its class index (default: by --class_to_idx, a WordNet id in the path, or its class folder).",
+        )  # fmt: skip
+
+    def execute(self) -> int:
+        """Trains and tells the outcome."""
+        settings, path = self.settings, self.config["data"]["path"]
+        require("data.path", "an image file", f"{path} ({path.absolute()})", path.is_file())
+        resolve_device(lambda: self.make_trainer([]), self.device_flags)
+        pin_numerics()
+        pretrained = load_pretrained(settings.model_name)
+        entry = RankedPath(str(path), 0, 1, self.config["data"]["label"])
+        labels = find_labels([entry], {entry.path: path}, settings.class_to_idx, pretrained.classes)
+        stop = StopAtEpsilon(StopRule(settings.epsilon, settings.max_steps_per_example))
+        classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
+        try:
+            data = SingleExample(path, labels.of[entry.path], pretrained.transform, settings.max_steps_per_example)
+        except UnreadableImageError as error:
+            raise BadInputError(f"--data.path can't be read: {error}") from error
+        trainer = self.make_trainer([ShowLoss(), stop], max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
+        trainer.fit(classifier, datamodule=data)
+        print(
+            f"{path} (label {labels.of[entry.path]}, predicted before {stop.predicted_before}): {stop.outcome} after"
+            f" {len(stop.losses)} steps, loss {stop.losses[0]:.6g} to {stop.losses[-1]:.6g}, epsilon"
+            f" {settings.epsilon:g}"
+        )
+        return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    return Fit(argv).execute()

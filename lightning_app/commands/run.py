@@ -1,0 +1,51 @@
+"""`run`: the study."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
+from lightning_app.settings import StudySettings
+from lightning_app.study import Lightning, run_study
+
+NOT_IN_THE_IDENTITY = ("accelerator", "devices", "profiler", "default_root_dir", "detect_anomaly")
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Run(Command):
+    """Train on each sampled image alone until its loss reaches epsilon, and count the SGD steps."""
+
+    name = "run"
+    settings_class = StudySettings
+    trainer_flags = EXAMPLE_TRAINER_FLAGS
+    settings: StudySettings
+
+    def execute(self) -> int:
+        """Runs the study."""
+        lightning = Lightning(
+            lambda callbacks: self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET),
+            self._flags_that_matter(),
+            self.device_flags,
+        )
+        return run_study(self.settings, lightning, self._config_to_run_again())
+
+    def _dumped(self) -> dict[str, Any]:
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        assert isinstance(dumped, dict)
+        dumped.pop("config", None)
+        return dumped
+
+    def _flags_that_matter(self) -> dict[str, object]:
+        return {key: value for key, value in self._dumped()["trainer"].items() if key not in NOT_IN_THE_IDENTITY}
+
+    def _config_to_run_again(self) -> str:
+        # Without --overwrite: running a config again must never move a study aside unasked.
+        return yaml.safe_dump(
+            {**self._dumped(), "overwrite": False, "dry_run": False}, sort_keys=False, allow_unicode=True
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    return Run(argv).execute()
