@@ -98,7 +98,6 @@ class StudyBar:
             file=sys.stderr,
             dynamic_ncols=True,
             mininterval=seconds_between_bars(),
-            delay=seconds_between_bars(),
             bar_format="{n_fmt}/{total_fmt} examples |{bar}| {elapsed}, {remaining} left{postfix}",
         )
         self._say()
@@ -110,7 +109,6 @@ class StudyBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._say()
-        self._bar.refresh()
         self._bar.close()
 
     def step(self) -> None:

@@ -48,7 +48,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(ModelSettings):
-    """How one example is trained and when it stops.
+    """One example's training.
 
     Args:
         epsilon: The loss to reach; an example stops at the first step whose loss is at or below it.
@@ -76,7 +76,7 @@ class TrainingSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings(TrainingSettings):
-    """The whole study.
+    """The study.
 
     Args:
         max_examples: How many examples to train; -1 trains all that the model gets wrong.

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class Command(LightningCLI):
         _quieten_lightning()
         super().__init__(
             run=False,
-            args=configs_first(argv),
+            args=configs_first(switches_spelled_out(argv, self.settings_class)),
             save_config_callback=None,
             seed_everything_default=False,
             auto_configure_optimizers=False,
@@ -129,7 +130,8 @@ class Command(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise
-            raise BadInputError(" ".join(str(error).split())) from error
+            message = re.sub(r'^Parser key "([^"]+)":', r"--\1:", " ".join(str(error).split()))
+            raise BadInputError(message) from error
 
     def instantiate_classes(self) -> None:
         """Builds and checks the settings; Trainers are built when they are needed."""
@@ -139,7 +141,7 @@ class Command(LightningCLI):
 
     def make_trainer(self, callbacks: list[L.Callback], **overrides: Any) -> L.Trainer:
         """A new Trainer from the flags, with these callbacks beside the user's."""
-        chosen = self.config_init["trainer"]["callbacks"] or []
+        chosen = self.config_init["trainer"].get("callbacks") or []
         return self.instantiate_trainer(
             callbacks=[*(chosen if isinstance(chosen, list) else [chosen]), *callbacks], **overrides
         )
@@ -149,6 +151,16 @@ class Command(LightningCLI):
         """The device flags as they would be typed."""
         flags = self.config["trainer"]
         return f"--trainer.accelerator {flags['accelerator']} --trainer.devices {flags['devices']}"
+
+
+def switches_spelled_out(argv: Sequence[str], settings_class: type[ModelSettings]) -> list[str]:
+    """Lets a yes-or-no option stand alone: `--overwrite` is `--overwrite=true` (jsonargparse wants the word)."""
+    switches = {f"--{field.name}" for field in fields(settings_class) if field.type is bool}
+    following = [*argv[1:], ""]
+    return [
+        f"{word}=true" if word in switches and after.lower() not in ("true", "false", "yes", "no") else word
+        for word, after in zip(argv, following, strict=True)
+    ]
 
 
 def configs_first(argv: Sequence[str]) -> list[str]:
@@ -174,5 +186,6 @@ def _quieten_lightning() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant to be
     # Lightning 2.6 calls a jsonargparse method that is deprecated since 4.49.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.errors import BadInputError
 
@@ -40,7 +41,7 @@ def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Dev
     """
     try:
         trainer = make_trainer()
-    except (RuntimeError, TypeError, ValueError, LookupError) as error:  # MisconfigurationException is none of its own
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(f"{asked_for}: {reason.rstrip('.')}; this machine has: {_what_is_there()}") from error
     if trainer.world_size > 1:

@@ -1,0 +1,99 @@
+"""What tests share: tiny images, tiny timm classifiers with random weights, and a look at what a test leaves behind."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+CLASSES = ("ant", "bee", "cat", "dog")
+SHARED = Path(__file__).parents[2] / "shared" / "cifar10"
+
+MakeModel = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what this machine can't run, with the reason."""
+    for item in items:
+        if item.get_closest_marker("shared_data") and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason="the shared real data is not on this machine"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The reference: bits depend on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Runs the test in an empty folder, and fails it if it changes the environment."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    before = dict(os.environ)
+    yield work
+    ours = {"CUBLAS_WORKSPACE_CONFIG", "JSONARGPARSE_DEPRECATION_WARNINGS", "OMP_WAIT_POLICY", "PYTEST_CURRENT_TEST"}
+    changed = {key for key in {*before, *os.environ} - ours if before.get(key) != os.environ.get(key)}
+    assert not changed, f"the test changed the environment: {changed}"
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty 32x32 JPEGs in four class folders: smooth random colours, a different seed for each."""
+    root = tmp_path_factory.mktemp("photographs")
+    for c, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for i in range(10):
+            rng = np.random.default_rng(100 * c + i)
+            coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC).save(root / name / f"{i:02}.jpg")
+    return root
+
+
+@pytest.fixture
+def ranking(photographs: Path, in_a_folder_of_its_own: Path) -> Path:
+    """The photographs in a fixed shuffled order, one path a line, under a root that isn't on this machine."""
+    paths = sorted(f"/elsewhere/val/{f.parent.name}/{f.name}" for f in photographs.glob("*/*.jpg"))
+    order = np.random.default_rng(1).permutation(len(paths))
+    file = in_a_folder_of_its_own / "ranking.csv"
+    file.write_text("\n".join(paths[i] for i in order) + "\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """Saves a timm architecture with random weights in the local-dir layout and gives its name for --model_name."""
+
+    def make(architecture: str = "test_resnet", folder: str = "", **model_args: object) -> str:
+        torch.manual_seed(5)
+        network = timm.create_model(architecture, num_classes=len(CLASSES), **model_args)
+        for module in network.modules():  # BatchNorm statistics that differ from what a batch of one would give
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        where = tmp_path_factory.mktemp("models") / (folder or architecture)
+        where.mkdir()
+        save_file(network.state_dict(), where / "model.safetensors")
+        cfg = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "crop_pct": 1.0,
+               "num_classes": len(CLASSES), "first_conv": network.pretrained_cfg["first_conv"],
+               "classifier": network.pretrained_cfg["classifier"]}  # fmt: skip
+        config = {"architecture": architecture, "num_classes": len(CLASSES), "pretrained_cfg": cfg, "model_args": model_args}
+        (where / "config.json").write_text(json.dumps(config))
+        return f"local-dir:{where}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_model: MakeModel) -> str:
+    """A test_resnet with random weights."""
+    return make_model("test_resnet", "tiny")
