@@ -83,10 +83,21 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
         where = tmp_path_factory.mktemp("models") / (folder or architecture)
         where.mkdir()
         save_file(network.state_dict(), where / "model.safetensors")
-        cfg = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "crop_pct": 1.0,
-               "num_classes": len(CLASSES), "first_conv": network.pretrained_cfg["first_conv"],
-               "classifier": network.pretrained_cfg["classifier"]}  # fmt: skip
-        config = {"architecture": architecture, "num_classes": len(CLASSES), "pretrained_cfg": cfg, "model_args": model_args}
+        config = {
+            "architecture": architecture,
+            "num_classes": len(CLASSES),
+            "model_args": model_args,
+            "pretrained_cfg": {
+                "input_size": [3, 32, 32],
+                "mean": [0.5] * 3,
+                "std": [0.25] * 3,
+                "interpolation": "bicubic",
+                "crop_pct": 1.0,
+                "num_classes": len(CLASSES),
+                "first_conv": network.pretrained_cfg["first_conv"],
+                "classifier": network.pretrained_cfg["classifier"],
+            },
+        }
         (where / "config.json").write_text(json.dumps(config))
         return f"local-dir:{where}"
 

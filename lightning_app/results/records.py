@@ -70,11 +70,14 @@ def row_of(result: Trajectory | Failure, epsilon: float) -> Row:
 
 def csv_text(rows: Iterable[Iterable[Value]]) -> str:
     """Rows as CSV lines: floats as `repr`, None as an empty cell, quotes only where they are needed."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [repr(cell) if isinstance(cell, float) else cell for cell in row] for row in rows
-    )
-    return text.getvalue()
+    return "".join(_csv_line([repr(cell) if isinstance(cell, float) else cell for cell in row]) for row in rows)
+
+
+def _csv_line(cells: Sequence[Value]) -> str:
+    # Python's csv quotes a carriage return in a cell only where its own line ends hold one.
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def row_text(row: Row) -> str:

@@ -33,7 +33,7 @@ def test_class_to_idx_names_the_class_folder(tmp_path: Path) -> None:
     assert find_labels(paths, files, mapping, Classes(3)).of == {"val/cat/x.jpg": 1, "val/dog/x.jpg": 0}
 
 
-@pytest.mark.parametrize("path", ["val/n00000001/ILSVRC_1.JPEG", "n00000002/x_n00000001.JPEG", "train/n00000001_10.JPEG"])
+@pytest.mark.parametrize("path", ["val/n00000001/I_1.JPEG", "n00000002/x_n00000001.JPEG", "train/n00000001_10.JPEG"])
 def test_the_wordnet_id_gives_its_place_in_the_models_subset(tmp_path: Path, path: str) -> None:
     paths, files = folders(tmp_path, path)
     assert find_labels(paths, files, None, WORDNET).of == {path: 1}
@@ -49,7 +49,9 @@ def test_sorted_sibling_folders_are_the_last_resort(tmp_path: Path) -> None:
 
 def test_paths_without_a_file_need_no_label(tmp_path: Path) -> None:
     paths, files = folders(tmp_path, "val/n00000001/x.jpg")
-    assert find_labels([*paths, RankedPath("val/n77777777/y.jpg", 1, 2)], files, None, WORDNET).of.keys() == files.keys()
+    assert (
+        find_labels([*paths, RankedPath("val/n77777777/y.jpg", 1, 2)], files, None, WORDNET).of.keys() == files.keys()
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_the_published_size_is_read_as_one_quoted_line(tmp_path: Path) -> None:
     assert ranking.paths[-1].rank == 50_000
 
 
-@pytest.mark.parametrize("text", ["a,,None,b", "a\n\nNone\nb\n", "path\na\n\"\"\nNone\nb\n"])
+@pytest.mark.parametrize("text", ["a,,None,b", "a\n\nNone\nb\n", 'path\na\n""\nNone\nb\n'])
 def test_empty_entries_keep_their_place(tmp_path: Path, text: str) -> None:
     ranking = read(tmp_path, text)
     assert paths_and_ranks(ranking) == [("a", 1), ("b", 4)]
@@ -99,10 +99,9 @@ def test_any_file_is_read_or_refused(tmp_path: Path, content: str | bytes) -> No
     file.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
     try:
         ranking = read_ranking(file)
-    except BadInputError as error:
-        assert str(file) in str(error)
-    else:
-        assert all(entry.path not in ("", "None") for entry in ranking.paths)
+    except BadInputError:
+        return  # one clear error is what bad input gets; any other exception fails the test
+    assert all(entry.path not in ("", "None") for entry in ranking.paths)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_bad_rankings_are_refused(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_missing_ranking_says_where_the_published_one_is_from(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="universal-learning project's imagenet_examples_ammended.csv"):
+    with pytest.raises(BadInputError, match=r"universal-learning project's imagenet_examples_ammended.csv"):
         read_ranking(tmp_path / "no.csv")
 
 

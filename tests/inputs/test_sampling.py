@@ -64,4 +64,9 @@ def test_the_model_is_asked_only_until_the_sample_is_full() -> None:
 def test_training_order_is_by_difficulty_with_ties_by_path() -> None:
     sample = [RankedPath("c", 0, 2), RankedPath("b", 1, 1.5), RankedPath("a", 2, 1.5)]
     examples = in_training_order(sample, {p: Path(p) for p in "abc"}, {"a": 0, "b": 1, "c": 2})
-    assert [(e.index, e.path, e.label, e.rank) for e in examples] == [(0, "a", 0, 1.5), (1, "b", 1, 1.5), (2, "c", 2, 2)]
+    rows = [(e.index, e.path, e.label, e.rank) for e in examples]
+    assert rows == [
+        (0, "a", 0, 1.5),
+        (1, "b", 1, 1.5),
+        (2, "c", 2, 2),
+    ]

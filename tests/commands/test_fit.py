@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_app.cli import main
+from tests import oracle
+
+
+@pytest.fixture
+def fit(tiny_model: str) -> list[str]:
+    return ["fit", "--model_name", tiny_model, "--lr", "0.05", "--epsilon", "0.1", "--max_steps_per_example", "40"]
+
+
+@pytest.mark.parametrize("how", ["folder", "label", "class_to_idx"])
+def test_one_example_is_the_oracles(
+    fit: list[str], tiny_model: str, photographs: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photographs / "cat" / "03.jpg"
+    Path("idx.json").write_text(json.dumps({"cat": 3}))
+    label = {"folder": 2, "label": 1, "class_to_idx": 3}[how]
+    more = {"folder": [], "label": ["--data.label", "1"], "class_to_idx": ["--class_to_idx", "idx.json"]}[how]
+    assert main([*fit, "--data.path", str(image), *more]) == 0
+    printed = capsys.readouterr().out
+    _, outcome, losses = oracle.trajectory(tiny_model, image, label, 0.05, 0.1, 40)
+    assert f"(label {label}, " in printed
+    assert f"{outcome} after {len(losses)} steps, loss {losses[0]:.6g} to {losses[-1]:.6g}" in printed
+    assert not Path("lightning_logs").exists()
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "data.path"),
+        (["--data.path", "no.jpg"], "--data.path must be an image file, got no.jpg"),
+        (["--data.path", "text.jpg"], "--data.path can't be read: text.jpg"),
+        (["--data.path", "text.jpg", "--data.label", "4"], "is 4 by"),
+        (["--data.path", "text.jpg", "--epsilon", "0"], "--epsilon must be > 0, got 0"),
+    ],
+)
+def test_bad_input(fit: list[str], argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.jpg").write_text("hello")
+    more = [] if "--data.label" in argv else ["--data.label", "0"]
+    assert main([*fit, *more, *argv]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1

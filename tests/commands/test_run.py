@@ -1,0 +1,431 @@
+"""The main job through the command line, on real files."""
+
+import csv
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lightning_app.cli import main
+from lightning_app.results.records import COLUMNS
+from tests import oracle
+from tests.conftest import CLASSES, SHARED, MakeModel
+
+Rows = list[dict[str, str]]
+OUT = Path("outputs/tiny")
+
+
+@pytest.fixture
+def study(tiny_model: str, photographs: Path, ranking: Path) -> list[str]:
+    """A study of a few examples that takes a second."""
+    return [
+        "run", "--model_name", tiny_model, "--examples_csv", str(ranking), "--root_dir", str(photographs),
+        "--max_examples", "6", "--max_steps_per_example", "30", "--epsilon", "0.1", "--lr", "0.05",
+    ]  # fmt: skip
+
+
+def rows(folder: Path = OUT) -> Rows:
+    with (folder / "single_example_results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def steps(folder: Path, row: dict[str, str]) -> list[float]:
+    (file,) = (folder / "step_logs").glob(f"example_{row['example_index']}_*_steps.csv")
+    with file.open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [int(line["step"]) for line in lines] == list(range(1, len(lines) + 1))
+    return [float(line["loss"]) for line in lines]
+
+
+def without_seconds(table: Rows) -> Rows:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
+
+
+def agrees_with_the_oracle(
+    table: Rows, folder: Path, model: str, root: Path, lr: float, epsilon: float, limit: int
+) -> None:
+    for row in table:
+        image = root / Path(row["path"]).parent.name / Path(row["path"]).name
+        label = sorted(f.name for f in root.iterdir()).index(image.parent.name)
+        assert int(row["label"]) == label
+        assert oracle.wrong(model, image, label)
+        count, outcome, losses = oracle.trajectory(model, image, label, lr, epsilon, limit)
+        assert (int(row["total_steps_to_epsilon"]), row["outcome"]) == (count, outcome)
+        assert steps(folder, row) == losses
+        assert (float(row["initial_loss"]), float(row["final_loss"])) == (losses[0], losses[-1])
+        assert float(row["total_loss_sum"]) == math.fsum(losses)
+        assert int(row["steps_run"]) == len(losses)
+
+
+def test_the_study_is_the_oracles(study: list[str], tiny_model: str, photographs: Path, ranking: Path) -> None:
+    assert main(study) == 0
+    table = rows()
+    assert list(table[0]) == list(COLUMNS)
+    assert [row["example_index"] for row in table] == [str(i) for i in range(6)]
+    assert {row["outcome"] for row in table} <= {"reached", "censored"}
+    order = ranking.read_text().splitlines()
+    assert [int(row["universal_difficulty_rank"]) for row in table] == [order.index(row["path"]) + 1 for row in table]
+    assert sorted(table, key=lambda row: int(row["universal_difficulty_rank"])) == table
+    agrees_with_the_oracle(table, OUT, tiny_model, photographs, 0.05, 0.1, 30)
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_sixty_real_photographs_are_the_oracles() -> None:
+    root, model = SHARED / "images", f"local-dir:{SHARED / 'models' / 'test_resnet'}"
+    paths = sorted(f"{f.parent.name}/{f.name}" for f in root.glob("*/*.jpg"))
+    Path("ranking.csv").write_text(",".join(paths[i] for i in np.random.default_rng(0).permutation(len(paths))))
+    argv = ["run", "--model_name", model, "--examples_csv", "ranking.csv", "--root_dir", str(root)]
+    argv += ["--max_examples", "60", "--lr", "0.001", "--epsilon", "1e-2", "--max_steps_per_example", "300"]
+    assert main(argv) == 0
+    table = rows(Path("outputs/test_resnet"))
+    assert len(table) == 60
+    agrees_with_the_oracle(table, Path("outputs/test_resnet"), model, root, 0.001, 1e-2, 300)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_args"),
+    [("test_efficientnet", {}), ("test_vit", {"img_size": 32}), ("test_resnet", {"drop_rate": 0.5})],
+)
+def test_other_networks_are_the_oracles(
+    study: list[str], make_model: MakeModel, photographs: Path, architecture: str, model_args: dict[str, Any]
+) -> None:
+    model = make_model(architecture, "tiny", **model_args)
+    assert main([*study, "--model_name", model, "--max_examples", "3", "--max_steps_per_example", "12"]) == 0
+    agrees_with_the_oracle(rows(), OUT, model, photographs, 0.05, 0.1, 12)
+
+
+def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) -> None:
+    assert main(study) == 0
+    names = {re.sub(r"\d{8}-\d{6}", "TIME", f.name) for f in OUT.iterdir() if not f.name.startswith("answers-")}
+    assert names == {
+        "single_example_results.csv", "step_logs", "steps_vs_difficulty.png", "training_summary.json",
+        "train_single_TIME.log", "run.json", "config.yaml",
+    }  # fmt: skip
+    summary = json.loads((OUT / "training_summary.json").read_text())
+    table = rows()
+    assert summary["settings"]["model_name"] == tiny_model
+    assert summary["counts"]["sampled"] == summary["counts"]["done"] == 6
+    assert [r["total_steps_to_epsilon"] for r in summary["results"]] == [
+        int(r["total_steps_to_epsilon"]) for r in table
+    ]
+    assert summary["statistics"]["epsilon"]["n"] == 6
+    assert summary["timing"]["steps"] == sum(int(row["steps_run"]) for row in table)
+    assert {"torch", "timm", "lightning", "python"} <= set(summary["versions"])
+    identity = json.loads((OUT / "run.json").read_text())["identity"]
+    assert {"weights_sha256", "transform", "label_rule", "optimizer", "loss", "epsilon", "seed", "select"} <= set(
+        identity
+    )
+    assert {"ranking_sha256", "correctness", "device_kind", "numerics", "lightning"} <= set(identity)
+
+
+def test_the_log_has_a_line_an_example_and_the_screen_has_no_banner(
+    study: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(study) == 0
+    (file,) = OUT.glob("train_single_*.log")
+    text = file.read_text()
+    assert len(re.findall(r"INFO +example \d+ \(rank", text)) == 6
+    assert "Ranking: 40 images" in text  # what was said before the folder was there is in the log too
+    assert "labels by sorted class folders" in text
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    for noise in ("GPU available", "TPU", "Tip:", "Warning", "warning", "max_epochs", "max_steps`", "example 0 ("):
+        assert noise not in printed.err
+    assert "6/6 examples" in printed.err
+    assert "steps/s" in printed.err
+    assert "Outcomes: " in printed.err
+    assert "Everything is in outputs/tiny" in printed.err
+
+
+def test_the_config_beside_the_results_runs_again(study: list[str]) -> None:
+    assert main([*study, "--overwrite"]) == 0
+    first = rows()
+    config = yaml.safe_load((OUT / "config.yaml").read_text())
+    assert config["overwrite"] is False  # running it again never moves a study aside unasked
+    assert main(["run", "--config", str(OUT / "config.yaml"), "--output_dir", "again"]) == 0
+    assert without_seconds(rows(Path("again/tiny"))) == without_seconds(first)
+    for file in (OUT / "step_logs").iterdir():
+        assert (Path("again/tiny/step_logs") / file.name).read_bytes() == file.read_bytes()
+    assert (Path("again/tiny") / "steps_vs_difficulty.png").read_bytes() == (
+        OUT / "steps_vs_difficulty.png"
+    ).read_bytes()
+    assert (Path("again/tiny") / "run.json").read_bytes() == (OUT / "run.json").read_bytes()
+
+
+def test_an_examples_numbers_do_not_depend_on_its_company(study: list[str]) -> None:
+    """Alone, first, last, or after others: the same row but for its index."""
+
+    def by_path(folder: str, *more: str) -> dict[str, dict[str, str]]:
+        assert main([*study, *more, "--output_dir", folder]) == 0
+        return {row["path"]: {**row, "example_index": "", "seconds": "", "universal_difficulty_rank": ""}
+                for row in rows(Path(folder) / "tiny")}  # fmt: skip
+
+    small, large = by_path("a", "--max_examples", "2"), by_path("b", "--max_examples", "12")
+    backwards = Path("backwards.csv")
+    backwards.write_text("\n".join(reversed(Path("ranking.csv").read_text().split())))
+    reversed_order = by_path("c", "--examples_csv", str(backwards), "--max_examples", "12")
+    assert len(large) == 12
+    assert small.items() <= large.items()
+    assert reversed_order == large
+    assert list(reversed_order) == list(reversed(large))
+
+
+def test_a_sample_of_twenty_begins_a_sample_of_all_whatever_is_missing(
+    study: list[str], photographs: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    def sample(*more: str) -> set[str]:
+        assert main([*study, "--max_steps_per_example", "1", "--overwrite", *more]) == 0
+        return {row["path"] for row in rows()}
+
+    five, ten = sample("--max_examples", "5"), sample("--max_examples", "10")
+    assert five < ten
+    some = tmp_path / "some"
+    shutil.copytree(photographs, some)
+    gone = sorted(five)[0]
+    (some / Path(gone).parent.name / Path(gone).name).unlink()
+    assert sample("--max_examples", "4", "--root_dir", str(some)) == five - {gone}
+    assert sample("--max_examples", "9", "--root_dir", str(some)) == ten - {gone}
+
+
+def test_answers_are_kept_for_next_time(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_app import choosing
+
+    assert main([*study, "--dry_run"]) == 0
+    assert not (OUT / "single_example_results.csv").exists()
+
+    def never(*args: object) -> bool:
+        raise AssertionError("the model was asked again")
+
+    monkeypatch.setattr(choosing, "ask", never)
+    assert main(study) == 0
+    assert len(rows()) == 6
+    assert main([*study, "--overwrite"]) == 0
+
+
+def test_a_dry_run_shows_the_sample_and_trains_nothing(
+    study: list[str], photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--dry_run"]) == 0
+    printed = capsys.readouterr().err
+    shown = re.findall(r"  rank (\d+), label (\d): (\S+)", printed)
+    assert len(shown) == 5
+    assert "and 1 more" in printed
+    assert main(study) == 0
+    for (rank, label, image), row in zip(shown, rows(), strict=False):
+        assert (rank, label) == (row["universal_difficulty_rank"], row["label"])
+        assert Path(image) == photographs / CLASSES[int(label)] / Path(row["path"]).name
+    log = "".join(f.read_text() for f in OUT.glob("*.log"))
+    assert "Dry run" not in log
+
+
+@pytest.mark.parametrize("select", ["wrong", "correct", "all"])
+def test_select_by_the_matrix(
+    study: list[str], ranking: Path, select: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = sorted(ranking.read_text().split())  # the matrix has another order than the ranking
+    right = {path for i, path in enumerate(paths) if i % 4 == 0}
+    np.save(tmp_path / "m.npy", np.array([[0] * 40, [path in right for path in paths], [1] * 40]))
+    (tmp_path / "examples.csv").write_text(",".join(paths))
+    (tmp_path / "models.csv").write_text("a,tiny_published")
+    argv = [*study, "--correctness_npy", str(tmp_path / "m.npy"), "--imagenet_models_csv", str(tmp_path / "models.csv")]
+    argv += ["--model_csv_name", "tiny_published", "--select", select, "--max_examples", "-1"]
+    assert main([*argv, "--max_steps_per_example", "1"]) == 0
+    expected = {"wrong": set(paths) - right, "correct": right, "all": set(paths)}[select]
+    assert {row["path"] for row in rows()} == expected
+    printed = capsys.readouterr().err
+    assert "has 3 rows" in printed
+    assert re.search(r"agree on \d+ of the sample's \d+ images", printed)
+    if select == "correct":  # a network with random weights is right on few
+        assert "is row tiny_published of this model" in printed
+
+
+def test_a_network_that_does_no_better_than_guessing_is_doubted(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("idx.json").write_text(json.dumps({name: (i + 1) % 4 for i, name in enumerate(CLASSES)}))
+    assert main([*study, "--class_to_idx", "idx.json", "--dry_run", "--select", "all", "--max_examples", "40"]) == 0
+    printed = capsys.readouterr().err
+    share = float(re.findall(r"right \(([\d.]+) %\)", printed)[0])
+    assert ("hardly more than guessing among 4 classes" in printed) == (share < 50)
+    assert "labels by class_to_idx" in printed
+
+
+def test_a_damaged_image_is_an_error_row_and_the_rest_goes_on(
+    study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    root = tmp_path / "damaged"
+    shutil.copytree(photographs, root)
+    assert main([*study, "--dry_run"]) == 0
+    victim = Path(re.findall(r"label \d: (\S+)", capsys.readouterr().err)[1])
+    file = root / victim.parent.name / victim.name
+    file.write_bytes(file.read_bytes()[:200])
+    assert main([*study, "--root_dir", str(root)]) == 3
+    table = rows()
+    assert len(table) == 6
+    (bad,) = (row for row in table if row["outcome"] == "error")
+    assert Path(bad["path"]).name == victim.name
+    assert (bad["total_steps_to_epsilon"], bad["final_loss"], bad["label"], bad["seconds"]) == ("-1", "", "", "")
+    assert len(list((OUT / "step_logs").iterdir())) == 5
+    log = next(OUT.glob("*.log")).read_text()
+    assert re.search(rf"ERROR +example {bad['example_index']} .*{victim.name}", log)
+    assert json.loads((OUT / "training_summary.json").read_text())["statistics"]["epsilon"]["n"] == 5
+
+
+def test_diverging_is_an_outcome(study: list[str]) -> None:
+    assert main([*study, "--lr", "1e20", "--max_examples", "3"]) == 0
+    table = rows()
+    assert {row["outcome"] for row in table} == {"diverged"}
+    assert {row["weight_distance"] for row in table} == {"nan"}
+    summary = json.loads((OUT / "training_summary.json").read_text())
+    assert summary["results"][0]["weight_distance"] is None
+
+
+def test_the_seeds_epsilon_is_censored_and_says_what_to_change(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--epsilon", "1e-6"]) == 0
+    assert {row["total_steps_to_epsilon"] for row in rows()} == {"-1"}
+    printed = capsys.readouterr().err
+    assert "Most examples (6 of 6) did not reach a loss of 1e-06 in 30 steps" in printed
+
+
+def test_fewer_wrong_ones_than_asked_for_is_a_warning(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*study, "--max_examples", "999", "--dry_run"]) == 0
+    assert "warning: --max_examples 999, but there are only" in capsys.readouterr().err
+
+
+def test_missing_files_are_counted_and_named(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path("ranking.csv")
+    file.write_text("/elsewhere/val/ant/77.jpg\n" + file.read_text() + "/elsewhere/val/ant/88.jpg\n")
+    assert main(study) == 0
+    assert (
+        "warning: 2 image files are missing and left out, for example '/elsewhere/val/ant/77.jpg'"
+        in capsys.readouterr().err
+    )
+    log = next(OUT.glob("*.log")).read_text()
+    assert "left out: '/elsewhere/val/ant/88.jpg'" in log
+    order = file.read_text().splitlines()
+    assert all(order[int(row["universal_difficulty_rank"]) - 1] == row["path"] for row in rows())
+
+
+@pytest.mark.parametrize("flags", [["--trainer.precision", "64-true"], ["--trainer.gradient_clip_val", "0.01"]])
+def test_lightnings_flags_reach_the_training_and_the_identity(study: list[str], flags: list[str]) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    plain = rows()
+    assert main([*study, "--max_examples", "2", "--output_dir", "other", *flags]) == 0
+    assert [row["final_loss"] for row in rows(Path("other/tiny"))] != [row["final_loss"] for row in plain]
+    identities = [json.loads((folder / "run.json").read_text())["identity"] for folder in (OUT, Path("other/tiny"))]
+    assert identities[0].pop("lightning") != identities[1].pop("lightning")
+    assert identities[0] == identities[1]
+
+
+def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+    """Bad input by name: what is added to a good command line, and what the error says."""
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "twice.csv").write_text("a,b,a")
+    (tmp_path / "labels.csv").write_text("path,label\n/elsewhere/val/ant/00.jpg,4\n")
+    (tmp_path / "models.csv").write_text("resnet_34,vit")
+    (tmp_path / "five").mkdir()
+    (tmp_path / "matrix.npy").write_bytes(b"\x80\x04N.")
+    np.save(tmp_path / "twos.npy", np.full((2, 40), 2))
+    np.save(tmp_path / "wide.npy", np.ones((2, 41)))
+    np.save(tmp_path / "right.npy", np.ones((2, 40)))
+    matrix = ["--imagenet_models_csv", str(tmp_path / "models.csv"), "--model_csv_name", "vit", "--correctness_npy"]
+    return {
+        "no ranking": (["--examples_csv", "no.csv"], "there is no no.csv"),
+        "empty ranking": (["--examples_csv", str(tmp_path / "empty.csv")], "holds no path"),
+        "duplicates": (["--examples_csv", str(tmp_path / "twice.csv")], "holds 'a' twice"),
+        "no image": (["--root_dir", str(tmp_path / "five")], "none of the ranking's 40 images is below it"),
+        "no root": (["--root_dir", "nowhere"], "--root_dir must be a folder, got nowhere"),
+        "unknown model": (["--model_name", "resnet43"], "near names: "),
+        "no weights": (["--model_name", f"local-dir:{tmp_path}"], "can't be loaded"),
+        "unknown row": ([*matrix[:2], "--model_csv_name", "resnet34"], "near names: resnet_34"),
+        "pickled matrix": ([*matrix, str(tmp_path / "matrix.npy")], "not a plain NumPy array"),
+        "values": ([*matrix, str(tmp_path / "twos.npy")], "every value must be 0"),
+        "shape": ([*matrix, str(tmp_path / "wide.npy")], "has 41 columns"),
+        "no wrong one": ([*matrix, str(tmp_path / "right.npy")], "--select wrong: the model has no such image"),
+        "label": (["--examples_csv", str(tmp_path / "labels.csv")], "the label of '/elsewhere/val/ant/00.jpg' is 4"),
+        "epsilon": (["--epsilon", "0"], "--epsilon must be > 0, got 0"),
+        "nan": (["--epsilon", ".nan"], "--epsilon must be > 0, got nan"),
+        "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
+        "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be >= 1, got 0"),
+        "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
+        "devices": (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "more than one is still to come"),
+        "output": (["--output_dir", "ranking.csv"], "ranking.csv/tiny can't be written"),
+    }
+
+
+BAD = [
+    "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
+    "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "examples", "devices",
+    "output",
+]  # fmt: skip
+
+
+def test_every_bad_input_is_tried(tmp_path: Path) -> None:
+    assert set(bad(tmp_path)) == set(BAD)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_code_2_before_anything_is_written(
+    study: list[str], tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv, message = bad(tmp_path)[name]
+    assert main([*study, *argv]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("steps-to-epsilon run: error: ")
+    assert message in last
+    assert not Path("outputs").exists()
+
+
+def test_folders_that_do_not_fit_the_classes(study: list[str], photographs: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(photographs / "ant", tmp_path / "val" / "ant")
+    assert main([*study, "--root_dir", str(tmp_path / "val")]) == 2
+
+
+def test_a_study_is_refused_without_overwrite(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(study) == 0
+    before = (OUT / "single_example_results.csv").read_bytes()
+    assert main(study) == 2
+    assert "--overwrite moves it aside" in capsys.readouterr().err
+    assert (OUT / "single_example_results.csv").read_bytes() == before
+    assert main([*study, "--overwrite", "--max_examples", "2"]) == 0
+    assert len(rows()) == 2
+    (aside,) = Path("outputs").glob("tiny.old-*")
+    assert (aside / "single_example_results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_study_with_what_is_done(study: list[str], number: signal.Signals) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "lightning_app", *study, "--max_examples", "-1", "--epsilon", "1e-6",
+         "--max_steps_per_example", "60"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    results = OUT / "single_example_results.csv"
+    while program.poll() is None and not (results.exists() and results.read_text().count("\n") >= 3):
+        pass
+    program.send_signal(number)
+    _, printed = program.communicate(timeout=60)
+    assert program.returncode == 128 + number, printed
+    table = rows()
+    assert 2 <= len(table) < 30
+    assert json.loads((OUT / "training_summary.json").read_text())["counts"]["done"] == len(table)
+    assert all(len(steps(OUT, row)) == int(row["steps_run"]) for row in table)
+    assert f"stopped by {number.name}" in printed
+    assert "Traceback" not in printed

@@ -1,0 +1,104 @@
+import csv
+import io
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_app.inputs.example import Example
+from lightning_app.results.records import COLUMNS, csv_text, row_of, row_text, step_log_name, step_log_text
+from lightning_app.training.trajectory import Failure, Trajectory
+
+EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)
+HEADER = (
+    "example_index,path,total_steps_to_epsilon,final_loss,universal_difficulty_rank,outcome,label,predicted_before,"
+    "initial_loss,steps_run,steps_to_correct,steps_to_ln2,steps_to_1e-1,steps_to_1e-2,steps_to_1e-3,steps_to_1e-4,"
+    "steps_to_1e-5,steps_to_1e-6,total_loss_sum,weight_distance,seconds"
+)
+
+
+def trajectory(losses: list[float], outcome: str, example: Example = EXAMPLE) -> Trajectory:
+    return Trajectory(example, outcome, losses, 2, -1, 0.1, 1.5)  # type: ignore[arg-type]
+
+
+def test_the_columns_and_their_order() -> None:
+    assert ",".join(COLUMNS) == HEADER
+
+
+def test_a_reached_row() -> None:
+    row = row_text(row_of(trajectory([2.0, math.log(2), 0.1, 0.0099], "reached"), 0.01))
+    total = repr(math.fsum([2.0, math.log(2), 0.1, 0.0099]))
+    assert row == f'3,"/val/n1/a, b.jpg",4,0.0099,12,reached,7,2,2.0,4,-1,2,3,4,,,,,{total},0.1,1.5\n'
+
+
+def test_a_threshold_that_was_looked_for_and_not_met_is_minus_one() -> None:
+    row = row_of(trajectory([2.0, 0.09], "censored"), 1e-3)
+    assert row["total_steps_to_epsilon"] == -1
+    assert [row[f"steps_to_{name}"] for name in ("ln2", "1e-1", "1e-2", "1e-3", "1e-4")] == [2, 2, -1, -1, None]
+
+
+def test_an_epsilon_above_every_threshold_leaves_all_empty() -> None:
+    row = row_of(trajectory([2.0, 0.8], "reached"), 0.9)
+    assert {row[name] for name in COLUMNS if name.startswith("steps_to_") and name != "steps_to_correct"} == {None}
+
+
+def test_a_diverged_row_writes_what_is_not_finite() -> None:
+    result = Trajectory(EXAMPLE, "diverged", [2.0, math.nan], 2, -1, math.nan, 1.0)
+    cells = next(csv.reader([row_text(row_of(result, 1e-6))]))
+    row = dict(zip(COLUMNS, cells, strict=True))
+    assert (row["final_loss"], row["weight_distance"], row["total_loss_sum"]) == ("nan", "nan", "nan")
+    assert row["total_steps_to_epsilon"] == "-1"
+
+
+def test_an_error_row_has_no_numbers() -> None:
+    cells = next(csv.reader([row_text(row_of(Failure(EXAMPLE, "cut short"), 1e-6))]))
+    row = {name: cell for name, cell in zip(COLUMNS, cells, strict=True) if cell}
+    assert row == {
+        "example_index": "3", "path": "/val/n1/a, b.jpg", "total_steps_to_epsilon": "-1",
+        "universal_difficulty_rank": "12", "outcome": "error",
+    }  # fmt: skip
+
+
+@given(st.lists(st.floats(width=32), min_size=1))
+def test_a_step_log_reads_back_bit_for_bit(losses: list[float]) -> None:
+    rows = list(csv.reader(io.StringIO(step_log_text(losses))))
+    assert rows[0] == ["step", "loss"]
+    assert [int(step) for step, _ in rows[1:]] == list(range(1, len(losses) + 1))
+    assert [repr(float(loss)) for _, loss in rows[1:]] == [repr(loss) for loss in losses]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_any_text_reads_back_from_a_cell(cells: list[str]) -> None:
+    if cells:
+        assert list(csv.reader(io.StringIO(csv_text([cells]), newline=""))) == [cells]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/val/n1/a b,c.jpg", "example_3__val_n1_a b,c.jpg_steps.csv"),
+        ("C:\\val\\a.jpg", "example_3_C__val_a.jpg_steps.csv"),
+        ("a\nb\x00c\x7f.jpg", "example_3_a_b_c_.jpg_steps.csv"),
+        ("../../etc/passwd", "example_3_.._.._etc_passwd_steps.csv"),
+        ("žluť.jpg", "example_3_žluť.jpg_steps.csv"),
+    ],
+)
+def test_a_step_logs_name(path: str, name: str) -> None:
+    assert step_log_name(Example(3, path, Path(), 0, 1)) == name
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(1, 300), st.integers(0, 10**6))
+def test_a_step_logs_name_is_one_part_of_a_path_and_fits(path: str, times: int, index: int) -> None:
+    name = step_log_name(Example(index, path * times, Path(), 0, 1))
+    assert len(name.encode()) <= 255
+    assert not set(name) & set("/\\:\0\n")
+    assert name.startswith(f"example_{index}_")
+    assert name.endswith("_steps.csv")
+
+
+def test_long_names_keep_their_end_and_stay_apart() -> None:
+    names = {step_log_name(Example(0, c + "x" * 400 + "/end.jpg", Path(), 0, 1)) for c in "ab"}
+    assert len(names) == 2
+    assert all(name.endswith("_end.jpg_steps.csv") and len(name.encode()) == 255 for name in names)
