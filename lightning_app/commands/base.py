@@ -26,7 +26,11 @@ class NamedConfig(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Applies the file."""
-        self.apply_config(parser, cfg, self.dest, str(named_config(str(values))))
+        file = named_config(str(values))
+        try:
+            self.apply_config(parser, cfg, self.dest, str(file))
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise BadInputError(f"--config {file}: {_one_line(error)}") from error
 
 
 def named_config(name: str) -> Path:
@@ -75,7 +79,7 @@ class Command(LightningCLI):
     own_trainer_defaults: ClassVar[dict[str, object]] = {}
 
     def __init__(self, argv: Sequence[str]) -> None:
-        _quieten_lightning()
+        quieten_lightning()
         super().__init__(
             run=False,
             args=configs_first(switches_spelled_out(argv, self.settings_class)),
@@ -130,8 +134,7 @@ class Command(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise
-            message = re.sub(r'^Parser key "([^"]+)":', r"--\1:", " ".join(str(error).split()))
-            raise BadInputError(message) from error
+            raise BadInputError(re.sub(r'^Parser key "([^"]+)":', r"--\1:", _one_line(error))) from error
 
     def instantiate_classes(self) -> None:
         """Builds and checks the settings; Trainers are built when they are needed."""
@@ -156,7 +159,7 @@ class Command(LightningCLI):
 def switches_spelled_out(argv: Sequence[str], settings_class: type[ModelSettings]) -> list[str]:
     """Lets a yes-or-no option stand alone: `--overwrite` is `--overwrite=true` (jsonargparse wants the word)."""
     switches = {f"--{field.name}" for field in fields(settings_class) if field.type is bool}
-    following = [*argv[1:], ""]
+    following = [*argv, ""][1:]
     return [
         f"{word}=true" if word in switches and after.lower() not in ("true", "false", "yes", "no") else word
         for word, after in zip(argv, following, strict=True)
@@ -176,11 +179,16 @@ def configs_first(argv: Sequence[str]) -> list[str]:
     return configs + others
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _parameters(of: type) -> list[str]:
     return [name for name in inspect.signature(of.__init__).parameters if name != "self"]  # type: ignore[misc]
 
 
-def _quieten_lightning() -> None:
+def quieten_lightning() -> None:
+    """Keeps to itself what Lightning would say again for every example."""
     # A Trainer for every example would repeat its banner and its hints for each; nothing in them is the user's to do.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import lightning.pytorch as L
 import yaml
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
@@ -24,11 +25,15 @@ class Run(Command):
     def execute(self) -> int:
         """Runs the study."""
         lightning = Lightning(
-            lambda callbacks: self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET),
+            self.example_trainer,
             self._flags_that_matter(),
             self.device_flags,
         )
         return run_study(self.settings, lightning, self._config_to_run_again())
+
+    def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
+        """The Trainer of one example: one epoch of all its steps, nothing but our callback to watch it."""
+        return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
 
     def _dumped(self) -> dict[str, Any]:
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))

@@ -64,9 +64,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
         source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
         raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
     if names.count(name) > 1:
-        raise BadInputError(
-            f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once"
-        )
+        raise BadInputError(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once")
     if settings.correctness_npy is None:
         raise BadInputError(f"--model_csv_name {name} needs --correctness_npy, the matrix whose row it names")
     row = names.index(name)

@@ -39,7 +39,7 @@ def test_it_is_the_cross_entropy_with_full_relative_precision(case: tuple[list[f
     loss = precise_loss(torch.tensor([values]), torch.tensor([label])).item()
     z = np.asarray(values, dtype=np.float64)
     exact = math.log1p(math.fsum(np.exp(np.delete(z - z[label], label))))
-    assert loss == pytest.approx(exact, rel=2e-6, abs=1e-44)  # below 1e-44 float32 has only zero
+    assert loss == pytest.approx(exact, rel=1e-5, abs=1e-44)  # logits up to 120 apart have 7 digits
 
 
 def test_where_cross_entropy_has_lost_everything() -> None:

@@ -1,0 +1,200 @@
+"""Measures what the design costs: a Trainer for every example, reading a ranking, starting up.
+
+    python scripts/cost_of_the_shape.py
+
+Ratios are medians of interleaved repeats in this one process, in CPU time on one thread; compare them, not the times.
+"""
+
+import argparse
+import gc
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import lightning.pytorch as L
+import timm
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from lightning_app.commands.base import quieten_lightning
+from lightning_app.commands.run import Run
+from lightning_app.inputs.example import Example
+from lightning_app.inputs.images import find_images
+from lightning_app.inputs.ranking import read_ranking
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.datamodule import Repeated
+from lightning_app.training.trainer_engine import TrainerEngine
+from lightning_app.training.trajectory import StopRule
+
+LR = 1e-3
+NEVER = 1e-30  # an epsilon that isn't reached: every example takes all its steps
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """A transform without a network's own."""
+    return pil_to_tensor(image).float() / 255 - 0.5
+
+
+class Bare(L.LightningModule):
+    """The least that Lightning can train."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy."""
+        return torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Plain SGD."""
+        return torch.optim.SGD(self.parameters(), lr=LR)
+
+
+def trainer_flags() -> dict[str, object]:
+    """Every extra switched off."""
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return {"accelerator": "cpu", "devices": 1, "max_epochs": 1, **dict.fromkeys(off, False)}
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def compare(repeats: int, **works: Callable[[], object]) -> dict[str, float]:
+    """Medians of interleaved repeats."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(cpu_seconds(work))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def training(folder: Path, size: int, steps: int, repeats: int) -> None:
+    """The Trainer path against the plain loop a step, and against a bare Trainer an example."""
+    network = timm.create_model("test_resnet", num_classes=10).eval()
+    file = folder / "x.png"
+    Image.effect_noise((size, size), 60).convert("RGB").save(file)
+    example, batch = Example(0, "x", file, 3, 1), (to_tensor(Image.open(file).convert("RGB"))[None], torch.tensor([3]))
+
+    def plain(count: int) -> None:
+        optimizer = torch.optim.SGD(network.parameters(), lr=LR)
+        for _ in range(count):
+            z = network(batch[0])
+            d = z - z[:, 3:4]
+            loss = torch.nn.functional.softplus(
+                torch.logsumexp(torch.cat([d[:, :3], d[:, 4:]], dim=1), dim=1)
+            ).squeeze()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    run = Run(["--trainer.accelerator", "cpu"])
+    flags = trainer_flags()
+
+    def ours(count: int) -> None:
+        engine = TrainerEngine(
+            Classifier(network, LR), to_tensor, StopRule(NEVER, count), lambda callback: run.example_trainer([callback])
+        )
+        assert [result.outcome for result in engine.train([example])] == ["censored"]
+
+    def bare(count: int) -> None:
+        L.Trainer(**flags).fit(Bare(network), Repeated(batch, count))  # type: ignore[arg-type]
+
+    for warm in (plain, ours, bare):
+        warm(3)
+    long = compare(repeats, plain=lambda: plain(steps + 1), ours=lambda: ours(steps + 1), bare=lambda: bare(steps + 1))
+    short = compare(4 * repeats, plain=lambda: plain(1), ours=lambda: ours(1), bare=lambda: bare(1))
+    step = {name: (long[name] - short[name]) / steps for name in long}
+    print(f"test_resnet at {size} px, {steps} steps, {repeats} repeats, one thread")
+    for name, value in step.items():
+        print(f"  {name:<6}{1e3 * value:8.2f} ms a step   {1e3 * short[name]:8.2f} ms an example of one step")
+    fixed = {name: short[name] - step["plain"] for name in short}
+    print(f"  a step: Trainer path / plain loop = {step['ours'] / step['plain']:.3f}  (at most 1.15)")
+    print(f"  fixed cost an example: Trainer path / bare Trainer = {fixed['ours'] / fixed['bare']:.3f}  (at most 1.3)")
+
+
+def memory(folder: Path, examples: int) -> None:
+    """Peak memory after the first hundred examples and after all."""
+    network = timm.create_model("test_resnet", num_classes=10).eval()
+    file = folder / "y.png"
+    Image.effect_noise((32, 32), 60).convert("RGB").save(file)
+    run = Run(["--trainer.accelerator", "cpu"])
+    engine = TrainerEngine(
+        Classifier(network, LR), to_tensor, StopRule(NEVER, 3), lambda callback: run.example_trainer([callback])
+    )
+    peaks = []
+    for count, _ in enumerate(engine.train(Example(i, str(i), file, 3, i) for i in range(examples)), start=1):
+        if count in (100, examples):
+            gc.collect()
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(f"memory: peak {peaks[0]:.0f} MB after 100 examples, {peaks[1]:.0f} MB after {examples}")
+
+
+def ranking(folder: Path, images: int) -> None:
+    """Reading the published form and matching it with a folder."""
+    paths = [f"n{i % 1000:08}/ILSVRC2012_val_{i:08}.JPEG" for i in range(images)]
+    for i in range(1000):
+        (folder / "val" / f"n{i:08}").mkdir(parents=True)
+    for path in paths:
+        (folder / "val" / path).touch()
+    file = folder / "ranking.csv"
+    file.write_text('"' + ",".join(f"/home/projects/x/shared/imagenet512/val/{path}" for path in paths) + '"')
+    start = time.perf_counter()
+    found = find_images(read_ranking(file).paths, folder / "val")
+    print(f"ranking: {len(found.files)} paths read and matched in {time.perf_counter() - start:.2f} s  (at most 2)")
+
+
+def start_up(repeats: int) -> None:
+    """Wall time of whole processes."""
+    program = [sys.executable, "-m", "lightning_app"]
+    commands = {
+        "imports alone": [sys.executable, "-c", "import torch, timm, lightning.pytorch"],
+        "run --help": [*program, "run", "--help"],
+        "--help": [*program, "--help"],
+        "--version": [*program, "--version"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times[name].append(time.perf_counter() - start)
+    for name, values in times.items():
+        print(f"start-up: {name:<14}{statistics.median(values):6.2f} s")
+
+
+def main() -> None:
+    """Measures everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--examples", type=int, default=600)
+    options = parser.parse_args()
+    quieten_lightning()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        training(folder, options.size, options.steps, options.repeats)
+        memory(folder, options.examples)
+        ranking(folder, 50_000)
+    start_up(options.repeats)
+
+
+if __name__ == "__main__":
+    main()
