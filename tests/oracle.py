@@ -23,7 +23,7 @@ def trajectory(
         d = torch.cat([d[:, :label], d[:, label + 1 :]], dim=1)
         loss = torch.nn.functional.softplus(torch.logsumexp(d, dim=1)).squeeze()
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):

@@ -77,34 +77,44 @@ def weights_sha256(network: nn.Module) -> str:
 
 
 class Snapshot:
-    """The pretrained weights in memory, to go back to before every example.
+    """The pretrained weights of a network in memory, to go back to after every example.
+
+    One call for all tensors and nothing allocated: on a small network a call a tensor costs a third of a bare Trainer's
+    set-up. The price is eight bytes a parameter for the differences.
 
     Args:
-        network: Whose parameters and buffers are copied.
+        network: Whose parameters and buffers are copied. Its parameters keep their identity when it moves to another
+            device, its buffers don't.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._tensors = {name: tensor.detach().clone() for name, tensor in _tensors(network).items()}
+        self._network = network
+        self._parameters: list[Tensor] = list(network.parameters())
+        self._before = [parameter.detach().clone() for parameter in self._parameters]
+        self._buffers_before = [buffer.detach().clone() for buffer in network.buffers()]
+        sizes = [parameter.numel() for parameter in self._parameters]
+        self._flat = torch.empty(sum(sizes), dtype=torch.float64)
+        self._differences = [
+            piece.view_as(parameter)
+            for piece, parameter in zip(torch.split(self._flat, sizes), self._parameters, strict=True)
+        ]
 
     @torch.no_grad()
-    def restore(self, network: nn.Module) -> None:
+    def restore(self) -> None:
         """Writes parameters and buffers back, bit for bit, and drops gradients."""
-        for name, tensor in _tensors(network).items():
-            tensor.copy_(self._tensors[name])
-            tensor.grad = None
+        torch._foreach_copy_(self._parameters, self._before)
+        buffers = list(self._network.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, self._buffers_before)
+        for parameter in self._parameters:
+            parameter.grad = None
 
     @torch.no_grad()
-    def distance(self, network: nn.Module) -> float:
-        """Euclidean distance of the network's parameters from the snapshot's, summed in float64."""
-        squares = (
-            (parameter.detach().cpu().double() - self._tensors[name].cpu().double()).square().sum().item()
-            for name, parameter in network.named_parameters()
-        )
-        return math.sqrt(math.fsum(squares))
-
-
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    return dict([*network.named_parameters(), *network.named_buffers()])
+    def distance(self) -> float:
+        """Euclidean distance of the parameters from the snapshot, in float64."""
+        torch._foreach_copy_(self._differences, self._parameters)
+        torch._foreach_sub_(self._differences, self._before)
+        return math.sqrt(self._flat.dot(self._flat).item())
 
 
 def _leave_the_hub_alone_when_offline() -> None:

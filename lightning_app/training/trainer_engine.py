@@ -60,7 +60,6 @@ class TrainerEngine:
             yield self._train_one(example, data, start)
 
     def _train_one(self, example: Example, data: SingleExample, start: float) -> Trajectory:
-        network = self.classifier.network
         stop = StopAtEpsilon(self.rule, self.on_step)
         try:
             self.make_trainer(stop).fit(self.classifier, datamodule=data)
@@ -68,9 +67,9 @@ class TrainerEngine:
                 raise RuntimeError(
                     f"training on {example.path!r} ended after {len(stop.losses)} steps without an outcome"
                 )
-            distance = math.nan if stop.outcome == "diverged" else self.snapshot.distance(network)
+            distance = math.nan if stop.outcome == "diverged" else self.snapshot.distance()
         finally:
-            self.snapshot.restore(network)
+            self.snapshot.restore()
         return Trajectory(
             example=example,
             outcome=stop.outcome,

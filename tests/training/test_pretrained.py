@@ -1,12 +1,13 @@
 import json
+import socket
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import timm
 import torch
 
 from lightning_app.errors import BadInputError
-from lightning_app.training import pretrained
 from lightning_app.training.pretrained import Snapshot, load_pretrained, weights_sha256
 from tests.conftest import CLASSES, MakeModel
 
@@ -50,9 +51,9 @@ def test_a_snapshot_restores_parameters_and_buffers_bit_for_bit(tiny_model: str)
     with torch.no_grad():
         for tensor in [*network.parameters(), *network.buffers()]:
             tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor.fill_(7)
-    snapshot.restore(network)
+    snapshot.restore()
     assert weights_sha256(network) == digest
-    assert snapshot.distance(network) == 0
+    assert snapshot.distance() == 0
 
 
 def test_the_distance_is_euclidean_over_parameters_alone() -> None:
@@ -62,7 +63,7 @@ def test_the_distance_is_euclidean_over_parameters_alone() -> None:
         network.weight.add_(torch.tensor([3.0, 0.0]))
         network.bias.add_(torch.tensor([0.0, 4.0]))
         network.running_mean.add_(100)  # type: ignore[union-attr]
-    assert snapshot.distance(network) == 5.0
+    assert snapshot.distance() == 5.0
 
 
 def test_an_unknown_name_offers_near_ones() -> None:
@@ -104,9 +105,9 @@ def test_no_network_says_how_to_give_a_folder(monkeypatch: pytest.MonkeyPatch, t
 
     for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(pretrained.huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(pretrained.huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained.socket, "getaddrinfo", no_name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
     with pytest.raises(BadInputError, match=r"weights can't be had: .*--model_name local-dir:FOLDER"):
         load_pretrained("resnet18.a1_in1k")
 

@@ -29,7 +29,8 @@ def make_trainer(callback: L.Callback) -> L.Trainer:
 
 
 def brightness(image: Image.Image) -> Tensor:
-    return pil_to_tensor(image).float() / 255
+    pixels: Tensor = pil_to_tensor(image).float() / 255
+    return pixels
 
 
 def engine(network: nn.Module, lr: float, epsilon: float, max_steps: int, transform: Callable[..., Tensor] = brightness
@@ -126,6 +127,8 @@ def test_nan_at_step_one(grey: Callable[[int], Path]) -> None:
 class Bowl(nn.Module):
     """Logits (b w^2, 0) for brightness b: SGD on label 1 multiplies w by about 1 - 2 b lr, which grows for large b."""
 
+    seen: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.tensor(6.0))
@@ -191,7 +194,7 @@ def test_training_cut_short_by_a_users_flag_is_no_outcome(grey: Callable[[int], 
 
     def with_impatience(callback: L.Callback) -> L.Trainer:
         trainer = make_trainer(callback)
-        trainer.callbacks.append(Impatient())
+        trainer.callbacks.append(Impatient())  # type: ignore[attr-defined]
         return trainer
 
     cut = TrainerEngine(Classifier(OneParameter(-1)), brightness, StopRule(0.1, 9), with_impatience)
@@ -232,6 +235,6 @@ def test_every_bit_is_the_oracles(
 
 def test_dropout_would_be_seen(make_model: MakeModel, photographs: Path) -> None:
     """The test above could not tell eval from train mode if dropout did nothing in train mode."""
-    network = load_pretrained(make_model("test_resnet", drop_rate=0.5)).network.train()
+    head: Callable[[Tensor], Tensor] = load_pretrained(make_model(drop_rate=0.5)).network.train().forward_head  # type: ignore[assignment]
     features = torch.ones(1, 96, 2, 2)
-    assert not torch.equal(network.forward_head(features), network.forward_head(features))
+    assert not torch.equal(head(features), head(features))
