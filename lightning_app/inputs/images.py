@@ -1,7 +1,6 @@
 """Finds the ranking's images on this machine."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +34,13 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
         BadInputError: If no image is found, or two paths lead to one image.
     """
     # One listing saves a look at the disk for every tail that can't be there: 50,000 paths take well under a second.
-    top = frozenset(os.listdir(root_dir)) if root_dir is not None else frozenset()
+    root = str(root_dir)
+    top = frozenset(os.listdir(root)) if root_dir is not None else frozenset()
     files: dict[str, Path] = {}
     missing: list[str] = []
     owner: dict[str, str] = {}
     for entry in paths:
-        file = _as_written(entry.path) if root_dir is None else _below(root_dir, entry.path, top)
+        file = _as_written(entry.path) if root_dir is None else _below(root, entry.path, top)
         if file is None:
             missing.append(entry.path)
             continue
@@ -59,18 +59,18 @@ def _as_written(path: str) -> str | None:
     return os.path.normpath(path) if os.path.isfile(path) else None
 
 
-def _below(root_dir: Path, path: str, top: frozenset[str]) -> str | None:
+def _below(root: str, path: str, top: frozenset[str]) -> str | None:
     parts = _parts(path)
     for start, part in enumerate(parts):
         if part in top:
-            file = os.path.join(root_dir, *parts[start:])
+            file = "/".join([root, *parts[start:]])
             if os.path.isfile(file):
                 return file
     return None
 
 
 def _parts(path: str) -> list[str]:
-    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".")]
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     while ".." in parts:
         del parts[: parts.index("..") + 1]
     return parts

@@ -1,0 +1,36 @@
+# Everything runs in .venv, which the first command makes. `make help` lists the commands.
+PYTHON ?= python3
+BIN := .venv/bin
+# A thread that spins while it waits slows every other process on the machine.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint type cost clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv: several GB with PyTorch, a few minutes the first time"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+install: .venv/.installed  ## set up .venv (the others do it when it is missing)
+
+test: .venv/.installed  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: .venv/.installed  ## check types
+	$(BIN)/mypy
+
+cost: .venv/.installed  ## measure what a Trainer for every example costs on this machine
+	$(BIN)/python scripts/cost_of_the_shape.py
+
+clean:  ## remove .venv and what tools left behind; results are not touched
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
