@@ -9,12 +9,13 @@ from PIL import Image
 
 
 def trajectory(
-    model_name: str, image: Path, label: int, lr: float, epsilon: float, max_steps: int
+    model_name: str, image: Path, label: int, lr: float, epsilon: float, max_steps: int, device: str = "cpu"
 ) -> tuple[int, str, list[float]]:
     """Steps to epsilon (or -1), outcome, and every loss of one example."""
     model = timm.create_model(model_name, pretrained=True).eval()
     config = timm.data.resolve_model_data_config(model)
     x = timm.data.create_transform(**config, is_training=False)(Image.open(image).convert("RGB")).unsqueeze(0)
+    model, x = model.to(device), x.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses: list[float] = []
     for step in range(1, max_steps + 1):

@@ -50,14 +50,21 @@ def without_seconds(table: Rows) -> Rows:
 
 
 def agrees_with_the_oracle(
-    table: Rows, folder: Path, model: str, root: Path, lr: float, epsilon: float, limit: int
+    table: Rows,
+    folder: Path,
+    model: str,
+    root: Path,
+    lr: float,
+    epsilon: float,
+    limit: int,
+    device: str = "cpu",
 ) -> None:
     for row in table:
         image = root / Path(row["path"]).parent.name / Path(row["path"]).name
         label = sorted(f.name for f in root.iterdir()).index(image.parent.name)
         assert int(row["label"]) == label
         assert oracle.wrong(model, image, label)
-        count, outcome, losses = oracle.trajectory(model, image, label, lr, epsilon, limit)
+        count, outcome, losses = oracle.trajectory(model, image, label, lr, epsilon, limit, device)
         assert (int(row["total_steps_to_epsilon"]), row["outcome"]) == (count, outcome)
         assert steps(folder, row) == losses
         assert (float(row["initial_loss"]), float(row["final_loss"])) == (losses[0], losses[-1])
@@ -75,6 +82,14 @@ def test_the_study_is_the_oracles(study: list[str], tiny_model: str, photographs
     assert [int(row["universal_difficulty_rank"]) for row in table] == [order.index(row["path"]) + 1 for row in table]
     assert sorted(table, key=lambda row: int(row["universal_difficulty_rank"])) == table
     agrees_with_the_oracle(table, OUT, tiny_model, photographs, 0.05, 0.1, 30)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_study_is_the_oracles(study: list[str], tiny_model: str, photographs: Path) -> None:
+    assert main([*study, "--trainer.accelerator", "gpu"]) == 0
+    identity = json.loads((OUT / "run.json").read_text())["identity"]
+    assert identity["device_kind"] == "cuda"
+    agrees_with_the_oracle(rows(), OUT, tiny_model, photographs, 0.05, 0.1, 30, "cuda")
 
 
 @pytest.mark.shared_data
