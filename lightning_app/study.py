@@ -16,7 +16,7 @@ from lightning_app.choosing import Chooser, say_missing
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
-from lightning_app.inputs.labels import Labels, find_labels
+from lightning_app.inputs.labels import BY_MAPPING, find_labels
 from lightning_app.inputs.ranking import read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
@@ -60,7 +60,6 @@ class Prepared:
     pretrained: Pretrained
     device: Device
     examples: list[Example]
-    labels: Labels
     identity: dict[str, object]
     counts: dict[str, int]
 
@@ -126,6 +125,9 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
     log.info("Model: %s, %d classes, on %s; labels by %s",
              settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
+    mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
+    if mapping != settings.class_to_idx:
+        log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)
     numbers = {
         "weights_sha256": weights_sha256(pretrained.network),
         "transform": pretrained.transform_settings,
@@ -138,7 +140,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     identity: dict[str, object] = {
         **numbers,
         "label_rule": labels.rule,
-        "class_to_idx_sha256": file_sha256(settings.class_to_idx) if settings.class_to_idx else None,
+        "class_to_idx_sha256": file_sha256(mapping) if mapping else None,
         "optimizer": {
             "name": "SGD",
             "lr": settings.lr,
@@ -159,9 +161,8 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         "images_missing": len(images.missing),
         "sampled": len(sample),
     }
-    return Prepared(
-        settings, pretrained, device, in_training_order(sample, images.files, labels.of), labels, identity, counts
-    )
+    examples = in_training_order(sample, images.files, labels.of)
+    return Prepared(settings, pretrained, device, examples, identity, counts)
 
 
 def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> list[Row]:

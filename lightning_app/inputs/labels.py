@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath, read_text
 
+BY_MAPPING = "class_to_idx and the class folder"
 WORDNET_ID = re.compile(r"(?<![0-9A-Za-z])n\d{8}(?!\d)")
 
 
@@ -56,7 +57,10 @@ def find_labels(
     """
     there = [entry for entry in paths if entry.path in files]
     if any(entry.label is not None for entry in there):
-        labels = Labels("the ranking's label column", {e.path: e.label for e in there if e.label is not None})
+        rule = "the ranking's label column" + (
+            "; --class_to_idx is not needed and was not read" if class_to_idx else ""
+        )
+        labels = Labels(rule, {entry.path: entry.label for entry in there if entry.label is not None})
     elif class_to_idx is not None:
         labels = _by_mapping(there, files, class_to_idx)
     elif classes.wordnet_ids and any(WORDNET_ID.search(entry.path) for entry in there):
@@ -85,7 +89,7 @@ def _by_mapping(paths: Sequence[RankedPath], files: Mapping[str, Path], file: Pa
         if folder not in mapping:
             raise BadInputError(f"--class_to_idx {file} has no {folder!r}, the class folder of {entry.path!r}")
         of[entry.path] = mapping[folder]
-    return Labels("class_to_idx and the class folder", of)
+    return Labels(BY_MAPPING, of)
 
 
 def _by_wordnet_id(paths: Sequence[RankedPath], classes: Classes) -> Labels:
