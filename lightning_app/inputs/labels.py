@@ -57,10 +57,7 @@ def find_labels(
     """
     there = [entry for entry in paths if entry.path in files]
     if any(entry.label is not None for entry in there):
-        rule = "the ranking's label column" + (
-            "; --class_to_idx is not needed and was not read" if class_to_idx else ""
-        )
-        labels = Labels(rule, {entry.path: entry.label for entry in there if entry.label is not None})
+        labels = Labels("the ranking's label column", {e.path: e.label for e in there if e.label is not None})
     elif class_to_idx is not None:
         labels = _by_mapping(there, files, class_to_idx)
     elif classes.wordnet_ids and any(WORDNET_ID.search(entry.path) for entry in there):

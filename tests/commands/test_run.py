@@ -276,6 +276,15 @@ def test_a_network_that_does_no_better_than_guessing_is_doubted(
     assert "labels by class_to_idx" in printed
 
 
+def test_a_mapping_that_is_not_used_is_a_warning(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    paths = Path("ranking.csv").read_text().split()
+    table = ["path,label", *(f"{path},{CLASSES.index(Path(path).parent.name)}" for path in paths)]
+    Path("table.csv").write_text("\n".join(table))
+    assert main([*study, "--examples_csv", "table.csv", "--class_to_idx", "no.json", "--dry_run"]) == 0
+    warning = "warning: --class_to_idx no.json is not used: labels are by the ranking's label column"
+    assert warning in capsys.readouterr().err
+
+
 def test_a_damaged_image_is_an_error_row_and_the_rest_goes_on(
     study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
