@@ -439,7 +439,7 @@ def test_a_study_is_refused_without_overwrite(study: list[str], capsys: pytest.C
 def test_a_signal_ends_the_study_with_what_is_done(study: list[str], number: signal.Signals) -> None:
     program = subprocess.Popen(
         [sys.executable, "-m", "lightning_app", *study, "--max_examples", "-1", "--epsilon", "1e-6",
-         "--max_steps_per_example", "60"],
+         "--max_steps_per_example", "200"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     results = OUT / "single_example_results.csv"
@@ -449,8 +449,8 @@ def test_a_signal_ends_the_study_with_what_is_done(study: list[str], number: sig
     _, printed = program.communicate(timeout=60)
     assert program.returncode == 128 + number, printed
     table = rows()
-    assert 2 <= len(table) < 30
-    assert json.loads((OUT / "training_summary.json").read_text())["counts"]["done"] == len(table)
+    counts = json.loads((OUT / "training_summary.json").read_text())["counts"]
+    assert 2 <= len(table) == counts["done"] < counts["sampled"]
     assert all(len(steps(OUT, row)) == int(row["steps_run"]) for row in table)
     assert f"stopped by {number.name}" in printed
     assert "Traceback" not in printed
