@@ -1,7 +1,8 @@
 """Chooses the sample: by the matrix's row, or by asking the model itself."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from lightning_app.training.pretrained import Pretrained
 log = logging.getLogger("lightning_app")
 
 FEWEST_FOR_ACCURACY = 10  # below this many answers an accuracy says nothing about the labels
+ENOUGH_FOR_ACCURACY = 50
 DOUBTFUL_AGREEMENT = 0.9
 
 
@@ -52,7 +54,6 @@ class Chooser:
         self.pretrained = pretrained
         self.device = device
         self.answers = answers
-        self.answered: dict[str, bool] = {}
 
     def choose(self, ranking: Ranking, model_row: ModelRow | None) -> list[RankedPath]:
         """Draws the sample, in draw order.
@@ -73,7 +74,7 @@ class Chooser:
             else:
                 candidates = self._known(candidates, model_row)
                 sample = self._draw(candidates, lambda entry: model_row.correct[entry.path])
-                self._say_agreement(sample, model_row)
+                self._compare(candidates, sample, model_row)
         finally:
             self.pretrained.network.to("cpu")
         kind = "" if self.settings.select == "all" else f"{self.settings.select} "
@@ -93,17 +94,37 @@ class Chooser:
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
 
     def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
-        pace = seconds_between_bars()
-        with tqdm(candidates, desc="Asking the model", unit="image", leave=False, mininterval=pace, delay=pace) as bar:
+        answers: dict[str, bool | None] = {}
+        with self._bar(len(candidates)) as bar:
+
+            def ask_in_sight(entry: RankedPath) -> bool | None:
+                bar.update()
+                answers[entry.path] = self._ask(entry)
+                return answers[entry.path]
+
+            sample = self._draw(candidates, ask_in_sight)
+        self._say_accuracy(answers.values())
+        return sample
+
+    def _compare(self, candidates: list[RankedPath], sample: list[RankedPath], model_row: ModelRow) -> None:
+        """Asks the model about the sample, to see that the row is its own, and about some others, to see the labels."""
+        settings = self.settings
+        others = draw_sample(candidates, settings.seed, "all", lambda _: None, ENOUGH_FOR_ACCURACY)
+        with self._bar(len(sample) + len(others)) as bar:
 
             def ask_in_sight(entry: RankedPath) -> bool | None:
                 bar.update()
                 return self._ask(entry)
 
-            sample = self._draw(candidates, ask_in_sight)
-        if self.answered:
-            self._say_accuracy()
-        return sample
+            self._say_accuracy([ask_in_sight(entry) for entry in others])
+            own = {entry.path: ask_in_sight(entry) for entry in sample}
+        agreed = [own[path] == model_row.correct[path] for path in own if own[path] is not None]
+        if agreed:
+            self._say_agreement(agreed, model_row)
+
+    def _bar(self, total: int) -> "tqdm[NoReturn]":
+        pace = seconds_between_bars()
+        return tqdm(total=total, desc="Asking the model", unit="image", leave=False, mininterval=pace, delay=pace)
 
     def _ask(self, entry: RankedPath) -> bool | None:
         """Whether the model gets an image right, or None if it can't be read."""
@@ -117,7 +138,6 @@ class Chooser:
                 log.warning("an image can't be read: %s", error)
                 return None
             self.answers.put(entry.path, label, answer)
-        self.answered[entry.path] = answer
         return answer
 
     def _known(self, candidates: list[RankedPath], model_row: ModelRow) -> list[RankedPath]:
@@ -129,17 +149,17 @@ class Chooser:
                  model_row.row, model_row.name, 100 * model_row.accuracy)  # fmt: skip
         return known
 
-    def _say_accuracy(self) -> None:
-        right, asked, classes = sum(self.answered.values()), len(self.answered), self.pretrained.classes.count
+    def _say_accuracy(self, answers: Collection[bool | None]) -> None:
+        right, asked = sum(answer is True for answer in answers), sum(answer is not None for answer in answers)
+        classes = self.pretrained.classes.count
+        if not asked:
+            return
         log.info("The model was asked about %d images and gets %d right (%.1f %%)", asked, right, 100 * right / asked)
         if asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes:
             log.warning("that is hardly more than guessing among %d classes: are the labels right? (they are by %s)",
                         classes, self.labels.rule)  # fmt: skip
 
-    def _say_agreement(self, sample: list[RankedPath], model_row: ModelRow) -> None:
-        agreed = [self._ask(entry) == model_row.correct[entry.path] for entry in sample]
-        if not agreed:
-            return
+    def _say_agreement(self, agreed: list[bool], model_row: ModelRow) -> None:
         share = sum(agreed) / len(agreed)
         log.info("The row and the model's own forward agree on %d of the sample's %d images (%.1f %%)",
                  sum(agreed), len(agreed), 100 * share)  # fmt: skip

@@ -1,38 +1,66 @@
-"""Ends a study between two examples when a signal asks for it."""
+"""What SIGINT and SIGTERM do: `run` ends between two examples, the other commands end at once."""
 
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
+
+import lightning.pytorch as L
 
 log = logging.getLogger("lightning_app")
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-@dataclass
-class StopSignal:
-    """The first SIGINT or SIGTERM that came, if any."""
 
-    came: signal.Signals | None = None
+class StopSignal(L.Callback):
+    """Notes the first SIGINT or SIGTERM, so that the example in hand can end; a second one ends the process at once.
+
+    A callback too: at the start of each `fit` Lightning wraps the handler of SIGTERM in one of its own, which would cut
+    the example short, so ours is put back.
+    """
+
+    def __init__(self) -> None:
+        self.came: signal.Signals | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal."""
+        if self.came is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.came = signal.Signals(number)
+        log.warning("%s: stopping after the example in hand (again: at once)", self.came.name)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts our handler back."""
+        for number in SIGNALS:
+            signal.signal(number, self.note)
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignal]:
-    """Notes the first SIGINT or SIGTERM so that the example in hand can end; a second one ends the process at once."""
+def stop_between_examples() -> Iterator[StopSignal]:
+    """Handles signals gently for a while."""
     stop = StopSignal()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop.came is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stop.came = signal.Signals(number)
-        log.warning("%s: stopping after the example in hand (again: at once)", stop.came.name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.note) for number in SIGNALS}
     try:
         yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def exit_at_once() -> Iterator[None]:
+    """Ends the process with 130 or 143; Lightning's own answers to these signals are exit codes 1 and 0."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 import lightning.pytorch as L
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.analysis.closing import Closing, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
 from lightning_app.choosing import Chooser, say_missing
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
@@ -25,7 +25,7 @@ from lightning_app.results.fingerprint import environment, file_sha256, fingerpr
 from lightning_app.results.records import Row
 from lightning_app.results.run_folder import PICTURE, RESULTS, SUMMARY, RunFolder, folder_name, json_text
 from lightning_app.settings import StudySettings, require_folder
-from lightning_app.stopping import StopSignal, stop_signals
+from lightning_app.stopping import StopSignal, stop_between_examples
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device, pin_numerics, resolve_device
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
@@ -78,32 +78,40 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
     Raises:
         BadInputError: Before any training.
     """
-    started = time.monotonic()
     with StudyLog() as study_log:
-        folder = RunFolder(
-            settings.output_dir / folder_name(settings.model_name), settings.overwrite or settings.dry_run
-        )
-        prepared = prepare(settings, lightning, folder)
-        if settings.dry_run:
-            _show_sample(prepared)
-            return DONE
-        aside = folder.create()
-        study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
-        if aside is not None:
-            log.info("The study that was here is now in %s", aside)
-        where = environment(prepared.device.name, _threads(prepared))
-        folder.start(fingerprint_text(prepared.identity, [where]), config)
-        with stop_signals() as stop:
-            rows = train(prepared, lightning, folder, stop)
-        closing = conclude(prepared, folder, rows, time.monotonic() - started)
-        log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
-        if stop.came is not None:
-            log.warning("stopped by %s after %d of %d examples", stop.came.name, len(rows), len(prepared.examples))
-            return 128 + stop.came
-        if closing.counts["error"]:
-            log.warning("%d examples are errors; the log names their reasons", closing.counts["error"])
-            return DONE_WITH_ERRORS
+        try:
+            return _run(settings, lightning, config, study_log)
+        except BadInputError:
+            raise
+        except Exception:
+            log.critical("ended by an error that is not yours", exc_info=True, extra=FILE_ONLY)
+            raise
+
+
+def _run(settings: StudySettings, lightning: Lightning, config: str, study_log: StudyLog) -> int:
+    started = time.monotonic()
+    folder = RunFolder(settings.output_dir / folder_name(settings.model_name), settings.overwrite or settings.dry_run)
+    prepared = prepare(settings, lightning, folder)
+    if settings.dry_run:
+        _show_sample(prepared)
         return DONE
+    aside = folder.create()
+    study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
+    if aside is not None:
+        log.info("The study that was here is now in %s", aside)
+    where = environment(prepared.device.name, prepared.device.threads)
+    folder.start(fingerprint_text(prepared.identity, where), config)
+    with stop_between_examples() as stop:
+        rows = train(prepared, lightning, folder, stop)
+    closing = conclude(prepared, folder, rows, time.monotonic() - started)
+    log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
+    if stop.came is not None:
+        log.warning("stopped by %s after %d of %d examples", stop.came.name, len(rows), len(prepared.examples))
+        return 128 + stop.came
+    if closing.counts["error"]:
+        log.warning("%d examples are errors; the log names their reasons", closing.counts["error"])
+        return DONE_WITH_ERRORS
+    return DONE
 
 
 def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) -> Prepared:
@@ -120,13 +128,13 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     model_row = read_model_row(settings, ranking)
     images = find_images(ranking.paths, settings.root_dir)
     say_missing("image files are missing and left out", images.missing)
-    numerics = pin_numerics()
+    numerics = pin_numerics(device.kind)
     pretrained = load_pretrained(settings.model_name)
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
     log.info("Model: %s, %d classes, on %s; labels by %s",
              settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
     mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
-    if mapping != settings.class_to_idx:
+    if mapping is not settings.class_to_idx:
         log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)
     numbers = {
         "weights_sha256": weights_sha256(pretrained.network),
@@ -180,18 +188,15 @@ def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: Sto
             Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
             prepared.pretrained.transform,
             StopRule(settings.epsilon, settings.max_steps_per_example),
-            lambda callback: lightning.make_trainer([callback]),
+            lambda callback: lightning.make_trainer([callback, stop]),
             bar.step,
         )
-        try:
-            for result in engine.train(prepared.examples):
-                rows.append(folder.commit(result, settings.epsilon))
-                bar.example(result.outcome)
-                _say_result(result)
-                if stop.came is not None:
-                    break
-        except SIGTERMException:  # Lightning's answer to SIGTERM in the middle of an example
-            pass
+        for result in engine.train(prepared.examples):
+            rows.append(folder.commit(result, settings.epsilon))
+            bar.example(result.outcome)
+            _say_result(result)
+            if stop.came is not None:
+                break
     return rows
 
 
@@ -235,9 +240,3 @@ def _show_sample(prepared: Prepared) -> None:
         log.info("  rank %s, label %d: %s", example.rank, example.label, example.image)
     if len(prepared.examples) > 5:
         log.info("  and %d more", len(prepared.examples) - 5)
-
-
-def _threads(prepared: Prepared) -> int:
-    numerics = prepared.identity["numerics"]
-    assert isinstance(numerics, dict)
-    return int(numerics["cpu_threads"])

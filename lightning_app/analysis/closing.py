@@ -3,14 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from lightning_app.analysis.statistics import Correlation, not_reached_on_top, spearman
-from lightning_app.training.trajectory import THRESHOLDS
+from lightning_app.training.trajectory import THRESHOLDS, Outcome
 
-OUTCOMES = ("reached", "censored", "diverged", "error")
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 TEXT_COLUMNS = ("path", "outcome")
 
 
@@ -133,10 +134,11 @@ def words(closing: Closing) -> str:
 def _advice(closing: Closing) -> str:
     """A plain sentence for a study in which most examples did not reach epsilon."""
     n = closing.at_epsilon.correlation.n
-    if closing.counts["diverged"] * 2 > n:
-        return f"Most examples diverged ({closing.counts['diverged']} of {n}): choose a smaller --lr."
-    if closing.counts["censored"] * 2 <= n:
+    censored, diverged = closing.counts["censored"], closing.counts["diverged"]
+    if (censored + diverged) * 2 <= n:
         return ""
+    if diverged > censored:
+        return f"Most examples did not reach epsilon, and {diverged} of {n} diverged: choose a smaller --lr."
     better = [line for line in closing.lines[:-1] if line.reached * 2 > n]
     within_reach = (
         f"--epsilon {better[-1].threshold:g} was reached by {better[-1].reached} of {n} in the same steps"
@@ -144,7 +146,7 @@ def _advice(closing: Closing) -> str:
         else "no threshold was reached by half of them in these steps, so try a larger --lr"
     )
     return (
-        f"Most examples ({closing.counts['censored']} of {n}) did not reach a loss of {closing.epsilon:g} in"
+        f"Most examples ({censored + diverged} of {n}) did not reach a loss of {closing.epsilon:g} in"
         f" {closing.limit} steps, so this says little about their order. Below a loss of about 1e-2 plain SGD on one"
         " image needs ten times the steps for a tenth of the loss: choose a larger --epsilon, a larger --lr or more"
         f" --max_steps_per_example ({within_reach})."

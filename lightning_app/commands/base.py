@@ -1,5 +1,6 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
+import copy
 import inspect
 import logging
 import os
@@ -56,12 +57,8 @@ EXAMPLE_TRAINER_FLAGS = (
     "accumulate_grad_batches",
     "gradient_clip_val",
     "gradient_clip_algorithm",
-    "deterministic",
-    "benchmark",
     "profiler",
-    "detect_anomaly",
     "plugins",
-    "default_root_dir",
 )
 """Trainer flags that make sense for one example's Trainer; all others are decided here."""
 
@@ -140,14 +137,19 @@ class Command(LightningCLI):
         """Builds and checks the settings; Trainers are built when they are needed."""
         values = {field.name: self.config[field.name] for field in fields(self.settings_class)}
         self.settings = self.settings_class(**values)
-        self.config_init = self.parser.instantiate_classes(self.config)
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except (TypeError, ValueError) as error:  # a user's callback or plugin that refuses its arguments
+            raise BadInputError(f"--trainer: {_one_line(error)}") from error
 
     def make_trainer(self, callbacks: list[L.Callback], **overrides: Any) -> L.Trainer:
         """A new Trainer from the flags, with these callbacks beside the user's."""
-        chosen = self.config_init["trainer"].get("callbacks") or []
-        return self.instantiate_trainer(
-            callbacks=[*(chosen if isinstance(chosen, list) else [chosen]), *callbacks], **overrides
-        )
+        trainer = self.config_init["trainer"]
+        # Copies: what one example leaves behind in a callback or a plugin must not reach the next.
+        theirs = copy.deepcopy(trainer.get("callbacks") or [])
+        chosen = theirs if isinstance(theirs, list) else [theirs]
+        plugins = {"plugins": copy.deepcopy(trainer["plugins"])} if trainer.get("plugins") else {}
+        return self.instantiate_trainer(callbacks=[*chosen, *callbacks], **plugins, **overrides)
 
     @property
     def device_flags(self) -> str:

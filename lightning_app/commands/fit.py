@@ -11,6 +11,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.labels import find_labels
 from lightning_app.inputs.ranking import RankedPath
 from lightning_app.settings import TrainingSettings, require
+from lightning_app.stopping import exit_at_once
 from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
@@ -51,8 +52,8 @@ class Fit(Command):
         """Trains and tells the outcome."""
         settings, path = self.settings, self.config["data"]["path"]
         require("data.path", "an image file", f"{path} ({path.absolute()})", path.is_file())
-        resolve_device(lambda: self.make_trainer([]), self.device_flags)
-        pin_numerics()
+        device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
+        pin_numerics(device.kind)
         pretrained = load_pretrained(settings.model_name)
         entry = RankedPath(str(path), 0, 1, self.config["data"]["label"])
         labels = find_labels([entry], {entry.path: path}, settings.class_to_idx, pretrained.classes)
@@ -63,7 +64,8 @@ class Fit(Command):
         except UnreadableImageError as error:
             raise BadInputError(f"--data.path can't be read: {error}") from error
         trainer = self.make_trainer([ShowLoss(), stop], max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
-        trainer.fit(classifier, datamodule=data)
+        with exit_at_once():
+            trainer.fit(classifier, datamodule=data)
         print(
             f"{path} (label {labels.of[entry.path]}, predicted before {stop.predicted_before}): {stop.outcome} after"
             f" {len(stop.losses)} steps, loss {stop.losses[0]:.6g} to {stop.losses[-1]:.6g}, epsilon"

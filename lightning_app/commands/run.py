@@ -10,7 +10,7 @@ from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.settings import StudySettings
 from lightning_app.study import Lightning, run_study
 
-NOT_IN_THE_IDENTITY = ("accelerator", "devices", "profiler", "default_root_dir", "detect_anomaly")
+NOT_IN_THE_IDENTITY = ("accelerator", "devices", "profiler")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 

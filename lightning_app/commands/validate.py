@@ -1,5 +1,6 @@
 """`validate`: a model's accuracy over a folder of images."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lightning_app.inputs.images import find_images
 from lightning_app.inputs.labels import find_labels
 from lightning_app.inputs.ranking import RankedPath
 from lightning_app.settings import ValidationSettings
+from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import ValidatedClassifier
 from lightning_app.training.datamodule import ImageFolder, LabelledImages
 from lightning_app.training.device import pin_numerics, resolve_device
@@ -37,10 +39,10 @@ class Validate(Command):
     def execute(self) -> int:
         """Validates; Lightning prints the table."""
         settings = self.settings
-        resolve_device(lambda: self.make_trainer([]), self.device_flags)
+        device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
         paths = images_below(settings.root_dir)
         files = find_images(paths, None).files
-        pin_numerics()
+        pin_numerics(device.kind)
         pretrained = load_pretrained(settings.model_name)
         labels = find_labels(paths, files, settings.class_to_idx, pretrained.classes)
         images = LabelledImages(
@@ -49,10 +51,11 @@ class Validate(Command):
         print(f"{len(paths)} images, labels by {labels.rule}")
         trainer = self.make_trainer([], logger=False, enable_checkpointing=False, enable_model_summary=False)
         try:
-            trainer.validate(
-                ValidatedClassifier(pretrained.network, pretrained.classes.count),
-                datamodule=ImageFolder(images, settings.batch_size),
-            )
+            with exit_at_once():
+                trainer.validate(
+                    ValidatedClassifier(pretrained.network, pretrained.classes.count),
+                    datamodule=ImageFolder(images, settings.batch_size),
+                )
         except UnreadableImageError as error:
             raise BadInputError(f"--root_dir {settings.root_dir} holds an image that can't be read: {error}") from error
         return 0
@@ -64,7 +67,16 @@ def images_below(root_dir: Path) -> list[RankedPath]:
     Raises:
         BadInputError: If there is none.
     """
-    files = sorted(str(f) for f in root_dir.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    files: list[str] = []
+    seen: set[str] = set()
+    for folder, inside, names in os.walk(root_dir, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            inside.clear()
+            continue
+        seen.add(real)
+        files += [f"{folder}/{name}" for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    files = sorted(file for file in files if os.path.isfile(file))
     if not files:
         raise BadInputError(f"--root_dir {root_dir} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return [RankedPath(file, place, place + 1) for place, file in enumerate(files)]

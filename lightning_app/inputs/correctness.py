@@ -84,10 +84,11 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
             f"{source} has {matrix.shape[0]} rows and {settings.imagenet_models_csv} has {len(names)} names;"
             f" row {row} is taken for {name}"
         )
+    for i, one_row in enumerate(matrix):  # row by row: the matrix stays on the disk
+        odd = one_row[(one_row != 0) & (one_row != 1)]
+        if odd.size:
+            raise BadInputError(f"{source} row {i} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
     values = np.asarray(matrix[row])
-    odd = values[(values != 0) & (values != 1)]
-    if odd.size:
-        raise BadInputError(f"{source} row {row} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
     known = {entry.path: bool(values[entry.place]) for entry in columns.paths}
     correct = {entry.path: known[entry.path] for entry in ranking.paths if entry.path in known}
     if not correct:

@@ -1,7 +1,8 @@
 """Finds the ranking's images on this machine."""
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,15 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
     top = frozenset(os.listdir(root)) if root_dir is not None else frozenset()
     files: dict[str, Path] = {}
     missing: list[str] = []
-    owner: dict[str, str] = {}
+    owner: dict[tuple[int, int], str] = {}
     for entry in paths:
-        file = _as_written(entry.path) if root_dir is None else _below(root, entry.path, top)
-        if file is None:
+        tails = [entry.path] if root_dir is None else _tails(root, entry.path, top)
+        found = next(((file, image) for file in tails if (image := _regular_file(file)) is not None), None)
+        if found is None:
             missing.append(entry.path)
             continue
-        twin = owner.setdefault(file, entry.path)
+        file, image = found
+        twin = owner.setdefault(image, entry.path)
         if twin != entry.path:
             raise BadInputError(
                 f"--examples_csv: {twin!r} and {entry.path!r} are one image, {file}: a ranking holds each once"
@@ -55,18 +58,21 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
     return Images(files, tuple(missing))
 
 
-def _as_written(path: str) -> str | None:
-    return os.path.normpath(path) if os.path.isfile(path) else None
+def _regular_file(file: str) -> tuple[int, int] | None:
+    """A regular file's identity on its disk, or None: links to one file are one image."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
-def _below(root: str, path: str, top: frozenset[str]) -> str | None:
+def _tails(root: str, path: str, top: frozenset[str]) -> Iterator[str]:
+    """Every tail of a path that may be below the root, the longest first."""
     parts = _parts(path)
     for start, part in enumerate(parts):
         if part in top:
-            file = "/".join([root, *parts[start:]])
-            if os.path.isfile(file):
-                return file
-    return None
+            yield "/".join([root, *parts[start:]])
 
 
 def _parts(path: str) -> list[str]:

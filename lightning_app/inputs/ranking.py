@@ -142,7 +142,9 @@ def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[Ranke
     place = 0
     for cells in reader:
         if not cells:
-            continue
+            if len(header) > 1:
+                continue
+            cells = [""]  # in a table of one column an empty line is an empty entry
         if len(cells) <= max(column.values()):
             raise BadInputError(f"{source} line {reader.line_num}: {len(cells)} cells under a header of {len(header)}")
         path = cells[column["path"]]

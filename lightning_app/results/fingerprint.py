@@ -30,9 +30,9 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint_text(identity: dict[str, object], environments: list[dict[str, object]]) -> str:
+def fingerprint_text(identity: dict[str, object], environment: dict[str, object]) -> str:
     """The text of `run.json`: the identity, and an environment for each stretch of rows."""
-    stretches = [{"first_row": 0, "environment": environments[0]}]
+    stretches = [{"first_row": 0, "environment": environment}]
     return json.dumps({"format": 1, "identity": identity, "stretches": stretches}, indent=2, default=str) + "\n"
 
 

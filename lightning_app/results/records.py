@@ -70,7 +70,7 @@ def row_of(result: Trajectory | Failure, epsilon: float) -> Row:
 
 def csv_text(rows: Iterable[Iterable[Value]]) -> str:
     """Rows as CSV lines: floats as `repr`, None as an empty cell, quotes only where they are needed."""
-    return "".join(_csv_line([repr(cell) if isinstance(cell, float) else cell for cell in row]) for row in rows)
+    return "".join(_csv_line([repr(float(cell)) if isinstance(cell, float) else cell for cell in row]) for row in rows)
 
 
 def _csv_line(cells: Sequence[Value]) -> str:

@@ -63,7 +63,7 @@ class RunFolder:
     @property
     def holds_a_study(self) -> bool:
         """Whether a run has been here."""
-        return any((self.folder / name).exists() for name in (RESULTS, FINGERPRINT))
+        return any(os.path.lexists(self.folder / name) for name in (RESULTS, FINGERPRINT))
 
     def create(self) -> Path | None:
         """Makes the folder, moving aside a study that is there; what the model was asked is taken along.

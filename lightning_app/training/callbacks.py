@@ -45,7 +45,8 @@ class StopAtEpsilon(L.Callback):
         if self.steps_to_correct == NEVER and is_correct(outputs["logits"], batch[1]).item():
             self.steps_to_correct = len(self.losses)
         self.outcome = self.rule.outcome_at(len(self.losses), loss)
-        trainer.should_stop = self.outcome is not None
+        if self.outcome is not None:
+            trainer.should_stop = True
         if self.on_step is not None:
             self.on_step()
 

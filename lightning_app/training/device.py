@@ -24,6 +24,11 @@ class Device:
     name: str
 
     @property
+    def threads(self) -> int:
+        """CPU threads of one operation."""
+        return torch.get_num_threads()
+
+    @property
     def kind(self) -> str:
         """`cpu`, `cuda` or `mps`."""
         return self.root.type
@@ -43,7 +48,9 @@ def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Dev
         trainer = make_trainer()
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise BadInputError(f"{asked_for}: {reason.rstrip('.')}; this machine has: {_what_is_there()}") from error
+        raise BadInputError(
+            f"Lightning refuses its flags: {reason.rstrip('.')} ({asked_for}; this machine has: {_what_is_there()})"
+        ) from error
     if trainer.world_size > 1:
         raise BadInputError(
             f"{asked_for} is {trainer.world_size} devices: more than one is still to come, choose one"
@@ -58,11 +65,15 @@ def _what_is_there() -> str:
     return ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
 
 
-def pin_numerics() -> dict[str, object]:
+def pin_numerics(device_kind: str) -> dict[str, object]:
     """Makes repeats bit-identical on one device.
 
-    One CPU thread: the number of threads changes the last bits, and small images gain little from more. IEEE float32
-    and deterministic, unsearched kernels on CUDA.
+    One CPU thread: the number of threads changes the last bits, and small images gain little from more. On CUDA IEEE
+    float32, deterministic and unsearched kernels, and attention by plain matrix products: the fused kernels' backward
+    pass adds in no fixed order. A CUDA kernel that has no deterministic form says so in the log.
+
+    Args:
+        device_kind: `cpu`, `cuda` or `mps`.
 
     Returns:
         What was set, for a study's identity.
@@ -73,8 +84,14 @@ def pin_numerics() -> dict[str, object]:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    if device_kind == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return {
-        "cpu_threads": torch.get_num_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "fused_attention": device_kind != "cuda",
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "cudnn_tf32": torch.backends.cudnn.allow_tf32,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,

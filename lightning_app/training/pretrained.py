@@ -47,13 +47,15 @@ def load_pretrained(model_name: str) -> Pretrained:
     Raises:
         BadInputError: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
     """
-    _leave_the_hub_alone_when_offline()
+    if not model_name.startswith("local-dir:"):
+        _leave_the_hub_alone_when_offline()
     try:
         network = timm.create_model(model_name, pretrained=True)
     # timm, the hub and safetensors raise unrelated types for a name, a folder or weights that they can't use.
     except Exception as error:
         raise BadInputError(_why_not(model_name, error)) from error
     network.eval()
+    _keep_no_caches(network)
     settings = resolve_model_data_config(network)
     count = int(getattr(network, "num_classes", 0) or 0)
     require_classifier = f"--model_name {model_name} must be a classifier of colour images with two classes or more"
@@ -117,6 +119,22 @@ class Snapshot:
         torch._foreach_copy_(self._difference_each, self._parameters)
         self._difference.sub_(self._before)
         return math.sqrt(self._difference.dot(self._difference).item())
+
+
+def _keep_no_caches(network: nn.Module) -> None:
+    # LeViT and its kin keep attention biases between forward passes in eval mode, from weights that have moved since.
+    caches: list[dict[str, Tensor]] = [
+        module.attention_bias_cache  # type: ignore[misc]
+        for module in network.modules()
+        if isinstance(getattr(module, "attention_bias_cache", None), dict)
+    ]
+
+    def forget(module: nn.Module, inputs: object) -> None:
+        for cache in caches:
+            cache.clear()
+
+    if caches:
+        network.register_forward_pre_hook(forget)
 
 
 def _leave_the_hub_alone_when_offline() -> None:

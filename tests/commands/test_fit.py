@@ -9,7 +9,8 @@ from tests import oracle
 
 @pytest.fixture
 def fit(tiny_model: str) -> list[str]:
-    return ["fit", "--model_name", tiny_model, "--lr", "0.05", "--epsilon", "0.1", "--max_steps_per_example", "40"]
+    fit = ["fit", "--model_name", tiny_model, "--trainer.accelerator", "cpu"]
+    return [*fit, "--lr", "0.05", "--epsilon", "0.1", "--max_steps_per_example", "40"]
 
 
 @pytest.mark.parametrize("how", ["folder", "label", "class_to_idx"])

@@ -29,6 +29,7 @@ def study(tiny_model: str, photographs: Path, ranking: Path) -> list[str]:
     return [
         "run", "--model_name", tiny_model, "--examples_csv", str(ranking), "--root_dir", str(photographs),
         "--max_examples", "6", "--max_steps_per_example", "30", "--epsilon", "0.1", "--lr", "0.05",
+        "--trainer.accelerator", "cpu",
     ]  # fmt: skip
 
 
@@ -99,7 +100,18 @@ def test_sixty_real_photographs_are_the_oracles() -> None:
     paths = sorted(f"{f.parent.name}/{f.name}" for f in root.glob("*/*.jpg"))
     Path("ranking.csv").write_text(",".join(paths[i] for i in np.random.default_rng(0).permutation(len(paths))))
     argv = ["run", "--model_name", model, "--examples_csv", "ranking.csv", "--root_dir", str(root)]
-    argv += ["--max_examples", "60", "--lr", "0.001", "--epsilon", "1e-2", "--max_steps_per_example", "300"]
+    argv += [
+        "--trainer.accelerator",
+        "cpu",
+        "--max_examples",
+        "60",
+        "--lr",
+        "0.001",
+        "--epsilon",
+        "1e-2",
+        "--max_steps_per_example",
+        "300",
+    ]
     assert main(argv) == 0
     table = rows(Path("outputs/test_resnet"))
     assert len(table) == 60
