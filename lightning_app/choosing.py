@@ -22,7 +22,7 @@ from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
 
-FEWEST_FOR_ACCURACY = 10  # below this many answers an accuracy says nothing about the labels
+FEWEST_FOR_ACCURACY = 5  # below this many answers an accuracy says nothing about the labels
 ENOUGH_FOR_ACCURACY = 50
 DOUBTFUL_AGREEMENT = 0.9
 
@@ -54,6 +54,7 @@ class Chooser:
         self.pretrained = pretrained
         self.device = device
         self.answers = answers
+        self.unreadable: dict[str, str] = {}
 
     def choose(self, ranking: Ranking, model_row: ModelRow | None) -> list[RankedPath]:
         """Draws the sample, in draw order.
@@ -77,6 +78,8 @@ class Chooser:
                 self._compare(candidates, sample, model_row)
         finally:
             self.pretrained.network.to("cpu")
+        for reason in self.unreadable.values():  # said once the bar is gone
+            log.warning("an image can't be read: %s", reason)
         kind = "" if self.settings.select == "all" else f"{self.settings.select} "
         if not sample:
             raise BadInputError(
@@ -86,7 +89,8 @@ class Chooser:
             log.warning(
                 "--max_examples %d, but there are only %d %simages", self.settings.max_examples, len(sample), kind
             )
-        log.info("Sample: %d %simages drawn with seed %d", len(sample), kind, self.settings.seed)
+        unread = f", of them {len(self.unreadable)} that can't be read" if self.unreadable else ""
+        log.info("Sample: %d %simages drawn with seed %d%s", len(sample), kind, self.settings.seed, unread)
         return sample
 
     def _draw(self, candidates: list[RankedPath], is_correct: Callable[[RankedPath], bool | None]) -> list[RankedPath]:
@@ -116,9 +120,10 @@ class Chooser:
                 bar.update()
                 return self._ask(entry)
 
-            self._say_accuracy([ask_in_sight(entry) for entry in others])
+            answers = [ask_in_sight(entry) for entry in others]
             own = {entry.path: ask_in_sight(entry) for entry in sample}
-        agreed = [own[path] == model_row.correct[path] for path in own if own[path] is not None]
+        self._say_accuracy(answers)
+        agreed = [answer == model_row.correct[path] for path, answer in own.items() if answer is not None]
         if agreed:
             self._say_agreement(agreed, model_row)
 
@@ -135,7 +140,7 @@ class Chooser:
             try:
                 answer = ask(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
             except UnreadableImageError as error:
-                log.warning("an image can't be read: %s", error)
+                self.unreadable[entry.path] = str(error)
                 return None
             self.answers.put(entry.path, label, answer)
         return answer

@@ -10,6 +10,8 @@ from lightning_app.errors import BadInputError
 Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer"]
 
+MOST_STEPS = 10**9
+
 
 def require(flag: str, rule: str, value: object, holds: bool) -> None:
     """Refuses an option that breaks its rule.
@@ -68,7 +70,8 @@ class TrainingSettings(ModelSettings):
         """Checks the numbers; a comparison with NaN is false, so NaN is refused too."""
         super().__post_init__()
         require("epsilon", "> 0", self.epsilon, 0 < self.epsilon < math.inf)
-        require("max_steps_per_example", ">= 1", self.max_steps_per_example, self.max_steps_per_example >= 1)
+        steps = self.max_steps_per_example
+        require("max_steps_per_example", f"from 1 to {MOST_STEPS}", steps, 1 <= steps <= MOST_STEPS)
         require("lr", "> 0", self.lr, 0 < self.lr < math.inf)
         require("weight_decay", ">= 0", self.weight_decay, 0 <= self.weight_decay < math.inf)
         require("momentum", ">= 0 and < 1", self.momentum, 0 <= self.momentum < 1)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import lightning.pytorch as L
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.analysis.closing import Closing, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
@@ -83,6 +84,8 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
             return _run(settings, lightning, config, study_log)
         except BadInputError:
             raise
+        except MisconfigurationException as error:  # a user's callback or plugin, at the first example
+            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
         except Exception:
             log.critical("ended by an error that is not yours", exc_info=True, extra=FILE_ONLY)
             raise
@@ -206,7 +209,7 @@ def conclude(prepared: Prepared, folder: RunFolder, rows: list[Row], seconds: fl
     folder.rest(rows)
     frame = load_results(folder.folder / RESULTS)
     closing = close(frame, settings.epsilon, settings.max_steps_per_example)
-    folder.replace(PICTURE, steps_vs_difficulty(frame, closing))
+    folder.replace(PICTURE, steps_vs_difficulty(frame, closing, folder.folder.name))
     steps = sum(row["steps_run"] for row in rows if isinstance(row["steps_run"], int))
     summary = {
         "settings": asdict(settings),

@@ -1,6 +1,7 @@
 """An independent plain PyTorch loop: what every engine has to reproduce bit for bit."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
@@ -8,16 +9,38 @@ import torch
 from PIL import Image
 
 
+@dataclass
+class Expected:
+    """One example's numbers by the plain loop."""
+
+    steps: int
+    outcome: str
+    losses: list[float]
+    predicted_before: int
+    steps_to_correct: int
+    weight_distance: float
+
+
 def trajectory(
-    model_name: str, image: Path, label: int, lr: float, epsilon: float, max_steps: int, device: str = "cpu"
-) -> tuple[int, str, list[float]]:
-    """Steps to epsilon (or -1), outcome, and every loss of one example."""
+    model_name: str,
+    image: Path,
+    label: int,
+    lr: float,
+    epsilon: float,
+    max_steps: int,
+    device: str = "cpu",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Expected:
+    """Trains one example."""
     model = timm.create_model(model_name, pretrained=True).eval()
     config = timm.data.resolve_model_data_config(model)
     x = timm.data.create_transform(**config, is_training=False)(Image.open(image).convert("RGB")).unsqueeze(0)
     model, x = model.to(device), x.to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    before = [parameter.detach().cpu().double() for parameter in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     losses: list[float] = []
+    predicted, correct, steps, outcome = -1, -1, -1, "censored"
     for step in range(1, max_steps + 1):
         z = model(x)
         d = z - z[:, label : label + 1]
@@ -27,11 +50,19 @@ def trajectory(
         torch.autograd.backward(loss)
         optimizer.step()
         losses.append(loss.item())
+        if step == 1:
+            predicted = int(z.argmax())
+        if correct < 0 and bool((d < 0).all()):
+            correct = step
         if not math.isfinite(losses[-1]):
-            return -1, "diverged", losses
+            outcome = "diverged"
+            break
         if losses[-1] <= epsilon:
-            return step, "reached", losses
-    return -1, "censored", losses
+            steps, outcome = step, "reached"
+            break
+    now = [parameter.detach().cpu().double() for parameter in model.parameters()]
+    distance = math.sqrt(math.fsum(float(((a - b) ** 2).sum()) for a, b in zip(now, before, strict=True)))
+    return Expected(steps, outcome, losses, predicted, correct, distance)
 
 
 def wrong(model_name: str, image: Path, label: int) -> bool:

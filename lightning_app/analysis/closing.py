@@ -139,11 +139,11 @@ def _advice(closing: Closing) -> str:
         return ""
     if diverged > censored:
         return f"Most examples did not reach epsilon, and {diverged} of {n} diverged: choose a smaller --lr."
-    better = [line for line in closing.lines[:-1] if line.reached * 2 > n]
+    better = [line for line in closing.lines[1:-1] if line.reached * 2 > n]
     within_reach = (
         f"--epsilon {better[-1].threshold:g} was reached by {better[-1].reached} of {n} in the same steps"
         if better
-        else "no threshold was reached by half of them in these steps, so try a larger --lr"
+        else "no threshold below ln 2 was reached by half of them in these steps, so try a larger --lr"
     )
     return (
         f"Most examples ({censored + diverged} of {n}) did not reach a loss of {closing.epsilon:g} in"

@@ -11,12 +11,13 @@ from lightning_app.analysis.closing import Closing
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
 
 
-def steps_vs_difficulty(frame: pd.DataFrame, closing: Closing) -> bytes:
+def steps_vs_difficulty(frame: pd.DataFrame, closing: Closing, model: str) -> bytes:
     """Draws total SGD steps to epsilon against the universal difficulty rank.
 
     Args:
         frame: The results.
         closing: Their statistics.
+        model: Its name, for the title.
 
     Returns:
         A PNG.
@@ -40,7 +41,7 @@ def steps_vs_difficulty(frame: pd.DataFrame, closing: Closing) -> bytes:
     axes.set_xlabel(f"Total SGD steps to a loss of {closing.epsilon:g}", fontsize=13)
     axes.set_ylabel("Universal difficulty rank (1 = easiest)", fontsize=13)
     axes.tick_params(labelsize=11)
-    axes.set_title(f"Spearman {closing.at_epsilon.correlation}", fontsize=12)
+    axes.set_title(f"{model}: Spearman {closing.at_epsilon.correlation}", fontsize=12)
     if reached.any() or missed.any():
         axes.legend(fontsize=11, loc="best")
     buffer = io.BytesIO()

@@ -54,10 +54,8 @@ EXAMPLE_TRAINER_FLAGS = (
     "devices",
     "precision",
     "callbacks",
-    "accumulate_grad_batches",
     "gradient_clip_val",
     "gradient_clip_algorithm",
-    "profiler",
     "plugins",
 )
 """Trainer flags that make sense for one example's Trainer; all others are decided here."""

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.labels import find_labels
+from lightning_app.inputs.labels import Classes, find_labels
 from lightning_app.inputs.ranking import RankedPath
 from lightning_app.settings import TrainingSettings, require
 from lightning_app.stopping import exit_at_once
@@ -48,6 +48,18 @@ class Fit(Command):
             help="Its class index (default: by --class_to_idx, a WordNet id in the path, or its class folder).",
         )  # fmt: skip
 
+    def _label(self, classes: Classes) -> int:
+        path, label = self.config["data"]["path"], self.config["data"]["label"]
+        if label is not None:
+            require("data.label", f"a class index from 0 to {classes.count - 1}", label, 0 <= label < classes.count)
+            return int(label)
+        try:
+            return find_labels(
+                [RankedPath(str(path), 0, 1)], {str(path): path}, self.settings.class_to_idx, classes
+            ).of[str(path)]
+        except BadInputError as error:
+            raise BadInputError(f"{error}; --data.label gives it outright") from error
+
     def execute(self) -> int:
         """Trains and tells the outcome."""
         settings, path = self.settings, self.config["data"]["path"]
@@ -55,19 +67,18 @@ class Fit(Command):
         device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
         pin_numerics(device.kind)
         pretrained = load_pretrained(settings.model_name)
-        entry = RankedPath(str(path), 0, 1, self.config["data"]["label"])
-        labels = find_labels([entry], {entry.path: path}, settings.class_to_idx, pretrained.classes)
+        label = self._label(pretrained.classes)
         stop = StopAtEpsilon(StopRule(settings.epsilon, settings.max_steps_per_example))
         classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
         try:
-            data = SingleExample(path, labels.of[entry.path], pretrained.transform, settings.max_steps_per_example)
+            data = SingleExample(path, label, pretrained.transform, settings.max_steps_per_example)
         except UnreadableImageError as error:
             raise BadInputError(f"--data.path can't be read: {error}") from error
         trainer = self.make_trainer([ShowLoss(), stop], max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
         with exit_at_once():
             trainer.fit(classifier, datamodule=data)
         print(
-            f"{path} (label {labels.of[entry.path]}, predicted before {stop.predicted_before}): {stop.outcome} after"
+            f"{path} (label {label}, predicted before {stop.predicted_before}): {stop.outcome} after"
             f" {len(stop.losses)} steps, loss {stop.losses[0]:.6g} to {stop.losses[-1]:.6g}, epsilon"
             f" {settings.epsilon:g}"
         )

@@ -7,10 +7,11 @@ import lightning.pytorch as L
 import yaml
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
+from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
 from lightning_app.study import Lightning, run_study
 
-NOT_IN_THE_IDENTITY = ("accelerator", "devices", "profiler")
+NOT_IN_THE_IDENTITY = ("accelerator", "devices")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -36,7 +37,10 @@ class Run(Command):
         return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
 
     def _dumped(self) -> dict[str, Any]:
-        dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        try:
+            dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        except yaml.YAMLError as error:
+            raise BadInputError(f"--trainer.callbacks or plugins can't be written into config.yaml: {error}") from error
         assert isinstance(dumped, dict)
         dumped.pop("config", None)
         return dumped

@@ -58,6 +58,9 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     """
     if settings.correctness_npy is None and settings.model_csv_name is None:
         return None
+    needs_matrix = f"--model_csv_name {settings.model_csv_name} needs --correctness_npy, the matrix whose row it names"
+    if settings.correctness_npy is None and not settings.imagenet_models_csv.is_file():
+        raise BadInputError(needs_matrix)
     names = read_names(read_text(settings.imagenet_models_csv, "imagenet_models_csv"))
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
     if name not in names:
@@ -66,7 +69,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     if names.count(name) > 1:
         raise BadInputError(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once")
     if settings.correctness_npy is None:
-        raise BadInputError(f"--model_csv_name {name} needs --correctness_npy, the matrix whose row it names")
+        raise BadInputError(needs_matrix)
     row = names.index(name)
     matrix = _open_matrix(settings.correctness_npy)
     columns = _columns(settings, ranking)
@@ -74,7 +77,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     if matrix.shape[1] != columns.places:
         raise BadInputError(
             f"{source} has {matrix.shape[1]} columns, but {columns.file} has {columns.places} places:"
-            " give the matrix's own paths with --matrix_examples_csv"
+            " they must be the same (--matrix_examples_csv names the matrix's own paths)"
         )
     if row >= matrix.shape[0]:
         raise BadInputError(f"{source} has {matrix.shape[0]} rows, but {name!r} is name {row + 1} of {len(names)}")
@@ -114,9 +117,9 @@ def _open_matrix(file: Path) -> npt.NDArray[np.generic]:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInputError(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError):
         raise BadInputError(
-            f"--correctness_npy {file} is not a plain NumPy array of numbers (pickled objects are refused): {error}"
+            f"--correctness_npy {file} is not a NumPy array of numbers (.npy; pickled objects are refused)"
         ) from None
     if not isinstance(matrix, np.ndarray):
         matrix.close()

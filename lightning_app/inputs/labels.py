@@ -114,7 +114,7 @@ def _by_sorted_folders(paths: Sequence[RankedPath], files: Mapping[str, Path], c
             if len(siblings) != classes.count:
                 raise BadInputError(
                     f"{folder.parent} has {len(siblings)} class folders, but the model has {classes.count} classes:"
-                    " give a ranking with a label column, or --class_to_idx"
+                    " give --class_to_idx, or a ranking with a label column"
                 )
             if indices and list(next(iter(indices.values()))) != siblings:
                 raise BadInputError(

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Rank
 
+HEADER_WORDS = frozenset(("path", "paths", "rank", "label", "image", "images", "file", "filename", "name"))
 NOT_DRAWN = ("", "None")
 """Entries that keep their place in a ranking and never become an example."""
 
@@ -123,6 +125,7 @@ def read_ranking(file: Path, flag: str = "examples_csv") -> Ranking:
             rows = list(_table_rows(text, header, f"--{flag} {file}"))
             paths, places, form = sorted(rows, key=lambda row: row.rank), len(rows), "a table with a header"
         else:
+            _refuse_other_forms(text, f"--{flag} {file}")
             names = read_names(text)
             paths, places = [RankedPath(name, i, i + 1) for i, name in enumerate(names)], len(names)
             form = "one line of paths" if len(split_lines(text)) == 1 else "one path a line"
@@ -133,6 +136,24 @@ def read_ranking(file: Path, flag: str = "examples_csv") -> Ranking:
         raise BadInputError(f"--{flag} {file} holds no path: expected image paths, easiest first")
     _refuse_duplicates(drawable, f"--{flag} {file}")
     return Ranking(file, drawable, places, form)
+
+
+def _refuse_other_forms(text: str, source: str) -> None:
+    """Refuses what would pass for one path a line and isn't: its ranks would be wrong without a word."""
+    lines = split_lines(text)
+    if len(lines) < 2:
+        return
+    words = {word.strip(' "').lower() for word in re.split(r"[,;\t]", lines[0])}
+    if words & HEADER_WORDS and not re.search(r"[./\\]", lines[0]):
+        raise BadInputError(
+            f"{source}: the header {lines[0]!r} has no column `path` (commas between columns, lower case)"
+        )
+    for number, line in enumerate(lines, start=1):
+        entries = line.split(",")
+        if len(entries) > 1 and all(re.search(r"\.\w{3,4}$", entry) for entry in entries):
+            raise BadInputError(
+                f"{source} line {number} holds {len(entries)} paths: give one a line, or all on one line"
+            )
 
 
 def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[RankedPath]:
@@ -153,26 +174,26 @@ def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[Ranke
         label = None
         if path not in NOT_DRAWN:
             if "rank" in column:
-                rank = _number(cells[column["rank"]], where, "rank must be a number (1 = easiest)")
+                rank = _number(cells[column["rank"]], where, "rank must be a number from 1 (easiest)", least=1)
             if "label" in column:
                 label = _label(cells[column["label"]], where)
         yield RankedPath(path, place, rank, label)
         place += 1
 
 
-def _number(cell: str, where: str, wanted: str) -> Rank:
+def _number(cell: str, where: str, wanted: str, least: int) -> Rank:
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(value) or value < least:
         raise BadInputError(f"{where}: {wanted}, got {cell!r}")
     return int(value) if value.is_integer() else value
 
 
 def _label(cell: str, where: str) -> int:
-    value = _number(cell, where, "label must be a class index")
-    if not isinstance(value, int) or value < 0:
+    value = _number(cell, where, "label must be a class index", least=0)
+    if not isinstance(value, int):
         raise BadInputError(f"{where}: label must be a class index, got {cell!r}")
     return value
 

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+from lightning_app.errors import BadInputError
 from lightning_app.results.records import csv_text
 
 GLOB = "answers-*.csv"
@@ -31,13 +32,19 @@ class Answers:
         return self._known.get((path, str(label)))
 
     def put(self, path: str, label: int, correct: bool) -> None:
-        """Adds an answer and writes it down."""
+        """Adds an answer and writes it down.
+
+        Raises:
+            BadInputError: If it can't be written: this comes before any training.
+        """
         self._known[path, str(label)] = correct
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.file.exists()
-        with self.file.open("a", encoding="utf-8", newline="") as stream:
-            stream.write(csv_text([("path", "label", "correct")] if fresh else []))
-            stream.write(csv_text([(path, label, int(correct))]))
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            header = [] if self.file.exists() else [("path", "label", "correct")]
+            with self.file.open("a", encoding="utf-8", newline="") as stream:
+                stream.write(csv_text([*header, (path, label, int(correct))]))
+        except OSError as error:
+            raise BadInputError(f"--output_dir: {self.file} can't be written: {error.strerror}") from None
 
     def _read(self) -> None:
         text = self.file.read_text(encoding="utf-8", errors="replace")

@@ -46,7 +46,7 @@ def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Dev
     """
     try:
         trainer = make_trainer()
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+    except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(
             f"Lightning refuses its flags: {reason.rstrip('.')} ({asked_for}; this machine has: {_what_is_there()})"

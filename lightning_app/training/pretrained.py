@@ -4,9 +4,11 @@ import hashlib
 import logging
 import math
 import socket
+import textwrap
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -123,17 +125,13 @@ class Snapshot:
 
 def _keep_no_caches(network: nn.Module) -> None:
     # LeViT and its kin keep attention biases between forward passes in eval mode, from weights that have moved since.
-    caches: list[dict[str, Tensor]] = [
-        module.attention_bias_cache  # type: ignore[misc]
-        for module in network.modules()
-        if isinstance(getattr(module, "attention_bias_cache", None), dict)
-    ]
+    keepers: list[Any] = [module for module in network.modules() if hasattr(module, "attention_bias_cache")]
 
     def forget(module: nn.Module, inputs: object) -> None:
-        for cache in caches:
-            cache.clear()
+        for keeper in keepers:
+            keeper.attention_bias_cache.clear()
 
-    if caches:
+    if keepers:
         network.register_forward_pre_hook(forget)
 
 
@@ -150,7 +148,7 @@ def _leave_the_hub_alone_when_offline() -> None:
 
 
 def _why_not(model_name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = textwrap.shorten(str(error), 400)
     if "Unknown model" in reason or "Invalid pretrained tag" in reason:
         return f"--model_name: timm has no {model_name!r}{near(model_name, timm.list_models(pretrained=True))}"
     if model_name.startswith("local-dir:"):

@@ -63,7 +63,7 @@ def test_a_median_among_the_not_reached_is_above_the_limit(tmp_path: Path) -> No
 def test_when_most_are_censored_it_says_what_to_change(tmp_path: Path) -> None:
     text = words(closing(tmp_path, [2, -1, -1, -1]))
     assert "Most examples (3 of 4) did not reach a loss of 0.01 in 100 steps" in text
-    assert "--epsilon 0.693147 was reached by 4 of 4" in text
+    assert "no threshold below ln 2 was reached by half of them" in text
     for flag in ("--epsilon", "--lr", "--max_steps_per_example"):
         assert flag in text
     assert "Most examples" not in words(closing(tmp_path, [2, 3, -1, -1]))
@@ -78,8 +78,8 @@ def test_studies_that_say_nothing_are_told_without_a_number(tmp_path: Path, step
 def test_the_picture_is_drawn_and_the_same_twice(tmp_path: Path, steps: list[int | None]) -> None:
     frame = results(tmp_path, steps, 100)
     result = close(frame, 0.01, 100)
-    picture = steps_vs_difficulty(frame, result)
-    assert picture == steps_vs_difficulty(frame, result)
+    picture = steps_vs_difficulty(frame, result, "m")
+    assert picture == steps_vs_difficulty(frame, result, "m")
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size == (1200, 900)
         pixels = np.asarray(image.convert("RGB"))

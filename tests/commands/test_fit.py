@@ -1,4 +1,7 @@
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,8 @@ def test_one_example_is_the_oracles(
     more = {"folder": [], "label": ["--data.label", "1"], "class_to_idx": ["--class_to_idx", "idx.json"]}[how]
     assert main([*fit, "--data.path", str(image), *more]) == 0
     printed = capsys.readouterr().out
-    _, outcome, losses = oracle.trajectory(tiny_model, image, label, 0.05, 0.1, 40)
+    expected = oracle.trajectory(tiny_model, image, label, 0.05, 0.1, 40)
+    outcome, losses = expected.outcome, expected.losses
     assert f"(label {label}, " in printed
     assert f"{outcome} after {len(losses)} steps, loss {losses[0]:.6g} to {losses[-1]:.6g}" in printed
     assert not Path("lightning_logs").exists()
@@ -36,7 +40,7 @@ def test_one_example_is_the_oracles(
         ([], "data.path"),
         (["--data.path", "no.jpg"], "--data.path must be an image file, got no.jpg"),
         (["--data.path", "text.jpg"], "--data.path can't be read: text.jpg"),
-        (["--data.path", "text.jpg", "--data.label", "4"], "is 4 by"),
+        (["--data.path", "text.jpg", "--data.label", "4"], "--data.label must be a class index from 0 to 3, got 4"),
         (["--data.path", "text.jpg", "--epsilon", "0"], "--epsilon must be > 0, got 0"),
     ],
 )
@@ -47,3 +51,22 @@ def test_bad_input(fit: list[str], argv: list[str], message: str, capsys: pytest
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Path, number: signal.Signals) -> None:
+    argv = [*fit, "--data.path", str(photographs / "ant" / "00.jpg"), "--epsilon", "1e-30"]
+    argv += ["--max_steps_per_example", "1000000"]
+    program = subprocess.Popen(
+        [sys.executable, "-u", "-m", "lightning_app", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert program.stdout is not None
+    while (text := program.stdout.read(1)) and text != "%":  # the bar moves: it trains
+        pass
+    program.send_signal(number)
+    printed, _ = program.communicate(timeout=60)
+    assert program.returncode == 128 + number, printed
+    assert "Traceback" not in printed

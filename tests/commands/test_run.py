@@ -4,12 +4,15 @@ import csv
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import yaml
@@ -59,18 +62,27 @@ def agrees_with_the_oracle(
     epsilon: float,
     limit: int,
     device: str = "cpu",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> None:
     for row in table:
         image = root / Path(row["path"]).parent.name / Path(row["path"]).name
         label = sorted(f.name for f in root.iterdir()).index(image.parent.name)
         assert int(row["label"]) == label
         assert oracle.wrong(model, image, label)
-        count, outcome, losses = oracle.trajectory(model, image, label, lr, epsilon, limit, device)
-        assert (int(row["total_steps_to_epsilon"]), row["outcome"]) == (count, outcome)
+        expected = oracle.trajectory(model, image, label, lr, epsilon, limit, device, momentum, weight_decay)
+        losses = expected.losses
+        assert (int(row["total_steps_to_epsilon"]), row["outcome"]) == (expected.steps, expected.outcome)
         assert steps(folder, row) == losses
         assert (float(row["initial_loss"]), float(row["final_loss"])) == (losses[0], losses[-1])
         assert float(row["total_loss_sum"]) == math.fsum(losses)
         assert int(row["steps_run"]) == len(losses)
+        assert int(row["predicted_before"]) == expected.predicted_before
+        assert int(row["steps_to_correct"]) == expected.steps_to_correct
+        assert float(row["weight_distance"]) == pytest.approx(expected.weight_distance, rel=1e-12)
+        for name, threshold in {"ln2": math.log(2), "1e-1": 0.1, "1e-2": 0.01, "1e-3": 0.001}.items():
+            first = next((k for k, loss in enumerate(losses, start=1) if loss <= threshold), -1)
+            assert row[f"steps_to_{name}"] == (str(first) if threshold >= epsilon else "")
 
 
 def test_the_study_is_the_oracles(study: list[str], tiny_model: str, photographs: Path, ranking: Path) -> None:
@@ -83,6 +95,11 @@ def test_the_study_is_the_oracles(study: list[str], tiny_model: str, photographs
     assert [int(row["universal_difficulty_rank"]) for row in table] == [order.index(row["path"]) + 1 for row in table]
     assert sorted(table, key=lambda row: int(row["universal_difficulty_rank"])) == table
     agrees_with_the_oracle(table, OUT, tiny_model, photographs, 0.05, 0.1, 30)
+
+
+def test_momentum_and_weight_decay_are_sgds(study: list[str], tiny_model: str, photographs: Path) -> None:
+    assert main([*study, "--lr", "0.01", "--momentum", "0.5", "--weight_decay", "0.1"]) == 0
+    agrees_with_the_oracle(rows(), OUT, tiny_model, photographs, 0.01, 0.1, 30, momentum=0.5, weight_decay=0.1)
 
 
 @pytest.mark.gpu
@@ -147,11 +164,36 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     assert summary["statistics"]["epsilon"]["n"] == 6
     assert summary["timing"]["steps"] == sum(int(row["steps_run"]) for row in table)
     assert {"torch", "timm", "lightning", "python"} <= set(summary["versions"])
-    identity = json.loads((OUT / "run.json").read_text())["identity"]
+    fingerprint = json.loads((OUT / "run.json").read_text())
+    (stretch,) = fingerprint["stretches"]
+    assert {"python", "torch", "torchvision", "timm", "lightning", "pillow", "device"} <= set(stretch["environment"])
+    assert (stretch["first_row"], stretch["environment"]["cpu_threads"]) == (0, 1)
+    identity = fingerprint["identity"]
     assert {"weights_sha256", "transform", "label_rule", "optimizer", "loss", "epsilon", "seed", "select"} <= set(
         identity
     )
     assert {"ranking_sha256", "correctness", "device_kind", "numerics", "lightning"} <= set(identity)
+
+
+class Restless(L.Callback):
+    """Changes the learning rate of every example but the first that it sees."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen += 1
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] *= self.seen
+
+
+def test_a_users_callback_starts_afresh_for_every_example(study: list[str]) -> None:
+    assert main(study) == 0
+    plain = without_seconds(rows())
+    callback = f"{Restless.__module__}.{Restless.__qualname__}"
+    assert main([*study, "--overwrite", f"--trainer.callbacks+={callback}"]) == 0
+    assert without_seconds(rows()) == plain
+    assert callback in (OUT / "run.json").read_text()
 
 
 def test_the_log_has_a_line_an_example_and_the_screen_has_no_banner(
@@ -165,7 +207,7 @@ def test_the_log_has_a_line_an_example_and_the_screen_has_no_banner(
     assert "labels by sorted class folders" in text
     printed = capfd.readouterr()
     assert printed.out == ""
-    for noise in ("GPU available", "TPU", "Tip:", "Warning", "warning", "max_epochs", "max_steps`", "example 0 ("):
+    for noise in ("GPU available", "TPU", "Tip:", "Warning", "max_epochs", "max_steps`", "example 0 ("):
         assert noise not in printed.err
     assert "6/6 examples" in printed.err
     assert "steps/s" in printed.err
@@ -206,17 +248,17 @@ def test_an_examples_numbers_do_not_depend_on_its_company(study: list[str]) -> N
     assert list(reversed_order) == list(reversed(large))
 
 
-def test_a_sample_of_twenty_begins_a_sample_of_all_whatever_is_missing(
+def test_a_sample_begins_every_larger_one_whatever_is_missing_or_reversed(
     study: list[str], photographs: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     def sample(*more: str) -> set[str]:
         assert main([*study, "--max_steps_per_example", "1", "--overwrite", *more]) == 0
         return {row["path"] for row in rows()}
 
     five, ten = sample("--max_examples", "5"), sample("--max_examples", "10")
     assert five < ten
+    Path("backwards.csv").write_text(",".join(reversed(Path("ranking.csv").read_text().split())))
+    assert sample("--max_examples", "5", "--examples_csv", "backwards.csv") == five
     some = tmp_path / "some"
     shutil.copytree(photographs, some)
     gone = sorted(five)[0]
@@ -297,27 +339,48 @@ def test_a_mapping_that_is_not_used_is_a_warning(study: list[str], capsys: pytes
     assert warning in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("when", ["before the model is asked", "after"])
 def test_a_damaged_image_is_an_error_row_and_the_rest_goes_on(
-    study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: list[str], photographs: Path, tmp_path: Path, when: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     root = tmp_path / "damaged"
     shutil.copytree(photographs, root)
-    assert main([*study, "--dry_run"]) == 0
+    study = [*study, "--root_dir", str(root)]
+    assert main([*study, "--dry_run"]) == 0  # answers are kept: what is damaged from here on was readable when asked
     victim = Path(re.findall(r"label \d: (\S+)", capsys.readouterr().err)[1])
-    file = root / victim.parent.name / victim.name
-    file.write_bytes(file.read_bytes()[:200])
-    assert main([*study, "--root_dir", str(root)]) == 3
-    table = rows()
+    victim.write_bytes(victim.read_bytes()[:200])
+    if when != "after":
+        study += ["--output_dir", "fresh"]
+    assert main(study) == 3
+    out = OUT if when == "after" else Path("fresh/tiny")
+    assert ("that can't be read" in capsys.readouterr().err) == (when != "after")
+    table = rows(out)
     assert len(table) == 6
     (bad,) = (row for row in table if row["outcome"] == "error")
     assert Path(bad["path"]).name == victim.name
     assert (bad["total_steps_to_epsilon"], bad["final_loss"], bad["label"], bad["seconds"]) == ("-1", "", "", "")
-    assert len(list((OUT / "step_logs").iterdir())) == 5
-    log = next(OUT.glob("*.log")).read_text()
+    assert len(list((out / "step_logs").iterdir())) == 5
+    log = next(out.glob("*.log")).read_text()
     assert re.search(rf"ERROR +example {bad['example_index']} .*{victim.name}", log)
-    assert json.loads((OUT / "training_summary.json").read_text())["statistics"]["epsilon"]["n"] == 5
+    assert json.loads((out / "training_summary.json").read_text())["statistics"]["epsilon"]["n"] == 5
+
+
+def test_under_a_matrix_labels_are_doubted_too(
+    study: list[str], make_model: MakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On wrong examples alone a wrong label agrees with the row: some others are asked as well."""
+    np.save("m.npy", np.zeros((1, 40)))
+    Path("models.csv").write_text("tiny_published")
+    argv = [*study, "--correctness_npy", "m.npy", "--imagenet_models_csv", "models.csv", "--dry_run"]
+    argv += ["--model_csv_name", "tiny_published", "--class_to_idx", "idx.json"]
+    shares = []
+    for shift in range(4):
+        Path("idx.json").write_text(json.dumps({name: (i + shift) % 4 for i, name in enumerate(CLASSES)}))
+        assert main([*argv, "--output_dir", f"out{shift}"]) == 0
+        printed = capsys.readouterr().err
+        shares.append(float(re.findall(r"asked about 40 images and gets \d+ right \(([\d.]+) %\)", printed)[0]))
+        assert ("hardly more than guessing among 4 classes" in printed) == (shares[-1] < 50)
+    assert min(shares) < 50
 
 
 def test_diverging_is_an_outcome(study: list[str]) -> None:
@@ -390,7 +453,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "unknown model": (["--model_name", "resnet43"], "near names: "),
         "no weights": (["--model_name", f"local-dir:{tmp_path}"], "can't be loaded"),
         "unknown row": ([*matrix[:2], "--model_csv_name", "resnet34"], "near names: resnet_34"),
-        "pickled matrix": ([*matrix, str(tmp_path / "matrix.npy")], "not a plain NumPy array"),
+        "pickled matrix": ([*matrix, str(tmp_path / "matrix.npy")], "not a NumPy array"),
         "values": ([*matrix, str(tmp_path / "twos.npy")], "every value must be 0"),
         "shape": ([*matrix, str(tmp_path / "wide.npy")], "has 41 columns"),
         "no wrong one": ([*matrix, str(tmp_path / "right.npy")], "--select wrong: the model has no such image"),
@@ -398,8 +461,10 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "epsilon": (["--epsilon", "0"], "--epsilon must be > 0, got 0"),
         "nan": (["--epsilon", ".nan"], "--epsilon must be > 0, got nan"),
         "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
-        "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be >= 1, got 0"),
+        "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 1000000000, got 0"),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
+        "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
+        "second gpu": (["--trainer.devices", "1,"], "this machine has: cpu"),
         "devices": (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "more than one is still to come"),
         "output": (["--output_dir", "ranking.csv"], "ranking.csv/tiny can't be written"),
     }
@@ -408,6 +473,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
     "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "examples",
+    "clipping", "second gpu",
     "devices", "output",
 ]  # fmt: skip
 
@@ -422,17 +488,22 @@ def test_bad_input_is_one_line_and_exit_code_2_before_anything_is_written(
 ) -> None:
     argv, message = bad(tmp_path)[name]
     assert main([*study, *argv]) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
+    printed = capsys.readouterr().err
+    last = re.split(r"[\r\n]", printed.rstrip("\n"))[-1].strip()
     assert last.startswith("steps-to-epsilon run: error: ")
     assert message in last
-    assert not Path("outputs").exists()
+    assert printed.count("error") == 1
+    assert "Traceback" not in printed
+    # Only what the model was asked may stay behind.
+    assert all(file.name.startswith("answers-") for file in Path("outputs").rglob("*.*"))
 
 
-def test_folders_that_do_not_fit_the_classes(study: list[str], photographs: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_folders_that_do_not_fit_the_classes(
+    study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(photographs / "ant", tmp_path / "val" / "ant")
     assert main([*study, "--root_dir", str(tmp_path / "val")]) == 2
+    assert "has 1 class folders, but the model has 4 classes" in capsys.readouterr().err
 
 
 def test_a_study_is_refused_without_overwrite(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -456,7 +527,7 @@ def test_a_signal_ends_the_study_with_what_is_done(study: list[str], number: sig
     )  # fmt: skip
     results = OUT / "single_example_results.csv"
     while program.poll() is None and not (results.exists() and results.read_text().count("\n") >= 3):
-        pass
+        time.sleep(0.01)
     program.send_signal(number)
     _, printed = program.communicate(timeout=60)
     assert program.returncode == 128 + number, printed

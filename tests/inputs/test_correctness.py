@@ -85,8 +85,8 @@ def test_one_row_more_than_names_is_remarked(files: Path) -> None:
         (np.ones(4), r"shape \(4,\): expected 2-D"),
         (np.ones((3, 5)), "has 5 columns, but .*ranking.csv has 4 places"),
         (np.ones((1, 4)), "has 1 rows, but 'middle' is name 2 of 3"),
-        (np.full((3, 4), 2), "row 1 holds 2: every value must be 0"),
-        (np.full((3, 4), np.nan), "row 1 holds nan"),
+        (np.full((3, 4), 2), "row 0 holds 2: every value must be 0"),
+        (np.full((3, 4), np.nan), "row 0 holds nan"),
         (np.full((3, 4), "1"), "expected numbers 0 and 1"),
         (np.full((3, 4), {}, dtype=object), "pickled objects are refused"),
     ],
@@ -103,7 +103,7 @@ def test_nothing_is_unpickled(files: Path) -> None:
             return (Path.touch, (files / "exploded",))
 
     (files / "m.npy").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(BadInputError, match="is not a plain NumPy array"):
+    with pytest.raises(BadInputError, match="is not a NumPy array"):
         read(files)
     assert not (files / "exploded").exists()
 

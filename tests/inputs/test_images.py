@@ -51,6 +51,19 @@ def test_two_paths_of_one_image_are_named(root: Path) -> None:
         find_images(ranked("/p/val/a.jpg", "/q/val/a.jpg"), root)
 
 
+def test_links_to_one_image_are_twins_and_a_link_is_followed_as_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    (root / "linked").symlink_to(root / "val" / "n1", target_is_directory=True)
+    with pytest.raises(BadInputError, match=r"'val/n1/a.jpg' and 'linked/a.jpg' are one image"):
+        find_images(ranked("val/n1/a.jpg", "linked/a.jpg"), None)
+    with pytest.raises(BadInputError, match="are one image"):
+        find_images(ranked("a.jpg", f"{root}/a.jpg"), None)
+    found = find_images(ranked("linked/../a.jpg"), None).files["linked/../a.jpg"]
+    assert found.samefile("val/a.jpg")  # not a.jpg: .. leaves the folder that the link leads to
+
+
 def test_none_found_shows_a_path_that_was_looked_for(root: Path) -> None:
     with pytest.raises(BadInputError, match=r"--root_dir .*none of the ranking's 1 images.*'/p/n9/z.jpg'.*/n9/z.jpg"):
         find_images(ranked("/p/n9/z.jpg"), root)

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_app.inputs.example import Example
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.pretrained import load_pretrained, weights_sha256
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from tests import oracle
@@ -218,19 +218,51 @@ def test_every_bit_is_the_oracles(
     pretrained = load_pretrained(name)
     parts = {type(module).__name__ for module in pretrained.network.modules()}
     assert part in parts or (part == "Dropout" and pretrained.network.drop_rate == 0.5)
+    digest = weights_sha256(pretrained.network)
     images = [photographs / "ant" / "00.jpg", photographs / "dog" / "03.jpg", photographs / "bee" / "07.jpg"]
     for lr, epsilon in ((0.05, 0.1), (1e-3, 1e-2)):
         trained = engine(pretrained.network, lr, epsilon, 25, pretrained.transform)
-        examples = [
-            example(image, label, index) for index, (image, label) in enumerate(zip(images, (3, 0, 2), strict=True))
-        ]
-        for result in trained.train(examples):
+        for result in trained.train(example(image, label) for image, label in zip(images, (3, 0, 2), strict=True)):
             assert isinstance(result, Trajectory)
-            steps, outcome, losses = oracle.trajectory(
-                name, result.example.image, result.example.label, lr, epsilon, 25
-            )
-            assert (result.total_steps_to_epsilon, result.outcome) == (steps, outcome)
-            assert list(result.losses) == losses
+            image, label = result.example.image, result.example.label
+            expected = oracle.trajectory(name, image, label, lr, epsilon, 25)
+            assert (result.total_steps_to_epsilon, result.outcome) == (expected.steps, expected.outcome)
+            assert list(result.losses) == expected.losses
+            assert result.predicted_before == expected.predicted_before
+            assert result.steps_to_correct == expected.steps_to_correct
+            assert result.weight_distance == pytest.approx(expected.weight_distance, rel=1e-12)
+        assert weights_sha256(pretrained.network) == digest
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_timm_networks_numbers_do_not_depend_on_what_came_before(
+    tiny_model: str, photographs: Path, order: tuple[int, ...]
+) -> None:
+    pretrained = load_pretrained(tiny_model)
+    images = [photographs / name / "00.jpg" for name in ("ant", "bee", "cat")]
+    trained = engine(pretrained.network, 1e20, 1e-3, 12, pretrained.transform)
+    assert one(trained, images[0]).outcome == "diverged"
+    trained.classifier.lr = 0.05
+    together = {r.example.path: numbers(r) for r in trained.train(example(images[i]) for i in order)}
+    for image in images:
+        alone = one(engine(load_pretrained(tiny_model).network, 0.05, 1e-3, 12, pretrained.transform), image)
+        assert together[str(image)] == numbers(alone)
+
+
+def test_caches_of_a_network_in_eval_mode_are_not_kept(make_model: MakeModel, photographs: Path) -> None:
+    """LeViT keeps attention biases in eval mode: kept from before, they would be stale, or fail the second backward."""
+    name = make_model("levit_128s")
+    config = Path(name.removeprefix("local-dir:")) / "config.json"
+    config.write_text(config.read_text().replace("[3, 32, 32]", "[3, 224, 224]"))
+    pretrained = load_pretrained(name)
+    with torch.no_grad():
+        pretrained.network(torch.ones(1, 3, 224, 224))
+    result = one(engine(pretrained.network, 1e-3, 1e-9, 3, pretrained.transform), photographs / "ant" / "00.jpg")
+    assert len(set(result.losses)) == 3
+    torch.autograd.backward(pretrained.network(torch.ones(1, 3, 224, 224)).sum())
+    biases = [p for n, p in pretrained.network.named_parameters() if "attention_biases" in n]
+    assert biases
+    assert all(parameter.grad is not None for parameter in biases)
 
 
 def test_dropout_would_be_seen(make_model: MakeModel, photographs: Path) -> None:
