@@ -96,8 +96,8 @@ class Command(LightningCLI):
         parser = self.parser_class(**kwargs)
         parser.add_argument(
             "-c", "--config", action=NamedConfig,
-            help="A YAML file with any of these options, or the bare name of one that comes with the package; may be"
-            " given more than once. An option on the command line goes before every file.",
+            help="A YAML file with any of these options, or the bare name of one that comes with the package (those are"
+            " for run); may be given more than once. An option on the command line goes before every file.",
         )  # fmt: skip
         return parser
 

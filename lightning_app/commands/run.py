@@ -9,7 +9,6 @@ import yaml
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
-from lightning_app.study import Lightning, run_study
 
 NOT_IN_THE_IDENTITY = ("accelerator", "devices")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -25,6 +24,9 @@ class Run(Command):
 
     def execute(self) -> int:
         """Runs the study."""
+        # Here and not above: --help and a mistyped flag don't wait for timm, pandas, scipy and matplotlib.
+        from lightning_app.study import Lightning, run_study
+
         lightning = Lightning(
             self.example_trainer,
             self._flags_that_matter(),
