@@ -1,5 +1,6 @@
 """`run`: the study."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +42,11 @@ class Run(Command):
     def _dumped(self) -> dict[str, Any]:
         try:
             dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        except yaml.YAMLError as error:
-            raise BadInputError(f"--trainer.callbacks or plugins can't be written into config.yaml: {error}") from error
+        except (TypeError, ValueError, yaml.YAMLError) as error:
+            reason = textwrap.shorten(str(error), 200)
+            raise BadInputError(
+                f"--trainer: these callbacks or plugins can't be written into config.yaml: {reason}"
+            ) from error
         assert isinstance(dumped, dict)
         dumped.pop("config", None)
         return dumped

@@ -463,6 +463,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
         "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 1000000000, got 0"),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
+        "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
         "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
         "second gpu": (["--trainer.devices", "1,"], "this machine has: cpu"),
         "devices": (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "more than one is still to come"),
@@ -473,7 +474,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
     "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "examples",
-    "clipping", "second gpu",
+    "callback", "clipping", "second gpu",
     "devices", "output",
 ]  # fmt: skip
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import lightning.pytorch as L
 import pytest
 import torch
@@ -33,3 +35,25 @@ def test_numerics_are_pinned_and_recorded() -> None:
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == recorded["float32_matmul_precision"] == "highest"
+
+
+def test_on_cuda_kernels_that_add_in_no_fixed_order_are_switched_off() -> None:
+    cuda: Any = torch.backends.cuda
+    switches = {
+        cuda.enable_flash_sdp: cuda.flash_sdp_enabled(),
+        cuda.enable_mem_efficient_sdp: cuda.mem_efficient_sdp_enabled(),
+        cuda.enable_cudnn_sdp: cuda.cudnn_sdp_enabled(),
+    }
+    try:
+        assert pin_numerics("cpu")["deterministic_algorithms"] is False
+        assert cuda.flash_sdp_enabled()  # the CPU's attention obeys the same switch, and keeps its usual bits
+        recorded = pin_numerics("cuda")
+        assert (recorded["deterministic_algorithms"], recorded["fused_attention"]) == (True, False)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        enabled = [cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()]
+        assert enabled == [False, False, False]
+        assert cuda.math_sdp_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        for switch, before in switches.items():
+            switch(before)
