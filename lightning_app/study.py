@@ -84,8 +84,6 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
             return _run(settings, lightning, config, study_log)
         except BadInputError:
             raise
-        except MisconfigurationException as error:  # a user's callback or plugin, at the first example
-            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
         except Exception:
             log.critical("ended by an error that is not yours", exc_info=True, extra=FILE_ONLY)
             raise
@@ -104,8 +102,12 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, study_log: 
         log.info("The study that was here is now in %s", aside)
     where = environment(prepared.device.name, prepared.device.threads)
     folder.start(fingerprint_text(prepared.identity, where), config)
-    with stop_between_examples() as stop:
-        rows = train(prepared, lightning, folder, stop)
+    try:
+        with stop_between_examples() as stop:
+            rows = train(prepared, lightning, folder, stop)
+    except MisconfigurationException as error:  # a user's callback or plugin, at the first example
+        folder.withdraw()
+        raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
     closing = conclude(prepared, folder, rows, time.monotonic() - started)
     log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
     if stop.came is not None:

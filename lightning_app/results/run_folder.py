@@ -109,6 +109,12 @@ class RunFolder:
             os.fsync(stream.fileno())
         return row
 
+    def withdraw(self) -> None:
+        """Takes back a study that ended before its first example, so that the folder is free for the next."""
+        if (self.folder / RESULTS).read_bytes() == csv_text([COLUMNS]).encode():
+            for name in (RESULTS, FINGERPRINT, CONFIG):
+                (self.folder / name).unlink()
+
     def rest(self, rows: list[Row]) -> None:
         """Sorts the table by example_index."""
         ordered = sorted(rows, key=lambda row: cast(int, row["example_index"]))

@@ -196,6 +196,15 @@ def test_a_users_callback_starts_afresh_for_every_example(study: list[str]) -> N
     assert callback in (OUT / "run.json").read_text()
 
 
+def test_a_callback_that_lightning_refuses_leaves_the_folder_free(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*study, "--trainer.callbacks+=lightning.pytorch.callbacks.DeviceStatsMonitor"]
+    assert main(argv) == 2
+    assert "error: Lightning refuses its flags: Cannot use `DeviceStatsMonitor`" in capsys.readouterr().err
+    assert main(study) == 0
+
+
 def test_the_log_has_a_line_an_example_and_the_screen_has_no_banner(
     study: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
