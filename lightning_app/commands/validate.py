@@ -39,7 +39,8 @@ class Validate(Command):
     def execute(self) -> int:
         """Validates; Lightning prints the table."""
         settings = self.settings
-        device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+        device = resolve_device(lambda: self.make_trainer([], **quiet), self.device_flags)
         paths = images_below(settings.root_dir)
         files = find_images(paths, None).files
         pin_numerics(device.kind)
@@ -49,7 +50,7 @@ class Validate(Command):
             [files[entry.path] for entry in paths], [labels.of[entry.path] for entry in paths], pretrained.transform
         )
         print(f"{len(paths)} images, labels by {labels.rule}")
-        trainer = self.make_trainer([], logger=False, enable_checkpointing=False, enable_model_summary=False)
+        trainer = self.make_trainer([], **quiet)
         try:
             with exit_at_once():
                 trainer.validate(
