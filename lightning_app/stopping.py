@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignal(L.Callback):
     """Notes the first SIGINT or SIGTERM, so that the example in hand can end; a second one ends the process at once.
 
-    A callback too: at the start of each `fit` Lightning wraps the handler of SIGTERM in one of its own, which would cut
-    the example short, so ours is put back.
+    A callback too: before each training, after `on_fit_start`, Lightning wraps the handler of SIGTERM in one of its own,
+    which would cut the example short, so ours is put back.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class StopSignal(L.Callback):
         self.came = signal.Signals(number)
         log.warning("%s: stopping after the example in hand (again: at once)", self.came.name)
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts our handler back."""
         for number in SIGNALS:
             signal.signal(number, self.note)
