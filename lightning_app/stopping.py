@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignal(L.Callback):
     """Notes the first SIGINT or SIGTERM, so that the example in hand can end; a second one ends the process at once.
 
-    A callback too: before each training, after `on_fit_start`, Lightning wraps SIGTERM's handler in one of its own, which
-    would cut the example short, so ours is put back.
+    A callback too: before each training, after `on_fit_start`, Lightning wraps SIGTERM's handler in one of its own,
+    which would cut the example short, so ours is put back.
     """
 
     def __init__(self) -> None:
