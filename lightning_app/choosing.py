@@ -11,7 +11,7 @@ from lightning_app.inputs.correctness import ModelRow
 from lightning_app.inputs.images import Images
 from lightning_app.inputs.labels import Labels
 from lightning_app.inputs.ranking import RankedPath, Ranking
-from lightning_app.inputs.sampling import draw_sample
+from lightning_app.inputs.sampling import draw_sample, in_draw_order
 from lightning_app.progress import FILE_ONLY, seconds_between_bars
 from lightning_app.results.answers import Answers
 from lightning_app.settings import StudySettings
@@ -89,8 +89,9 @@ class Chooser:
             log.warning(
                 "--max_examples %d, but there are only %d %simages", self.settings.max_examples, len(sample), kind
             )
-        unread = f", of them {len(self.unreadable)} that can't be read" if self.unreadable else ""
-        log.info("Sample: %d %simages drawn with seed %d%s", len(sample), kind, self.settings.seed, unread)
+        unread = sum(entry.path in self.unreadable for entry in sample)
+        of_them = f", of them {unread} that can't be read" if unread else ""
+        log.info("Sample: %d %simages drawn with seed %d%s", len(sample), kind, self.settings.seed, of_them)
         return sample
 
     def _draw(self, candidates: list[RankedPath], is_correct: Callable[[RankedPath], bool | None]) -> list[RankedPath]:
@@ -98,30 +99,23 @@ class Chooser:
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
 
     def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
-        answers: dict[str, bool | None] = {}
+        answers: list[bool | None] = []
+
+        def ask_and_keep(entry: RankedPath) -> bool | None:
+            answers.append(self._ask(entry, bar))
+            return answers[-1]
+
         with self._bar(len(candidates)) as bar:
-
-            def ask_in_sight(entry: RankedPath) -> bool | None:
-                bar.update()
-                answers[entry.path] = self._ask(entry)
-                return answers[entry.path]
-
-            sample = self._draw(candidates, ask_in_sight)
-        self._say_accuracy(answers.values())
+            sample = self._draw(candidates, ask_and_keep)
+        self._say_accuracy(answers)
         return sample
 
     def _compare(self, candidates: list[RankedPath], sample: list[RankedPath], model_row: ModelRow) -> None:
         """Asks the model about the sample, to see that the row is its own, and about some others, to see the labels."""
-        settings = self.settings
-        others = draw_sample(candidates, settings.seed, "all", lambda _: None, ENOUGH_FOR_ACCURACY)
+        others = in_draw_order(candidates, self.settings.seed)[:ENOUGH_FOR_ACCURACY]
         with self._bar(len(sample) + len(others)) as bar:
-
-            def ask_in_sight(entry: RankedPath) -> bool | None:
-                bar.update()
-                return self._ask(entry)
-
-            answers = [ask_in_sight(entry) for entry in others]
-            own = {entry.path: ask_in_sight(entry) for entry in sample}
+            answers = [self._ask(entry, bar) for entry in others]
+            own = {entry.path: self._ask(entry, bar) for entry in sample}
         self._say_accuracy(answers)
         agreed = [answer == model_row.correct[path] for path, answer in own.items() if answer is not None]
         if agreed:
@@ -131,8 +125,9 @@ class Chooser:
         pace = seconds_between_bars()
         return tqdm(total=total, desc="Asking the model", unit="image", leave=False, mininterval=pace, delay=pace)
 
-    def _ask(self, entry: RankedPath) -> bool | None:
+    def _ask(self, entry: RankedPath, bar: "tqdm[NoReturn]") -> bool | None:
         """Whether the model gets an image right, or None if it can't be read."""
+        bar.update()
         label = self.labels.of[entry.path]
         answer = self.answers.get(entry.path, label)
         if answer is None:

@@ -14,6 +14,11 @@ def draw_key(path: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\n{path}".encode()).hexdigest()
 
 
+def in_draw_order(candidates: Iterable[RankedPath], seed: int) -> list[RankedPath]:
+    """Sorts candidates by their draw key."""
+    return sorted(candidates, key=lambda entry: draw_key(entry.path, seed))
+
+
 def draw_sample(
     candidates: Iterable[RankedPath],
     seed: int,
@@ -35,7 +40,7 @@ def draw_sample(
         The sample in draw order; fewer than asked for where there are no more.
     """
     sample: list[RankedPath] = []
-    for candidate in sorted(candidates, key=lambda entry: draw_key(entry.path, seed)):
+    for candidate in in_draw_order(candidates, seed):
         if len(sample) == max_examples:
             break
         answer = is_correct(candidate)

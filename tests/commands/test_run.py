@@ -392,6 +392,24 @@ def test_under_a_matrix_labels_are_doubted_too(
     assert min(shares) < 50
 
 
+def test_an_unreadable_image_outside_the_sample_is_not_counted_in_it(
+    study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(photographs, root)
+    np.save("m.npy", np.zeros((1, 40)))
+    Path("models.csv").write_text("tiny_published")
+    argv = [*study, "--root_dir", str(root), "--correctness_npy", "m.npy", "--imagenet_models_csv", "models.csv"]
+    argv += ["--model_csv_name", "tiny_published", "--max_examples", "1", "--dry_run"]
+    assert main(argv) == 0
+    drawn = Path(re.findall(r"label \d: (\S+)", capsys.readouterr().err)[0])
+    next(file for file in root.glob("*/*.jpg") if file != drawn).write_bytes(b"")
+    assert main([*argv, "--output_dir", "fresh"]) == 0
+    printed = capsys.readouterr().err
+    assert "an image can't be read" in printed
+    assert "Sample: 1 wrong images drawn with seed 42\n" in printed
+
+
 def test_diverging_is_an_outcome(study: list[str]) -> None:
     assert main([*study, "--lr", "1e20", "--max_examples", "3"]) == 0
     table = rows()
