@@ -14,6 +14,7 @@ PROG = "steps-to-epsilon"
 BAD_INPUT = 2
 
 COMMANDS = {
+    "demo": "the whole study on real images that come along, offline, in a few minutes; start here",
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
     "fit": "one example: --data.path IMAGE",
     "validate": "a model's accuracy over --root_dir",
@@ -31,6 +32,7 @@ commands:
 {PROG} COMMAND --help shows a command's options; {PROG} --version the version.
 
 quick start:
+  {PROG} demo
   {PROG} run --config quickstart --root_dir IMAGENET_VAL
 """
 

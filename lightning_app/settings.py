@@ -95,6 +95,8 @@ class StudySettings(TrainingSettings):
         select: Which examples to draw from: those the model gets wrong, or as controls those it gets right, or all.
         seed: Seed of the draw. A sample of n is the beginning of every larger one with the same seed.
         output_dir: Results go to output_dir/model_name.
+        tensorboard_examples: Of how many examples the step-loss curves are shown in TensorBoard (or in the loggers of
+            --trainer.logger), drawn with the same seed; -1 for all. Every example's are in step_logs/.
         engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
         overwrite: Start anew where there is a study already; the old folder is moved aside, nothing is deleted.
         dry_run: Show the sample, its labels and the first image paths, and train nothing.
@@ -110,6 +112,7 @@ class StudySettings(TrainingSettings):
     select: Select = "wrong"
     seed: int = 42
     output_dir: Path = Path("outputs")
+    tensorboard_examples: int = 50
     engine: EngineName = "auto"
     overwrite: bool = False
     dry_run: bool = False
@@ -119,6 +122,9 @@ class StudySettings(TrainingSettings):
         super().__post_init__()
         require(
             "max_examples", ">= 1, or -1 for all", self.max_examples, self.max_examples >= 1 or self.max_examples == -1
+        )
+        require(
+            "tensorboard_examples", ">= 0, or -1 for all", self.tensorboard_examples, self.tensorboard_examples >= -1
         )
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
             raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")

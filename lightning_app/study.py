@@ -1,13 +1,15 @@
 """The study, in the order of its steps: ranking, what is wrong, sample, training, record, analysis."""
 
 import logging
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import lightning.pytorch as L
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.analysis.closing import Closing, close, load_results, words
@@ -24,7 +26,16 @@ from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import environment, file_sha256, fingerprint_text, versions
 from lightning_app.results.records import Row
-from lightning_app.results.run_folder import PICTURE, RESULTS, SUMMARY, RunFolder, folder_name, json_text
+from lightning_app.results.run_folder import (
+    PICTURE,
+    RESULTS,
+    SUMMARY,
+    TENSORBOARD,
+    RunFolder,
+    folder_name,
+    json_text,
+)
+from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.stopping import StopSignal, stop_between_examples
 from lightning_app.training.classifier import Classifier
@@ -46,11 +57,13 @@ class Lightning:
         make_trainer: Builds a Trainer from its flags, with these callbacks.
         flags: Those of its flags that numbers may depend on; part of the identity.
         device_flags: The device flags as typed, for messages.
+        loggers: Those of `--trainer.logger`; None where it was not given: TensorBoard in the study's folder.
     """
 
     make_trainer: Callable[[list[L.Callback]], L.Trainer]
     flags: Mapping[str, object]
     device_flags: str
+    loggers: Sequence[Logger] | None
 
 
 @dataclass(frozen=True)
@@ -188,7 +201,7 @@ def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: Sto
     log.info("Engine: trainer, a Lightning Trainer for each of %d examples (loss <= %g, at most %d steps, lr %g)",
              len(prepared.examples), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
     rows: list[Row] = []
-    with StudyBar(len(prepared.examples)) as bar:
+    with curves_of(prepared, lightning, folder) as curves, StudyBar(len(prepared.examples)) as bar:
         engine = TrainerEngine(
             Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
             prepared.pretrained.transform,
@@ -198,11 +211,25 @@ def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: Sto
         )
         for result in engine.train(prepared.examples):
             rows.append(folder.commit(result, settings.epsilon))
+            curves.add(result)
             bar.example(result.outcome)
             _say_result(result)
             if stop.came is not None:
                 break
     return rows
+
+
+def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Curves:
+    """Where the study can be watched: TensorBoard in its folder, or the loggers that were asked for."""
+    shown = shown_examples(prepared.examples, prepared.settings.seed, prepared.settings.tensorboard_examples)
+    viewers: list[Viewer]
+    if lightning.loggers is None:
+        place = folder.folder / TENSORBOARD
+        viewers = [TensorBoardFolder(place)]
+        log.info("Loss curves of %d of them: tensorboard --logdir %s", len(shown), shlex.quote(str(place)))
+    else:
+        viewers = [LightningLogger(logger) for logger in lightning.loggers]
+    return Curves(viewers, shown, len(str(prepared.counts["ranked"])))
 
 
 def conclude(prepared: Prepared, folder: RunFolder, rows: list[Row], seconds: float) -> Closing:

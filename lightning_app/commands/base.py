@@ -137,7 +137,8 @@ class Command(LightningCLI):
         self.settings = self.settings_class(**values)
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
-        except (TypeError, ValueError) as error:  # a user's callback or plugin that refuses its arguments
+        # A user's callback, plugin or logger that refuses its arguments, or whose package isn't there.
+        except (ImportError, TypeError, ValueError) as error:
             raise BadInputError(f"--trainer: {_one_line(error)}") from error
 
     def make_trainer(self, callbacks: list[L.Callback], **overrides: Any) -> L.Trainer:

@@ -6,12 +6,13 @@ from typing import Any
 
 import lightning.pytorch as L
 import yaml
+from lightning.pytorch.loggers import Logger
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
 
-NOT_IN_THE_IDENTITY = ("accelerator", "devices")
+NOT_IN_THE_IDENTITY = ("accelerator", "devices", "logger")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -20,7 +21,7 @@ class Run(Command):
 
     name = "run"
     settings_class = StudySettings
-    trainer_flags = EXAMPLE_TRAINER_FLAGS
+    trainer_flags = (*EXAMPLE_TRAINER_FLAGS, "logger")
     settings: StudySettings
 
     def execute(self) -> int:
@@ -32,12 +33,22 @@ class Run(Command):
             self.example_trainer,
             self._flags_that_matter(),
             self.device_flags,
+            self._loggers(),
         )
         return run_study(self.settings, lightning, self._config_to_run_again())
 
     def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
         """The Trainer of one example: one epoch of all its steps, nothing but our callback to watch it."""
         return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
+
+    def _loggers(self) -> Sequence[Logger] | None:
+        """What `--trainer.logger` asks for; Lightning's True is its default, and ours is TensorBoard."""
+        asked = self.config_init["trainer"]["logger"]
+        if asked is None or asked is True:
+            return None
+        if asked is False:
+            return []
+        return [asked] if isinstance(asked, Logger) else list(asked)
 
     def _dumped(self) -> dict[str, Any]:
         try:

@@ -19,6 +19,7 @@ PICTURE = "steps_vs_difficulty.png"
 SUMMARY = "training_summary.json"
 FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
+TENSORBOARD = "tensorboard"
 
 
 def folder_name(model_name: str) -> str:

@@ -19,8 +19,10 @@ import yaml
 
 from lightning_app.cli import main
 from lightning_app.results.records import COLUMNS
+from lightning_app.results.tensorboard import ALL_EXAMPLES
 from tests import oracle
 from tests.conftest import CLASSES, SHARED, MakeModel
+from tests.results.test_tensorboard import scalars
 
 Rows = list[dict[str, str]]
 OUT = Path("outputs/tiny")
@@ -152,7 +154,7 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     names = {re.sub(r"\d{8}-\d{6}", "TIME", f.name) for f in OUT.iterdir() if not f.name.startswith("answers-")}
     assert names == {
         "single_example_results.csv", "step_logs", "steps_vs_difficulty.png", "training_summary.json",
-        "train_single_TIME.log", "run.json", "config.yaml",
+        "train_single_TIME.log", "run.json", "config.yaml", "tensorboard",
     }  # fmt: skip
     summary = json.loads((OUT / "training_summary.json").read_text())
     table = rows()
@@ -173,6 +175,54 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
         identity
     )
     assert {"ranking_sha256", "correctness", "device_kind", "numerics", "lightning"} <= set(identity)
+
+
+def curves(folder: Path = OUT) -> set[str]:
+    return {run.name for run in (folder / "tensorboard").iterdir()} - {ALL_EXAMPLES}
+
+
+def test_tensorboard_shows_the_step_logs_of_a_seeded_sample(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: list[set[str]] = []
+    for count in ("4", "2", "0", "-1"):
+        assert main([*study, "--overwrite", "--tensorboard_examples", count]) == 0
+        names.append(curves())
+    assert [len(some) for some in names] == [4, 2, 0, 6]
+    assert names[1] < names[0] < names[3]
+    assert "Loss curves of 2 of them: tensorboard --logdir outputs/tiny/tensorboard" in capsys.readouterr().err
+    every = scalars(OUT / "tensorboard" / ALL_EXAMPLES)
+    for row in rows():
+        index, losses = int(row["example_index"]), steps(OUT, row)
+        name = f"rank_{int(row['universal_difficulty_rank']):02}_{row['outcome']}_example_{index}"
+        curve = scalars(OUT / "tensorboard" / name)["step_loss/loss"]
+        assert list(curve) == list(range(1, len(losses) + 1))
+        assert list(curve.values()) == [np.float32(loss) for loss in losses]
+        assert every["example/steps"][index] == int(row["steps_run"])
+        assert every["example/final_loss"][index] == np.float32(float(row["final_loss"]))
+        assert every["example/outcome"][index] == {"reached": 0, "censored": 1}[row["outcome"]]
+
+
+def test_another_logger_takes_tensorboards_place_and_changes_no_number(study: list[str]) -> None:
+    assert main(study) == 0
+    (OUT / "tensorboard").rename("tensorboard")
+    flags = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"]
+    assert main([*study, "--output_dir", "other", *flags]) == 0
+    assert not Path("other/tiny/tensorboard").exists()
+    (file,) = Path("logs").rglob("metrics.csv")
+    with file.open(newline="") as stream:
+        logged = list(csv.DictReader(stream))
+    for run in set(Path("tensorboard").iterdir()) - {Path("tensorboard") / ALL_EXAMPLES}:
+        tag = f"step_loss/{run.name}/loss"
+        theirs = {int(row["step"]): np.float32(float(row[tag])) for row in logged if row[tag]}
+        assert theirs == scalars(run)["step_loss/loss"]
+    assert main([*study, "--output_dir", "none", "--trainer.logger", "false"]) == 0
+    assert not Path("none/tiny/tensorboard").exists()
+    assert (
+        without_seconds(rows()) == without_seconds(rows(Path("other/tiny"))) == without_seconds(rows(Path("none/tiny")))
+    )
+    identities = [json.loads((Path(f) / "tiny/run.json").read_text())["identity"] for f in ("outputs", "other", "none")]
+    assert identities[0] == identities[1] == identities[2]
 
 
 class Restless(L.Callback):
@@ -489,6 +539,8 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "nan": (["--epsilon", ".nan"], "--epsilon must be > 0, got nan"),
         "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
         "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 1000000000, got 0"),
+        "curves": (["--tensorboard_examples", "-2"], "--tensorboard_examples must be >= 0, or -1 for all, got -2"),
+        "logger": (["--trainer.logger", "MLFlowLogger"], "mlflow"),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
         "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
         "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
@@ -500,9 +552,8 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 
 BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
-    "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "examples",
-    "callback", "clipping", "second gpu",
-    "devices", "output",
+    "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "curves", "logger",
+    "examples", "callback", "clipping", "second gpu", "devices", "output",
 ]  # fmt: skip
 
 

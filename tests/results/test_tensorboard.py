@@ -1,0 +1,130 @@
+import csv
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_app.inputs.example import Example, Rank
+from lightning_app.results.tensorboard import (
+    ALL_EXAMPLES,
+    Curves,
+    LightningLogger,
+    TensorBoardFolder,
+    curve_name,
+    curve_points,
+    shown_examples,
+    shown_steps,
+)
+from lightning_app.training.trajectory import Failure, Outcome, Trajectory
+
+
+def example(index: int, rank: Rank = 1) -> Example:
+    return Example(index, f"a/{index}.jpg", Path("a.jpg"), 0, rank)
+
+
+def trajectory(losses: list[float], outcome: Outcome = "reached", index: int = 0, rank: Rank = 1) -> Trajectory:
+    return Trajectory(example(index, rank), outcome, losses, 1, 1, 0.5, 0.1)
+
+
+def scalars(run: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard's own reader finds in a run: value by step, by tag."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+@given(st.integers(0, 200_000))
+def test_a_curve_shows_its_beginning_whole_its_end_and_no_more_than_the_page_keeps(count: int) -> None:
+    steps = shown_steps(count)
+    assert steps[:100] == list(range(1, min(count, 100) + 1))
+    assert (steps[-1] == count) if count else not steps
+    assert all(a < b <= math.ceil(1.01 * a) for a, b in pairwise(steps))
+    assert len(steps) <= 1000
+
+
+def test_a_curve_holds_the_loss_and_its_logarithm_and_leaves_out_what_is_not_finite() -> None:
+    assert curve_points([100.0, 0.01, 0.0, math.inf, math.nan]) == [
+        (1, {"loss": 100.0, "log10_loss": 2.0}),
+        (2, {"loss": 0.01, "log10_loss": -2.0}),
+        (3, {"loss": 0.0}),
+        (4, {}),
+        (5, {}),
+    ]
+
+
+def test_names_tell_rank_and_outcome_and_sort_by_difficulty() -> None:
+    assert curve_name(trajectory([1.0], "censored", 7, 412), 5) == "rank_00412_censored_example_7"
+    assert curve_name(trajectory([1.0], "reached", 0, 12.5), 5) == "rank_00012.5_reached_example_0"
+
+
+def test_more_curves_include_fewer_whatever_the_order_of_the_examples() -> None:
+    examples = [example(i) for i in range(30)]
+    few, more = shown_examples(examples, 42, 5), shown_examples(reversed(examples), 42, 12)
+    assert (len(few), len(more)) == (5, 12)
+    assert few < more < shown_examples(examples, 42, -1) == {e.path for e in examples}
+    assert shown_examples(examples, 43, 5) != few
+    assert shown_examples(examples, 42, 0) == frozenset()
+
+
+def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
+    losses = [1 / k for k in range(1, 301)]
+    results: list[Trajectory | Failure] = [
+        trajectory(losses, "censored", 0, 3),
+        trajectory([2.0, math.nan], "diverged", 1, 14),
+        Failure(example(2, 15), "torn"),
+        trajectory([1.0, 0.001], "reached", 3, 92),
+    ]
+    with Curves([TensorBoardFolder(Path("tb"))], frozenset({"a/0.jpg", "a/1.jpg", "a/2.jpg"}), 2) as curves:
+        for result in results:
+            curves.add(result)
+            assert scalars(Path("tb") / ALL_EXAMPLES)  # there at once, not at the end
+    names = {"rank_03_censored_example_0", "rank_14_diverged_example_1"}
+    assert {run.name for run in Path("tb").iterdir()} == {ALL_EXAMPLES, *names}
+    curve = scalars(Path("tb/rank_03_censored_example_0"))
+    assert list(curve) == ["step_loss/loss", "step_loss/log10_loss"]
+    assert list(curve["step_loss/loss"]) == shown_steps(300)
+    for step, loss in curve["step_loss/loss"].items():
+        assert loss == pytest.approx(1 / step, rel=1e-6)
+        assert curve["step_loss/log10_loss"][step] == pytest.approx(-math.log10(step), abs=1e-6)
+    assert scalars(Path("tb/rank_14_diverged_example_1"))["step_loss/loss"] == {1: 2.0}
+    every = scalars(Path("tb") / ALL_EXAMPLES)
+    assert every["example/outcome"] == {0: 1, 1: 2, 2: 3, 3: 0}
+    assert every["example/steps"] == {0: 300, 1: 2, 3: 2}
+    assert every["example/final_loss"] == pytest.approx({0: 1 / 300, 3: 0.001})
+
+
+def test_another_logger_gets_the_same_curves() -> None:
+    losses = [2.0, 1.0, 0.5]
+    viewer = LightningLogger(CSVLogger("logs", name="", version=""))
+    with Curves([viewer], frozenset({"a/0.jpg"}), 3) as curves:
+        curves.add(trajectory(losses, "reached", 0, 7))
+        curves.add(trajectory([3.0], "censored", 1, 8))
+    with Path("logs/metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    tag = "step_loss/rank_007_reached_example_0/loss"
+    assert [(int(row["step"]), float(row[tag])) for row in rows if row[tag]] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert [(int(row["step"]), float(row["example/steps"])) for row in rows if row["example/steps"]] == [(0, 3), (1, 1)]
+
+
+class Broken(CSVLogger):
+    """A logger whose service is gone."""
+
+    calls = 0
+
+    def log_metrics(self, metrics: object, step: object = None) -> None:
+        Broken.calls += 1
+        raise ConnectionError("no route\nto the service")
+
+
+def test_a_logger_that_fails_is_named_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    with Curves([LightningLogger(Broken("logs")), TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
+        curves.add(trajectory([1.0], index=0))
+        curves.add(trajectory([1.0], index=1))
+    assert [r.message for r in caplog.records] == ["Broken failed and gets no more curves: no route to the service"]
+    assert Broken.calls == 1
+    assert scalars(Path("tb") / ALL_EXAMPLES)["example/steps"] == {0: 1, 1: 1}
