@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint type cost clean
+.PHONY: help install demo test lint type cost build clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ help:  ## what can be made
 
 install: .venv/.installed  ## set up .venv (the others do it when it is missing)
 
+demo: .venv/.installed  ## run the whole study on real images, a few minutes; results in demo/
+	$(BIN)/steps-to-epsilon demo
+
 test: .venv/.installed  ## run the tests
 	$(BIN)/python -m pytest
 
@@ -31,6 +34,11 @@ type: .venv/.installed  ## check types
 
 cost: .venv/.installed  ## measure what a Trainer for every example costs on this machine
 	$(BIN)/python scripts/cost_of_the_shape.py
+
+build: .venv/.installed  ## build the wheel and the source archive into dist/, and check them
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove .venv and what tools left behind; results are not touched
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

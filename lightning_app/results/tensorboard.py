@@ -83,11 +83,11 @@ def curve_points(losses: Sequence[float]) -> list[tuple[int, Values]]:
 
 def example_values(result: Trajectory | Failure) -> Values:
     """What the run over all examples says of one; an `error` has an outcome alone."""
-    values = {"example/outcome": float(OUTCOME_CODES[result.outcome])}
+    values = {"study/outcome": float(OUTCOME_CODES[result.outcome])}
     if isinstance(result, Trajectory):
-        values["example/steps"] = float(len(result.losses))
+        values["study/steps"] = float(len(result.losses))
         if math.isfinite(result.losses[-1]):
-            values["example/final_loss"] = result.losses[-1]
+            values["study/final_loss"] = result.losses[-1]
     return values
 
 

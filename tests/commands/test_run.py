@@ -198,9 +198,9 @@ def test_tensorboard_shows_the_step_logs_of_a_seeded_sample(
         curve = scalars(OUT / "tensorboard" / name)["step_loss/loss"]
         assert list(curve) == list(range(1, len(losses) + 1))
         assert list(curve.values()) == [np.float32(loss) for loss in losses]
-        assert every["example/steps"][index] == int(row["steps_run"])
-        assert every["example/final_loss"][index] == np.float32(float(row["final_loss"]))
-        assert every["example/outcome"][index] == {"reached": 0, "censored": 1}[row["outcome"]]
+        assert every["study/steps"][index] == int(row["steps_run"])
+        assert every["study/final_loss"][index] == np.float32(float(row["final_loss"]))
+        assert every["study/outcome"][index] == {"reached": 0, "censored": 1}[row["outcome"]]
 
 
 def test_another_logger_takes_tensorboards_place_and_changes_no_number(study: list[str]) -> None:

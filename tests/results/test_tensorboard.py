@@ -93,9 +93,9 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
         assert curve["step_loss/log10_loss"][step] == pytest.approx(-math.log10(step), abs=1e-6)
     assert scalars(Path("tb/rank_14_diverged_example_1"))["step_loss/loss"] == {1: 2.0}
     every = scalars(Path("tb") / ALL_EXAMPLES)
-    assert every["example/outcome"] == {0: 1, 1: 2, 2: 3, 3: 0}
-    assert every["example/steps"] == {0: 300, 1: 2, 3: 2}
-    assert every["example/final_loss"] == pytest.approx({0: 1 / 300, 3: 0.001})
+    assert every["study/outcome"] == {0: 1, 1: 2, 2: 3, 3: 0}
+    assert every["study/steps"] == {0: 300, 1: 2, 3: 2}
+    assert every["study/final_loss"] == pytest.approx({0: 1 / 300, 3: 0.001})
 
 
 def test_another_logger_gets_the_same_curves() -> None:
@@ -108,7 +108,7 @@ def test_another_logger_gets_the_same_curves() -> None:
         rows = list(csv.DictReader(stream))
     tag = "step_loss/rank_007_reached_example_0/loss"
     assert [(int(row["step"]), float(row[tag])) for row in rows if row[tag]] == [(1, 2.0), (2, 1.0), (3, 0.5)]
-    assert [(int(row["step"]), float(row["example/steps"])) for row in rows if row["example/steps"]] == [(0, 3), (1, 1)]
+    assert [(int(row["step"]), float(row["study/steps"])) for row in rows if row["study/steps"]] == [(0, 3), (1, 1)]
 
 
 class Broken(CSVLogger):
@@ -127,4 +127,4 @@ def test_a_logger_that_fails_is_named_once_and_the_others_go_on(caplog: pytest.L
         curves.add(trajectory([1.0], index=1))
     assert [r.message for r in caplog.records] == ["Broken failed and gets no more curves: no route to the service"]
     assert Broken.calls == 1
-    assert scalars(Path("tb") / ALL_EXAMPLES)["example/steps"] == {0: 1, 1: 1}
+    assert scalars(Path("tb") / ALL_EXAMPLES)["study/steps"] == {0: 1, 1: 1}

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from lightning_app.analysis.closing import close
+from lightning_app.analysis.plots import BLUE, ORANGE, draw_steps_vs_difficulty, steps_vs_difficulty
+
+
+def results() -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "total_steps_to_epsilon": [3, 40, -1, -1, -1, 12],
+            "universal_difficulty_rank": [5, 9, 20, 21, 30, 31],
+            "outcome": ["reached", "reached", "censored", "diverged", "error", "reached"],
+        }
+    )
+    for name in ("ln2", "1e-1", "1e-2"):
+        frame[f"steps_to_{name}"] = frame["total_steps_to_epsilon"]
+    return frame
+
+
+def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> None:
+    closing = close(results(), 0.01, 200)
+    (axes,) = draw_steps_vs_difficulty(results(), closing, "tiny").axes
+    reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
+    assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [40, 9], [12, 31]]
+    assert np.asarray(missed.get_offsets()).tolist() == [[200, 20], [200, 21]]  # an error has no place
+    assert len(np.asarray(missed.get_facecolor())) == 0  # open
+    colours = np.asarray(reached.get_facecolor())[0], np.asarray(missed.get_edgecolor())[0]
+    assert [to_hex(colour).upper() for colour in colours] == [BLUE, ORANGE]
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim()[0] < 1
+    assert axes.get_xlim()[1] > 200
+    assert axes.get_xlabel() == "Total SGD steps to a loss of 0.01"
+    assert axes.get_ylabel() == "Universal difficulty rank (1 = easiest)"
+    assert axes.get_title() == f"tiny\nSpearman {closing.at_epsilon.correlation}"
+    assert "n = 5, 95 % interval" in axes.get_title()
+
+
+def test_the_legend_counts_and_hides_no_point() -> None:
+    figure = draw_steps_vs_difficulty(results(), close(results(), 0.01, 200), "tiny")
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["reached (3)", "not reached in 200 steps (2)"]
+    figure.draw_without_rendering()
+    assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+def test_a_study_without_examples_to_show_is_drawn_too() -> None:
+    errors = results().query("outcome == 'error'")
+    Path("picture.png").write_bytes(steps_vs_difficulty(errors, close(errors, 0.01, 200), "tiny"))
+    assert Image.open("picture.png").size == (1200, 900)

@@ -1,0 +1,191 @@
+"""The demo, made small, and where `make demo` was here, what it made."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from lightning_app.cli import main
+from lightning_app.commands.demo import POOL, Recipe, last_words, run_demo
+from lightning_app.demo.digits import DIGITS
+from lightning_app.demo.small_networks import SmallNetwork
+from lightning_app.errors import BadInputError
+from tests import oracle
+from tests.commands.test_run import agrees_with_the_oracle, rows, without_seconds
+
+REPOSITORY = Path(__file__).parents[2]
+STUDY = Path("demo/outputs/digits_mambaout")
+FLAGS = ("--max_examples", "4", "--max_steps_per_example", "12", "--lr", "0.01")
+SMALL = Recipe(
+    training_images=96,
+    epochs=8,
+    networks=(
+        SmallNetwork("digits_mambaout", "test_efficientnet"),
+        SmallNetwork("digits_resnet", "test_resnet"),
+        SmallNetwork("digits_vit", "test_vit", {"img_size": 32}),
+    ),
+    run_flags=FLAGS,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the small demo was run once."""
+    folder = tmp_path_factory.mktemp("made")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run_demo(SMALL) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, in_a_folder_of_its_own: Path) -> Path:
+    """The same in the test's own folder."""
+    shutil.copytree(made, in_a_folder_of_its_own, dirs_exist_ok=True)
+    return in_a_folder_of_its_own
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """All that a demo made, by name, but for times."""
+    found: dict[str, object] = {}
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if "/tensorboard/" in name:
+            found[name] = None  # its contents hold times
+        elif file.suffix == ".log":
+            found["log"] = None  # its name too
+        elif file.name.startswith("answers-"):
+            found["answers"] = file.read_bytes()  # its name holds the whole path of the images
+        elif file.name == "single_example_results.csv":
+            found[name] = without_seconds(rows(file.parent))
+        elif file.name == "training_summary.json":
+            found[name] = {key: value for key, value in json.loads(file.read_text()).items() if key != "timing"}
+        else:
+            found[name] = file.read_bytes()
+    return found
+
+
+def test_the_demo_is_the_same_twice_but_for_times(made: Path) -> None:
+    assert run_demo(SMALL) == 0
+    first, again = contents(made), contents(Path())
+    assert first == again
+    assert {"demo/pool/ranking.csv", "demo/models/digits_vit/model.safetensors", f"{STUDY}/config.yaml"} <= set(again)
+
+
+def test_its_study_is_the_oracles(copy: Path) -> None:
+    table = rows(STUDY)
+    assert len(table) == 4
+    agrees_with_the_oracle(table, STUDY, "local-dir:demo/models/digits_mambaout", Path("demo/images"), 0.01, 0.01, 12)
+
+
+def test_the_images_are_the_digits(copy: Path) -> None:
+    digits = load_digits()
+    files = sorted(Path("demo").glob("*images/*/*.png"), key=lambda file: int(file.stem))
+    assert len(files) == DIGITS == len(digits.target)
+    assert [int(file.parent.name) for file in files] == digits.target.tolist()
+    assert [file.parts[1] for file in files] == ["training_images"] * 96 + ["images"] * (DIGITS - 96)
+    for number in (0, 95, 96, 1796):
+        grey = np.asarray(Image.open(files[number]), dtype=np.float64)
+        assert np.abs(grey * 16 / 255 - digits.images[number]).max() < 0.05
+
+
+def test_the_matrix_and_the_ranking_say_who_gets_what_right(copy: Path) -> None:
+    matrix = np.load(POOL / "correctness.npy")
+    models = (POOL / "models.csv").read_text().strip().split(",")
+    paths = (POOL / "examples.csv").read_text().splitlines()[1:]
+    assert matrix.shape == (3, DIGITS - 96) == (len(models), len(paths))
+    assert matrix.sum(axis=1).tolist() == sorted(matrix.sum(axis=1).tolist(), reverse=True)
+    for column in range(0, len(paths), 400):
+        image = Path("demo/images", paths[column])
+        for row, name in enumerate(models):
+            assert bool(matrix[row, column]) != oracle.wrong(
+                f"local-dir:demo/models/{name}", image, int(paths[column][0])
+            )
+    with (POOL / "ranking.csv").open(newline="") as stream:
+        ranking = {row["path"]: row for row in csv.DictReader(stream)}
+    others = [row for row, name in enumerate(models) if name != "digits_mambaout"]  # not in its own ranking
+    assert {path: int(row["n_correct"]) for path, row in ranking.items()} == dict(
+        zip(paths, matrix[others].sum(axis=0).tolist(), strict=True)
+    )
+
+
+def test_a_second_call_starts_from_what_is_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {file: file.stat().st_mtime_ns for file in Path("demo").rglob("*")}
+    assert run_demo(SMALL) == 0
+    assert {file: file.stat().st_mtime_ns for file in Path("demo").rglob("*")} == before
+    printed = capsys.readouterr()
+    assert "The study is there already" in printed.err
+    assert printed.out.count("\n") > 5
+
+
+def test_what_was_interrupted_is_made_again_and_nothing_is_deleted(made: Path, copy: Path) -> None:
+    (STUDY / "training_summary.json").unlink()
+    shutil.rmtree(POOL)
+    shutil.rmtree("demo/models/digits_vit")
+    Path("demo/models/.digits_vit.unfinished").mkdir()
+    Path("demo/models/.digits_vit.unfinished/model.safetensors").write_bytes(b"half")
+    assert run_demo(SMALL) == 0
+    (aside,) = Path("demo/outputs").glob("digits_mambaout.old-*")
+    assert rows(aside)
+    assert not list(Path("demo").rglob("*.unfinished"))
+    shutil.rmtree(aside)
+    assert contents(made) == contents(Path())
+
+
+def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
+    assert main(["run", "--config", "digits", *FLAGS]) == 0
+    assert without_seconds(rows(Path("outputs/digits_mambaout"))) == without_seconds(rows(STUDY))
+
+
+def test_the_last_words_are_five_lines_and_name_what_is_there(copy: Path) -> None:
+    lines = last_words(STUDY).strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["Picture", "Table", "Curves", "Meaning", "By"]
+    for line in lines[:3]:
+        (path,) = [word.rstrip(":;") for word in line.split() if word.startswith("demo/")]
+        assert Path(path).exists()
+    assert "n = 4" in lines[3]
+
+
+def test_it_says_nothing_that_is_not_the_users_to_act_on(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(SMALL) == 0
+    printed = capfd.readouterr()
+    for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
+        assert noise not in printed.err + printed.out
+
+
+def test_a_file_in_the_way_is_a_clear_error() -> None:
+    Path("demo").write_text("mine")
+    with pytest.raises(BadInputError, match=r"the demo writes to .*/work/demo, and that failed: .*Not a directory"):
+        run_demo(SMALL)
+    assert Path("demo").read_text() == "mine"
+
+
+@pytest.mark.parametrize("argv", [["--epochs", "3"], ["more"]])
+def test_it_has_no_options(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", *argv]) == 2
+    assert "the demo has no options" in capsys.readouterr().err
+    assert not Path("demo").exists()
+
+
+MADE_HERE = REPOSITORY / STUDY
+
+
+@pytest.mark.skipif(not (MADE_HERE / "training_summary.json").is_file(), reason="make demo has not been here")
+def test_the_whole_demo_has_enough_wrong_examples_whose_counts_spread_and_is_the_oracles() -> None:
+    table = rows(MADE_HERE)
+    reached = [int(row["total_steps_to_epsilon"]) for row in table if row["outcome"] == "reached"]
+    assert len(table) >= 40
+    assert len(reached) >= 0.9 * len(table)
+    assert min(reached) <= 5
+    assert max(reached) >= 150
+    model = f"local-dir:{REPOSITORY}/demo/models/digits_mambaout"
+    agrees_with_the_oracle(table[::25], MADE_HERE, model, REPOSITORY / "demo/images", 0.0003, 0.01, 250)
