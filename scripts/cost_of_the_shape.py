@@ -31,6 +31,7 @@ from lightning_app.commands.run import Run
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import read_ranking
+from lightning_app.results.tensorboard import Curves, TensorBoardFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
@@ -139,6 +140,25 @@ def training(folder: Path, size: int, steps: int, repeats: int) -> None:
     print(f"  fixed cost an example: Trainer path / bare Trainer = {fixed['ours'] / fixed['bare']:.3f}  (at most 1.3)")
 
 
+def watching(folder: Path, steps: int, repeats: int) -> None:
+    """What an example's curve in TensorBoard costs, against its training at 32 px, where a step is cheapest."""
+    network = timm.create_model("test_resnet", num_classes=10).eval()
+    file = folder / "z.png"
+    Image.effect_noise((32, 32), 60).convert("RGB").save(file)
+    run = Run(["--trainer.accelerator", "cpu"])
+    engine = TrainerEngine(
+        Classifier(network, LR), to_tensor, StopRule(NEVER, steps), lambda callback: run.example_trainer([callback])
+    )
+    example = Example(steps, "z", file, 3, 1)
+    (result,) = engine.train([example])
+    with Curves([TensorBoardFolder(folder / "tensorboard")], frozenset({"z"}), 1) as curves:
+        times = compare(repeats, train=lambda: list(engine.train([example])), show=lambda: curves.add(result))
+    print(
+        f"TensorBoard: the curve of {steps} steps takes {1e3 * times['show']:.1f} ms,"
+        f" {100 * times['show'] / times['train']:.2f} % of its training  (at most 2)"
+    )
+
+
 def memory(folder: Path, examples: int) -> None:
     """Peak memory after the first hundred examples and after all."""
     network = timm.create_model("test_resnet", num_classes=10).eval()
@@ -202,6 +222,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         training(folder, options.size, options.steps, options.repeats)
+        for steps in (20, 100, 500):
+            watching(folder, steps, options.repeats)
         memory(folder, options.examples)
         ranking(folder, 50_000)
     start_up(options.repeats)

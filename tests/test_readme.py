@@ -1,30 +1,63 @@
+"""Every command in the README is parsed by the program that it is for, and everything that it names is there."""
+
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tensorboard.program import TensorBoard
 
+from lightning_app.cli import COMMANDS
+from lightning_app.commands.demo import parser as demo_parser
 from lightning_app.commands.fit import Fit
 from lightning_app.commands.run import Run
 from lightning_app.commands.validate import Validate
+from lightning_app.results.run_folder import TENSORBOARD
+from lightning_app.settings import StudySettings
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"^(?:\.venv/bin/)?steps-to-epsilon (.+)$", README, re.MULTILINE)
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
+INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", [*LINES, *INLINE])
 def test_every_command_is_parsed(line: str) -> None:
     Path("IMAGES").mkdir()
-    name, *argv = shlex.split(line)
-    {"run": Run, "fit": Fit, "validate": Validate}[name](argv)
+    program, *argv = shlex.split(line, comments=True)
+    if program == "steps-to-epsilon":
+        name, *flags = argv
+        if flags == ["--help"]:
+            assert name in COMMANDS
+        elif name == "demo":
+            demo_parser().parse_args(flags)
+        else:
+            {"run": Run, "fit": Fit, "validate": Validate}[name](flags)
+    elif program == "make":
+        (target,) = argv
+        assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    elif program == "tensorboard":
+        board = TensorBoard()
+        board.configure(("tensorboard", *argv))
+        assert Path(board.flags.logdir).parts[-1] == TENSORBOARD
+    else:
+        assert line == "pip install ."  # tests/test_packaging.py builds what it installs
 
 
-def test_there_are_commands_and_every_make_target_exists() -> None:
-    assert len(COMMANDS) >= 8
-    makefile = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+def test_there_are_the_commands_that_a_reader_looks_for() -> None:
+    assert LINES[0].startswith("make demo")
+    assert LINES[1].startswith("make test")
+    seeds = ("--config quickstart", "--model_name resnet18.a1_in1k --max_examples 100 --max_steps_per_example 1000")
+    for seed in seeds:
+        assert any(line.startswith(f"steps-to-epsilon run {seed}") for line in LINES)
+    assert {line.split()[1] for line in LINES if line.startswith("steps-to-epsilon")} == {
+        "demo",
+        "run",
+        "fit",
+        "validate",
+    }
 
 
 def test_the_map_names_every_file() -> None:
@@ -32,3 +65,11 @@ def test_the_map_names_every_file() -> None:
         assert file.name in README or file.name.startswith("__"), file
     for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (REPOSITORY / link).exists(), link
+
+
+def test_every_flag_that_is_named_is_there() -> None:
+    settings = {field.name for field in fields(StudySettings)}
+    others = {"help", "config", "print_config", "data.path", "data.label", "logdir"}
+    trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
+    for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
+        assert flag in settings | others | trainer

@@ -208,16 +208,20 @@ def meaning(closing: Closing) -> str:
     return f"{answer} to a loss of {closing.epsilon:g}: Spearman {found}"
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
-    parser = ArgumentParser(
+def parser() -> ArgumentParser:
+    """`demo` has no options but `--help`."""
+    return ArgumentParser(
         prog="steps-to-epsilon demo",
         description="The whole study on scikit-learn's handwritten digits, offline, a few minutes on two cores."
         f" Writes to ./{FOLDER}; started again it goes on with what is there.",
         exit_on_error=False,
     )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
     try:
-        parser.parse_args(list(argv))
+        parser().parse_args(list(argv))
     except (ArgumentError, TypeError, ValueError) as error:
         raise BadInputError(f"{' '.join(str(error).split())}; the demo has no options") from error
     quieten_lightning()

@@ -1,0 +1,48 @@
+"""What `pip install .` gives a user."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names in the wheel, built from a copy of what git would give."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("lightning_app", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = out.glob("*.whl")
+    return set(zipfile.ZipFile(file).namelist())
+
+
+def test_the_wheel_holds_every_module_and_config_and_nothing_else(wheel: set[str]) -> None:
+    package = REPOSITORY / "lightning_app"
+    ours = {f.relative_to(REPOSITORY).as_posix() for f in package.rglob("*") if f.suffix in (".py", ".yaml")}
+    assert {name for name in wheel if ".dist-info/" not in name} == ours
+    assert "lightning_app/configs/digits.yaml" in ours
+
+
+GPU_MACHINE = {"torch": "2.11.0", "torchvision": "0.26.0", "lightning": "2.6.6", "numpy": "2.5.2"}
+
+
+@pytest.mark.parametrize("name", GPU_MACHINE)
+def test_the_bounds_admit_the_versions_of_gpu_machines_in_use(name: str) -> None:
+    (requirement,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == name)
+    assert requirement.specifier.contains(GPU_MACHINE[name])
+    assert "3.12" in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+@pytest.mark.parametrize("version", ["2.6.2", "2.6.3"])
+def test_the_malicious_releases_of_lightning_are_excluded(version: str) -> None:
+    (requirement,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "lightning")
+    assert not requirement.specifier.contains(version)
