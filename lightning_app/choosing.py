@@ -107,7 +107,7 @@ class Chooser:
 
         with self._bar(len(candidates)) as bar:
             sample = self._draw(candidates, ask_and_keep)
-        self._say_accuracy(answers)
+        self._say_accuracy(answers, "The")
         return sample
 
     def _compare(self, candidates: list[RankedPath], sample: list[RankedPath], model_row: ModelRow) -> None:
@@ -116,7 +116,7 @@ class Chooser:
         with self._bar(len(sample) + len(others)) as bar:
             answers = [self._ask(entry, bar) for entry in others]
             own = {entry.path: self._ask(entry, bar) for entry in sample}
-        self._say_accuracy(answers)
+        self._say_accuracy(answers, "To check the labels, the")
         agreed = [answer == model_row.correct[path] for path, answer in own.items() if answer is not None]
         if agreed:
             self._say_agreement(agreed, model_row)
@@ -145,16 +145,17 @@ class Chooser:
             log.warning("%s", remark)
         say_missing("ranked paths are not in the matrix and are left out", model_row.unknown)
         known = [entry for entry in candidates if entry.path in model_row.correct]
-        log.info("Correctness: row %d of the matrix (%s), right on %.1f %%",
+        log.info("Correctness: row %d of the matrix, from 0 (%s), right on %.1f %%",
                  model_row.row, model_row.name, 100 * model_row.accuracy)  # fmt: skip
         return known
 
-    def _say_accuracy(self, answers: Collection[bool | None]) -> None:
+    def _say_accuracy(self, answers: Collection[bool | None], why_the: str) -> None:
         right, asked = sum(answer is True for answer in answers), sum(answer is not None for answer in answers)
         classes = self.pretrained.classes.count
         if not asked:
             return
-        log.info("The model was asked about %d images and gets %d right (%.1f %%)", asked, right, 100 * right / asked)
+        log.info("%s model was asked about %d images and gets %d right (%.1f %%)",
+                 why_the, asked, right, 100 * right / asked)  # fmt: skip
         if asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes:
             log.warning("that is hardly more than guessing among %d classes: are the labels right? (they are by %s)",
                         classes, self.labels.rule)  # fmt: skip

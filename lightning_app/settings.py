@@ -96,7 +96,7 @@ class StudySettings(TrainingSettings):
         seed: Seed of the draw. A sample of n is the beginning of every larger one with the same seed.
         output_dir: Results go to output_dir/model_name.
         tensorboard_examples: Of how many examples the step-loss curves are shown in TensorBoard (or in the loggers of
-            --trainer.logger), drawn with the same seed; -1 for all. Every example's are in step_logs/.
+            --trainer.logger), drawn with the same seed; -1 for all, 0 for none. Every example's are in step_logs/.
         engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
         overwrite: Start anew where there is a study already; the old folder is moved aside, nothing is deleted.
         dry_run: Show the sample, its labels and the first image paths, and train nothing.

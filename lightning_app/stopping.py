@@ -52,10 +52,15 @@ def stop_between_examples() -> Iterator[StopSignal]:
 
 
 @contextmanager
-def exit_at_once() -> Iterator[None]:
-    """Ends the process with 130 or 143; Lightning's own answers to these signals are exit codes 1 and 0."""
+def exit_at_once(advice: str = "") -> Iterator[None]:
+    """Ends the process with 130 or 143; Lightning's own answers to these signals are exit codes 1 and 0.
+
+    Args:
+        advice: What to say after the signal's name.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
+        print(f"\nstopped by {signal.Signals(number).name}{advice}", file=sys.stderr)
         sys.exit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in SIGNALS}

@@ -76,6 +76,7 @@ class Prepared:
     examples: list[Example]
     identity: dict[str, object]
     counts: dict[str, int]
+    rank_digits: int
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:
@@ -124,7 +125,8 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, study_log: 
     closing = conclude(prepared, folder, rows, time.monotonic() - started)
     log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
     if stop.came is not None:
-        log.warning("stopped by %s after %d of %d examples", stop.came.name, len(rows), len(prepared.examples))
+        log.warning("stopped by %s after %d of %d examples, the easiest ones; the table says nothing of the others",
+                    stop.came.name, len(rows), len(prepared.examples))  # fmt: skip
         return 128 + stop.came
     if closing.counts["error"]:
         log.warning("%d examples are errors; the log names their reasons", closing.counts["error"])
@@ -188,7 +190,8 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         "sampled": len(sample),
     }
     examples = in_training_order(sample, images.files, labels.of)
-    return Prepared(settings, pretrained, device, examples, identity, counts)
+    rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
+    return Prepared(settings, pretrained, device, examples, identity, counts, rank_digits)
 
 
 def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> list[Row]:
@@ -229,7 +232,10 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
         log.info("Loss curves of %d of them: tensorboard --logdir %s", len(shown), shlex.quote(str(place)))
     else:
         viewers = [LightningLogger(logger) for logger in lightning.loggers]
-    return Curves(viewers, shown, len(str(prepared.counts["ranked"])))
+        for logger in lightning.loggers:
+            log.info("Loss curves of %d of them, at the end: %s, %s", len(shown), type(logger).__name__,
+                     logger.log_dir or logger.save_dir or "see its own settings")  # fmt: skip
+    return Curves(viewers, shown, prepared.rank_digits)
 
 
 def conclude(prepared: Prepared, folder: RunFolder, rows: list[Row], seconds: float) -> Closing:

@@ -131,6 +131,20 @@ def words(closing: Closing) -> str:
     return "\n".join([*lines, *(["", advice] if advice else [])])
 
 
+def answer(closing: Closing) -> str:
+    """The study's answer in a sentence."""
+    found = closing.at_epsilon.correlation
+    if math.isnan(found.low):
+        return f"too few images to say whether harder ones take more steps (n = {found.n})"
+    if found.low > 0:
+        said = "harder images tend to take more steps"
+    elif found.high < 0:
+        said = "harder images tend to take fewer steps"
+    else:
+        said = f"{found.n} images can't tell whether harder ones take more steps"
+    return f"{said} to a loss of {closing.epsilon:g}: Spearman {found}"
+
+
 def _advice(closing: Closing) -> str:
     """A plain sentence for a study in which most examples did not reach epsilon."""
     n = closing.at_epsilon.correlation.n

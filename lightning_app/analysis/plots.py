@@ -1,6 +1,7 @@
 """The study's picture."""
 
 import io
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -48,16 +49,16 @@ def draw_steps_vs_difficulty(frame: pd.DataFrame, closing: Closing, model: str) 
     if missed.any():
         axes.scatter(
             np.full(missed.sum(), closing.limit), rank[missed], s=45, marker=">", facecolors="none",
-            edgecolors=ORANGE, linewidths=1.2, label=f"not reached in {closing.limit} steps ({missed.sum()})",
+            edgecolors=ORANGE, linewidths=1.2, label=f"not reached in {closing.limit:,} steps ({missed.sum()})",
         )  # fmt: skip
         axes.axvline(closing.limit, color=ORANGE, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0.9, closing.limit * 1.25)  # before the scale, which complains of points that all lie at the limit
     axes.set_xscale("log")
-    axes.set_xlim(0.9, closing.limit * 1.25)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(f"Total SGD steps to a loss of {closing.epsilon:g}", fontsize=14)
     axes.set_ylabel("Universal difficulty rank (1 = easiest)", fontsize=14)
     axes.tick_params(labelsize=13)
-    axes.set_title(f"{model}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
+    axes.set_title(f"{textwrap.fill(model, 60)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
     if reached.any() or missed.any():
         # Below the axes: wherever it stood inside, it would hide points of some study.
         figure.legend(fontsize=13, loc="outside lower center", ncols=2, frameon=False)

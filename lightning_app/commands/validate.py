@@ -1,14 +1,11 @@
 """`validate`: a model's accuracy over a folder of images."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning_app.commands.base import Command
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.images import find_images
+from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.labels import find_labels
-from lightning_app.inputs.ranking import RankedPath
 from lightning_app.settings import ValidationSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import ValidatedClassifier
@@ -16,8 +13,6 @@ from lightning_app.training.datamodule import ImageFolder, LabelledImages
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import load_pretrained
-
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
 
 
 class Validate(Command):
@@ -60,27 +55,6 @@ class Validate(Command):
         except UnreadableImageError as error:
             raise BadInputError(f"--root_dir {settings.root_dir} holds an image that can't be read: {error}") from error
         return 0
-
-
-def images_below(root_dir: Path) -> list[RankedPath]:
-    """Every image file below a folder, sorted by path.
-
-    Raises:
-        BadInputError: If there is none.
-    """
-    files: list[str] = []
-    seen: set[str] = set()
-    for folder, inside, names in os.walk(root_dir, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back
-            inside.clear()
-            continue
-        seen.add(real)
-        files += [f"{folder}/{name}" for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    files = sorted(file for file in files if os.path.isfile(file))
-    if not files:
-        raise BadInputError(f"--root_dir {root_dir} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return [RankedPath(file, place, place + 1) for place, file in enumerate(files)]
 
 
 def main(argv: Sequence[str]) -> int:

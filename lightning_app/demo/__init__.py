@@ -1,1 +1,1 @@
-"""What the demo alone has: images to write and small networks to train from scratch."""
+"""The demo: its own are the images that it writes and the small networks that it trains; the rest are the commands."""

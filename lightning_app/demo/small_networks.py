@@ -9,7 +9,10 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import save_for_hf
 from torch.nn.functional import cross_entropy
-from torchvision.datasets import ImageFolder
+
+from lightning_app.inputs.images import find_images, images_below
+from lightning_app.inputs.labels import Classes, find_labels
+from lightning_app.training.datamodule import LabelledImages
 
 PREPROCESSING = {
     "input_size": (3, 32, 32),
@@ -18,6 +21,7 @@ PREPROCESSING = {
     "interpolation": "bicubic",
     "crop_pct": 1.0,
 }
+CLASSES = 10
 BATCH = 32
 HIGHEST_RATE = 2e-3
 
@@ -37,6 +41,14 @@ class SmallNetwork:
     model_args: dict[str, object] = field(default_factory=dict)
 
 
+def labelled_images(folder: Path) -> tuple[list[Path], list[int]]:
+    """The images of class folders and their class indices, as every command labels them."""
+    paths = images_below(folder)
+    files = find_images(paths, None).files
+    labels = find_labels(paths, files, None, Classes(CLASSES)).of
+    return [files[entry.path] for entry in paths], [labels[entry.path] for entry in paths]
+
+
 def train_from_scratch(
     network: SmallNetwork, images: Path, epochs: int, on_step: Callable[[], object], folder: Path
 ) -> None:
@@ -51,10 +63,10 @@ def train_from_scratch(
     """
     torch.manual_seed(0)
     model = timm.create_model(
-        network.architecture, num_classes=10, pretrained_cfg_overlay=PREPROCESSING, **network.model_args
+        network.architecture, num_classes=CLASSES, pretrained_cfg_overlay=PREPROCESSING, **network.model_args
     )
-    dataset = ImageFolder(images, create_transform(**resolve_model_data_config(model)))
-    pixels, labels = torch.stack([image for image, _ in dataset]), torch.tensor(dataset.targets)
+    dataset = LabelledImages(*labelled_images(images), create_transform(**resolve_model_data_config(model)))
+    pixels, labels = torch.stack([dataset[i][0] for i in range(len(dataset))]), torch.tensor(dataset.labels)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, HIGHEST_RATE, total_steps=steps(len(labels), epochs))
     model.train()

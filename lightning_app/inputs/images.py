@@ -9,6 +9,8 @@ from pathlib import Path
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath
 
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"))
+
 
 @dataclass(frozen=True)
 class Images:
@@ -21,6 +23,27 @@ class Images:
 
     files: dict[str, Path]
     missing: tuple[str, ...]
+
+
+def images_below(root_dir: Path) -> list[RankedPath]:
+    """Every image file below a folder, sorted by path.
+
+    Raises:
+        BadInputError: If there is none.
+    """
+    files: list[str] = []
+    seen: set[str] = set()
+    for folder, inside, names in os.walk(root_dir, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            inside.clear()
+            continue
+        seen.add(real)
+        files += [f"{folder}/{name}" for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    files = sorted(file for file in files if os.path.isfile(file))
+    if not files:
+        raise BadInputError(f"--root_dir {root_dir} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return [RankedPath(file, place, place + 1) for place, file in enumerate(files)]
 
 
 def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:

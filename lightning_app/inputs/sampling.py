@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.ranking import RankedPath
@@ -14,7 +15,10 @@ def draw_key(path: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\n{path}".encode()).hexdigest()
 
 
-def in_draw_order(candidates: Iterable[RankedPath], seed: int) -> list[RankedPath]:
+Drawn = TypeVar("Drawn", RankedPath, Example)
+
+
+def in_draw_order(candidates: Iterable[Drawn], seed: int) -> list[Drawn]:
     """Sorts candidates by their draw key."""
     return sorted(candidates, key=lambda entry: draw_key(entry.path, seed))
 

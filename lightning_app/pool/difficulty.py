@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from lightning_app.results.records import csv_text
+from lightning_app.csv_text import csv_text
 
 RANKING = "ranking.csv"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_app.results.records import csv_text
+from lightning_app.csv_text import csv_text
 from lightning_app.training.datamodule import LabelledImages
 from lightning_app.training.loss import is_correct, precise_loss
 from lightning_app.training.pretrained import Pretrained

@@ -6,8 +6,8 @@ import io
 import json
 from pathlib import Path
 
+from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
-from lightning_app.results.records import csv_text
 
 GLOB = "answers-*.csv"
 

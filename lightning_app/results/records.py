@@ -1,12 +1,11 @@
 """What one example's files hold: its row, its step log, their names."""
 
-import csv
 import hashlib
-import io
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from lightning_app.csv_text import Value, csv_text
 from lightning_app.inputs.example import Example
 from lightning_app.training.trajectory import NEVER, THRESHOLDS, Failure, Trajectory, first_step_at_or_below
 
@@ -25,7 +24,6 @@ COLUMNS = (
     "seconds",
 )
 
-Value = str | int | float | None
 Row = dict[str, Value]
 """One line of the results: a value for every column; None is an empty cell."""
 
@@ -66,18 +64,6 @@ def row_of(result: Trajectory | Failure, epsilon: float) -> Row:
         if threshold >= epsilon:
             row[f"steps_to_{name}"] = first_step_at_or_below(result.losses, threshold)
     return row
-
-
-def csv_text(rows: Iterable[Iterable[Value]]) -> str:
-    """Rows as CSV lines: floats as `repr`, None as an empty cell, quotes only where they are needed."""
-    return "".join(_csv_line([repr(float(cell)) if isinstance(cell, float) else cell for cell in row]) for row in rows)
-
-
-def _csv_line(cells: Sequence[Value]) -> str:
-    # Python's csv quotes a carriage return in a cell only where its own line ends hold one.
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def row_text(row: Row) -> str:

@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
+from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
 from lightning_app.results import answers
-from lightning_app.results.records import COLUMNS, Row, csv_text, row_of, row_text, step_log_name, step_log_text
+from lightning_app.results.records import COLUMNS, Row, row_of, row_text, step_log_name, step_log_text
 from lightning_app.training.trajectory import Failure, Trajectory
 
 RESULTS = "single_example_results.csv"
@@ -35,6 +36,15 @@ def folder_name(model_name: str) -> str:
     if not name.strip("."):
         raise BadInputError(f"--model_name {model_name} gives no name for an output folder")
     return name
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a study is there with all of its examples."""
+    try:
+        counts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["counts"]
+        return bool(counts["done"] == counts["sampled"])
+    except (OSError, ValueError, LookupError):
+        return False
 
 
 class RunFolder:

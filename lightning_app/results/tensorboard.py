@@ -1,12 +1,17 @@
 """Shows a study while it runs: step-loss curves of some examples, and one run over all of them."""
 
+import heapq
 import io
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Protocol, get_args
+from types import TracebackType
+from typing import BinaryIO, Protocol, get_args
 
 from lightning.pytorch.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event
@@ -14,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
-from lightning_app.inputs.sampling import draw_key
+from lightning_app.inputs.sampling import in_draw_order
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 log = logging.getLogger("lightning_app")
@@ -35,8 +40,8 @@ Values = Mapping[str, float]
 def shown_steps(count: int) -> list[int]:
     """The steps (from 1) that a curve shows: all up to 100, then every 1 %, and the last.
 
-    330 points for 1,000 steps and 800 for 100,000: TensorBoard's page keeps 1,000 points of a curve, chosen at random,
-    so that a longer one would lose some of those that matter. The step log has every step.
+    295 points for 1,000 steps and 753 for 100,000: TensorBoard's page keeps 1,000 points of a curve, chosen at random,
+    so that every step of a long one would lose some of those that matter. The step log has them all.
 
     Args:
         count: Steps taken.
@@ -55,8 +60,8 @@ def shown_examples(examples: Iterable[Example], seed: int, count: int) -> frozen
         seed: Of the draw.
         count: How many; -1 for all.
     """
-    paths = sorted((example.path for example in examples), key=lambda path: draw_key(path, seed))
-    return frozenset(paths if count < 0 else paths[:count])
+    drawn = in_draw_order(examples, seed)
+    return frozenset(example.path for example in (drawn if count < 0 else drawn[:count]))
 
 
 def curve_name(result: Trajectory, digits: int) -> str:
@@ -71,39 +76,37 @@ def curve_name(result: Trajectory, digits: int) -> str:
     return f"rank_{rank}_{result.outcome}_example_{result.example.index}"
 
 
-def curve_points(losses: Sequence[float]) -> list[tuple[int, Values]]:
-    """The points of a curve: step, and the loss as it is and as its base-10 logarithm; non-finite values left out."""
-    points: list[tuple[int, Values]] = []
+def points(losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
+    """The points of a curve: a step, its loss and the loss's base-10 logarithm; non-finite values are left out."""
     for step in shown_steps(len(losses)):
         loss = losses[step - 1]
         values = {"loss": loss, "log10_loss": math.log10(loss) if loss > 0 else -math.inf}
-        points.append((step, {name: value for name, value in values.items() if math.isfinite(value)}))
-    return points
+        yield step, {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def example_values(result: Trajectory | Failure) -> Values:
     """What the run over all examples says of one; an `error` has an outcome alone."""
-    values = {"study/outcome": float(OUTCOME_CODES[result.outcome])}
+    values = {"outcome": float(OUTCOME_CODES[result.outcome])}
     if isinstance(result, Trajectory):
-        values["study/steps"] = float(len(result.losses))
+        values["steps"] = float(len(result.losses))
         if math.isfinite(result.losses[-1]):
-            values["study/final_loss"] = result.losses[-1]
+            values["final_loss"] = result.losses[-1]
     return values
 
 
 class Viewer(Protocol):
-    """Where curves are shown."""
+    """Where a study is shown."""
 
     name: str
 
-    def curve(self, name: str, points: Sequence[tuple[int, Values]]) -> None:
-        """Shows one example's curve; called when the example ends."""
+    def curve(self, name: str, losses: Sequence[float]) -> None:
+        """Takes one example's curve; called when the example ends."""
 
     def example(self, index: int, values: Values) -> None:
         """Adds an example to the run over all of them."""
 
-    def close(self) -> None:
-        """Writes down what is left."""
+    def close(self, status: str) -> None:
+        """Writes down what is left; the status is Lightning's: `success` or `failed`."""
 
 
 class TensorBoardFolder:
@@ -113,32 +116,31 @@ class TensorBoardFolder:
     seven times as long, and its thread competes with the next example's training.
 
     Args:
-        folder: Made if it isn't there.
+        folder: Made with the first example.
     """
 
     def __init__(self, folder: Path) -> None:
         self.name = f"TensorBoard in {folder}"
         self.folder = folder
-        self._all = self._file(ALL_EXAMPLES).open("wb")
-        self._all.write(_records([Event(wall_time=time.time(), file_version="brain.Event:2")]))
-        self._all.flush()
+        self._all: BinaryIO | None = None
 
-    def curve(self, name: str, points: Sequence[tuple[int, Values]]) -> None:
+    def curve(self, name: str, losses: Sequence[float]) -> None:
         """Writes one run."""
-        events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
-        events += [
-            _event(step, {f"step_loss/{tag}": value for tag, value in values.items()}) for step, values in points
-        ]
-        self._file(name).write_bytes(_records(events))
+        events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
+        self._file(name).write_bytes(_records([_beginning(), *events]))
 
     def example(self, index: int, values: Values) -> None:
         """Adds a point to the run over all examples."""
-        self._all.write(_records([_event(index, values)]))
+        if self._all is None:
+            self._all = self._file(ALL_EXAMPLES).open("wb")
+            self._all.write(_records([_beginning()]))
+        self._all.write(_records([_event(index, {f"study/{tag}": x for tag, x in values.items()})]))
         self._all.flush()
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """Closes the run over all examples."""
-        self._all.close()
+        if self._all is not None:
+            self._all.close()
 
     def _file(self, run: str) -> Path:
         (self.folder / run).mkdir(parents=True, exist_ok=True)
@@ -148,6 +150,9 @@ class TensorBoardFolder:
 class LightningLogger:
     """Any other logger of Lightning's: one experiment, a metric a curve.
 
+    The curves are kept until the study ends and are then logged side by side, step by step: a logger with a column a
+    metric would write all of its file again for every new one, and some services want steps that only grow.
+
     Args:
         logger: As `--trainer.logger` made it.
     """
@@ -155,28 +160,32 @@ class LightningLogger:
     def __init__(self, logger: Logger) -> None:
         self.name = type(logger).__name__
         self.logger = logger
+        self._curves: dict[str, Sequence[float]] = {}
 
-    def curve(self, name: str, points: Sequence[tuple[int, Values]]) -> None:
-        """Logs the curve under its name."""
-        for step, values in points:
-            self.logger.log_metrics({f"step_loss/{name}/{tag}": value for tag, value in values.items()}, step)
-        self.logger.save()
+    def curve(self, name: str, losses: Sequence[float]) -> None:
+        """Keeps the curve."""
+        self._curves[name] = array("d", losses)
 
     def example(self, index: int, values: Values) -> None:
         """Logs the example's values; their step is its index."""
-        self.logger.log_metrics(dict(values), index)
+        self.logger.log_metrics({f"study/{tag}": x for tag, x in values.items()}, index)
 
-    def close(self) -> None:
-        """Tells the logger that the study is over."""
+    def close(self, status: str) -> None:
+        """Logs the curves and tells the logger that the study is over."""
+        each = [_metrics(name, losses) for name, losses in self._curves.items()]
+        for step, metrics in groupby(heapq.merge(*each, key=itemgetter(0)), key=itemgetter(0)):
+            together = {name: value for _, values in metrics for name, value in values.items()}
+            if together:
+                self.logger.log_metrics(together, step)
         self.logger.save()
-        self.logger.finalize("success")
+        self.logger.finalize(status)
 
 
 class Curves:
     """Hands finished examples to the viewers. One that fails is left out from then on: the study matters more.
 
     Args:
-        viewers: Where curves are shown.
+        viewers: Where the study is shown.
         shown: Paths of the examples whose curves are.
         digits: Of a rank in a curve's name.
     """
@@ -189,16 +198,19 @@ class Curves:
     def __enter__(self) -> "Curves":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._tell_all(lambda viewer: viewer.close())
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "success" if kind is None else "failed"
+        self._tell_all(lambda viewer: viewer.close(status))
 
     def add(self, result: Trajectory | Failure) -> None:
         """Shows a finished example."""
         values = example_values(result)
         self._tell_all(lambda viewer: viewer.example(result.example.index, values))
         if isinstance(result, Trajectory) and result.example.path in self.shown:
-            name, points = curve_name(result, self.digits), curve_points(result.losses)
-            self._tell_all(lambda viewer: viewer.curve(name, points))
+            name = curve_name(result, self.digits)
+            self._tell_all(lambda viewer: viewer.curve(name, result.losses))
 
     def _tell_all(self, tell: Callable[[Viewer], None]) -> None:
         for viewer in list(self.viewers):
@@ -207,6 +219,15 @@ class Curves:
             except Exception as error:  # every logger has errors of its own
                 self.viewers.remove(viewer)
                 log.warning("%s failed and gets no more curves: %s", viewer.name, " ".join(str(error).split()))
+
+
+def _metrics(name: str, losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
+    for step, values in points(losses):
+        yield step, {f"step_loss/{name}/{tag}": value for tag, value in values.items()}
+
+
+def _beginning() -> Event:
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
 
 
 def _event(step: int, values: Values) -> Event:

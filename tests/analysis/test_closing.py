@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lightning_app.analysis.closing import Closing, close, load_results, words
+from lightning_app.analysis.closing import Closing, ThresholdLine, answer, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
+from lightning_app.analysis.statistics import Correlation
+from lightning_app.csv_text import csv_text
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import COLUMNS, csv_text, row_of, row_text
+from lightning_app.results.records import COLUMNS, row_of, row_text
 from lightning_app.training.trajectory import Failure, Trajectory
 
 
@@ -85,3 +87,20 @@ def test_the_picture_is_drawn_and_the_same_twice(tmp_path: Path, steps: list[int
         pixels = np.asarray(image.convert("RGB"))
     orange = (pixels == [0xD5, 0x5E, 0x00]).all(axis=2).any()
     assert orange == (-1 in steps)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (Correlation(100, 0.37, 0.18, 0.53), "harder images tend to take more steps to a loss of 0.01: Spearman +0.37"),
+        (
+            Correlation(100, -0.37, -0.53, -0.18),
+            "harder images tend to take fewer steps to a loss of 0.01: Spearman -0.37",
+        ),
+        (Correlation(40, 0.1, -0.2, 0.4), "40 images can't tell whether harder ones take more steps to a loss of 0.01"),
+        (Correlation(3, 0.5, math.nan, math.nan), "too few images to say whether harder ones take more steps (n = 3)"),
+    ],
+)
+def test_the_answer_in_a_sentence(found: Correlation, sentence: str) -> None:
+    line = ThresholdLine("epsilon", 0.01, found.n, 10.0, found)
+    assert answer(Closing(0.01, 100, {}, (line,))).startswith(sentence)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -30,6 +31,7 @@ def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> No
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [40, 9], [12, 31]]
     assert np.asarray(missed.get_offsets()).tolist() == [[200, 20], [200, 21]]  # an error has no place
     assert len(np.asarray(missed.get_facecolor())) == 0  # open
+    assert len(missed.get_paths()[0].to_polygons()[0]) == 3 + 1  # triangles, closed
     colours = np.asarray(reached.get_facecolor())[0], np.asarray(missed.get_edgecolor())[0]
     assert [to_hex(colour).upper() for colour in colours] == [BLUE, ORANGE]
     assert axes.get_xscale() == "log"
@@ -47,6 +49,14 @@ def test_the_legend_counts_and_hides_no_point() -> None:
     assert [t.get_text() for t in legend.get_texts()] == ["reached (3)", "not reached in 200 steps (2)"]
     figure.draw_without_rendering()
     assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_study_in_which_none_is_reached_is_drawn_without_a_complaint() -> None:
+    frame = results().query("outcome == 'censored'")
+    (axes,) = draw_steps_vs_difficulty(frame, close(frame, 0.01, 100_000), "a" * 130).axes
+    assert axes.get_xlim() == (0.9, 125_000)
+    assert max(len(line) for line in axes.get_title().splitlines()) <= 60
 
 
 def test_a_study_without_examples_to_show_is_drawn_too() -> None:

@@ -104,7 +104,7 @@ def test_help_reads_like_documentation(command: str, capsys: pytest.CaptureFixtu
     ("argv", "message"),
     [
         (["--config", "quikstart"], "--config: there is no file quikstart"),
-        (["--config", "quikstart"], "configs by bare name: cpu, default, imagenet, quickstart"),
+        (["--config", "quikstart"], "configs by bare name: cpu, default, digits, imagenet, quickstart"),
         (["--config"], "expected one argument"),
         (["--epsilon", "tiny"], "--epsilon: Expected a <class 'float'>. Got value: tiny"),
         (["--select", "odd"], "--select: Expected"),

@@ -4,6 +4,9 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from lightning_app.cli import main
-from lightning_app.commands.demo import POOL, Recipe, last_words, run_demo
 from lightning_app.demo.digits import DIGITS
 from lightning_app.demo.small_networks import SmallNetwork
+from lightning_app.demo.whole_study import POOL, Recipe, last_words, run_demo
 from lightning_app.errors import BadInputError
 from tests import oracle
 from tests.commands.test_run import agrees_with_the_oracle, rows, without_seconds
@@ -62,7 +65,7 @@ def contents(folder: Path) -> dict[str, object]:
         if "/tensorboard/" in name:
             found[name] = None  # its contents hold times
         elif file.suffix == ".log":
-            found["log"] = None  # its name too
+            found[file.name[:4]] = None  # its name too
         elif file.name.startswith("answers-"):
             found["answers"] = file.read_bytes()  # its name holds the whole path of the images
         elif file.name == "single_example_results.csv":
@@ -74,6 +77,7 @@ def contents(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_the_demo_is_the_same_twice_but_for_times(made: Path) -> None:
     assert run_demo(SMALL) == 0
     first, again = contents(made), contents(Path())
@@ -113,22 +117,39 @@ def test_the_matrix_and_the_ranking_say_who_gets_what_right(copy: Path) -> None:
     with (POOL / "ranking.csv").open(newline="") as stream:
         ranking = {row["path"]: row for row in csv.DictReader(stream)}
     others = [row for row, name in enumerate(models) if name != "digits_mambaout"]  # not in its own ranking
+    path = paths[len(paths) // 2]
+    losses = [
+        oracle.trajectory(
+            f"local-dir:demo/models/{name}", Path("demo/images", path), int(path[0]), 0.1, 1e-9, 1
+        ).losses[0]
+        for name in ("digits_resnet", "digits_vit")
+    ]
+    assert float(ranking[path]["mean_loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert [int(row["rank"]) for row in ranking.values()] == list(range(1, len(paths) + 1))
     assert {path: int(row["n_correct"]) for path, row in ranking.items()} == dict(
         zip(paths, matrix[others].sum(axis=0).tolist(), strict=True)
     )
 
 
-def test_a_second_call_starts_from_what_is_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {file: file.stat().st_mtime_ns for file in Path("demo").rglob("*")}
+def test_a_second_call_keeps_what_is_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def times() -> dict[Path, int]:
+        files = [f for f in Path("demo").rglob("*") if f.is_file() and f.name not in ("demo.log", "recipe.json")]
+        return {file: file.stat().st_mtime_ns for file in files}
+
+    before = times()
     assert run_demo(SMALL) == 0
-    assert {file: file.stat().st_mtime_ns for file in Path("demo").rglob("*")} == before
+    assert times() == before
     printed = capsys.readouterr()
     assert "The study is there already" in printed.err
-    assert printed.out.count("\n") > 5
+    assert "Meaning" in printed.out
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_is_made_again_and_nothing_is_deleted(made: Path, copy: Path) -> None:
-    (STUDY / "training_summary.json").unlink()
+    summary = STUDY / "training_summary.json"
+    stopped = json.loads(summary.read_text())
+    stopped["counts"]["done"] -= 1  # what a signal leaves
+    summary.write_text(json.dumps(stopped))
     shutil.rmtree(POOL)
     shutil.rmtree("demo/models/digits_vit")
     Path("demo/models/.digits_vit.unfinished").mkdir()
@@ -155,18 +176,39 @@ def test_the_last_words_are_five_lines_and_name_what_is_there(copy: Path) -> Non
     assert "n = 4" in lines[3]
 
 
-def test_it_says_nothing_that_is_not_the_users_to_act_on(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_demo(SMALL) == 0
-    printed = capfd.readouterr()
+@pytest.mark.slow
+def test_the_command_says_nothing_that_is_not_the_users_to_act_on() -> None:
+    # A process of its own: pytest keeps warnings to itself.
+    small = "import lightning_app.demo.whole_study as w, tests.commands.test_demo as t; w.Recipe = lambda: t.SMALL"
+    script = f"{small}; from lightning_app.cli import main; raise SystemExit(main(['demo']))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
-        assert noise not in printed.err + printed.out
+        assert noise not in done.stderr + done.stdout
+    for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run "):
+        assert line in done.stderr
+    assert len(done.stdout.strip().splitlines()) == 5
+    assert "right: digits_mambaout " in Path("demo/demo.log").read_text()
 
 
 def test_a_file_in_the_way_is_a_clear_error() -> None:
     Path("demo").write_text("mine")
-    with pytest.raises(BadInputError, match=r"the demo writes to .*/work/demo, and that failed: .*Not a directory"):
+    with pytest.raises(BadInputError, match=r"the demo needs .*/work/demo, and that failed: "):
         run_demo(SMALL)
     assert Path("demo").read_text() == "mine"
+
+
+def test_a_folder_of_something_else_is_left_alone() -> None:
+    Path("demo/images/cats").mkdir(parents=True)
+    with pytest.raises(BadInputError, match=r"/work/demo, but that folder is of something else: move it away"):
+        run_demo(SMALL)
+    assert [p.as_posix() for p in Path("demo").rglob("*")] == ["demo/images", "demo/images/cats"]
+
+
+def test_a_demo_of_another_version_is_not_taken_for_this_one(copy: Path) -> None:
+    with pytest.raises(BadInputError, match="was made by another version of the demo: move it away to start anew"):
+        run_demo(replace(SMALL, epochs=7))
 
 
 @pytest.mark.parametrize("argv", [["--epochs", "3"], ["more"]])

@@ -203,6 +203,14 @@ def test_tensorboard_shows_the_step_logs_of_a_seeded_sample(
         assert every["study/outcome"][index] == {"reached": 0, "censored": 1}[row["outcome"]]
 
 
+def test_a_curves_name_has_room_for_the_largest_rank_of_the_table(study: list[str], ranking: Path) -> None:
+    lines = [f"{path},{1000 * place}" for place, path in enumerate(ranking.read_text().split(), start=1)]
+    ranking.write_text("\n".join(["path,rank", *lines]) + "\n")
+    assert main([*study, "--max_examples", "3"]) == 0
+    expected = {f"rank_{int(row['universal_difficulty_rank']):05}" for row in rows()}
+    assert {name.rpartition("_")[0].rpartition("_")[0].rpartition("_")[0] for name in curves()} == expected
+
+
 def test_another_logger_takes_tensorboards_place_and_changes_no_number(study: list[str]) -> None:
     assert main(study) == 0
     (OUT / "tensorboard").rename("tensorboard")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_app.csv_text import csv_text
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import COLUMNS, csv_text, row_of, row_text, step_log_name, step_log_text
+from lightning_app.results.records import COLUMNS, row_of, row_text, step_log_name, step_log_text
 from lightning_app.training.trajectory import Failure, Trajectory
 
 EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)

@@ -16,7 +16,7 @@ from lightning_app.results.tensorboard import (
     LightningLogger,
     TensorBoardFolder,
     curve_name,
-    curve_points,
+    points,
     shown_examples,
     shown_steps,
 )
@@ -48,7 +48,7 @@ def test_a_curve_shows_its_beginning_whole_its_end_and_no_more_than_the_page_kee
 
 
 def test_a_curve_holds_the_loss_and_its_logarithm_and_leaves_out_what_is_not_finite() -> None:
-    assert curve_points([100.0, 0.01, 0.0, math.inf, math.nan]) == [
+    assert list(points([100.0, 0.01, 0.0, math.inf, math.nan])) == [
         (1, {"loss": 100.0, "log10_loss": 2.0}),
         (2, {"loss": 0.01, "log10_loss": -2.0}),
         (3, {"loss": 0.0}),
@@ -98,17 +98,40 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
     assert every["study/final_loss"] == pytest.approx({0: 1 / 300, 3: 0.001})
 
 
-def test_another_logger_gets_the_same_curves() -> None:
-    losses = [2.0, 1.0, 0.5]
+def test_another_logger_gets_the_same_curves_step_by_step() -> None:
     viewer = LightningLogger(CSVLogger("logs", name="", version=""))
-    with Curves([viewer], frozenset({"a/0.jpg"}), 3) as curves:
-        curves.add(trajectory(losses, "reached", 0, 7))
+    with Curves([viewer], frozenset({"a/0.jpg", "a/2.jpg"}), 3) as curves:
+        curves.add(trajectory([2.0, 1.0, 0.5], "reached", 0, 7))
         curves.add(trajectory([3.0], "censored", 1, 8))
+        curves.add(trajectory([4.0, math.inf], "diverged", 2, 9))
     with Path("logs/metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    tag = "step_loss/rank_007_reached_example_0/loss"
-    assert [(int(row["step"]), float(row[tag])) for row in rows if row[tag]] == [(1, 2.0), (2, 1.0), (3, 0.5)]
-    assert [(int(row["step"]), float(row["study/steps"])) for row in rows if row["study/steps"]] == [(0, 3), (1, 1)]
+    expected = {"007_reached_example_0": [(1, 2.0), (2, 1.0), (3, 0.5)], "009_diverged_example_2": [(1, 4.0)]}
+    for name, curve in expected.items():
+        tag = f"step_loss/rank_{name}/loss"
+        assert [(int(row["step"]), float(row[tag])) for row in rows if row[tag]] == curve
+    assert [(int(row["step"]), float(row["study/steps"])) for row in rows if row["study/steps"]] == [
+        (0, 3), (1, 1), (2, 2),
+    ]  # fmt: skip
+    assert [int(row["step"]) for row in rows[3:]] == [1, 2, 3]  # the curves side by side: steps only grow
+
+
+class Witness(CSVLogger):
+    """Remembers how it was told to end."""
+
+    status = ""
+
+    def finalize(self, status: str) -> None:
+        self.status = status
+
+
+def test_a_logger_is_told_how_the_study_ended() -> None:
+    good, bad = Witness("logs"), Witness("logs")
+    with Curves([LightningLogger(good)], frozenset(), 1):
+        pass
+    with pytest.raises(ZeroDivisionError), Curves([LightningLogger(bad)], frozenset(), 1):
+        raise ZeroDivisionError
+    assert (good.status, bad.status) == ("success", "failed")
 
 
 class Broken(CSVLogger):
@@ -121,10 +144,24 @@ class Broken(CSVLogger):
         raise ConnectionError("no route\nto the service")
 
 
-def test_a_logger_that_fails_is_named_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    with Curves([LightningLogger(Broken("logs")), TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
+def test_a_logger_that_fails_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    Broken.calls = 0
+    with Curves([LightningLogger(Broken("logs"))], frozenset(), 1) as curves:
         curves.add(trajectory([1.0], index=0))
         curves.add(trajectory([1.0], index=1))
     assert [r.message for r in caplog.records] == ["Broken failed and gets no more curves: no route to the service"]
     assert Broken.calls == 1
+
+
+def test_a_folder_that_can_not_be_made_does_not_end_the_study(caplog: pytest.LogCaptureFixture) -> None:
+    Path("tb").write_text("a file in its place")
+    with Curves([TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
+        curves.add(trajectory([1.0]))
+    assert "TensorBoard in tb failed and gets no more curves: " in caplog.text
+
+
+def test_the_others_go_on() -> None:
+    with Curves([LightningLogger(Broken("logs")), TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
+        curves.add(trajectory([1.0], index=0))
+        curves.add(trajectory([1.0], index=1))
     assert scalars(Path("tb") / ALL_EXAMPLES)["study/steps"] == {0: 1, 1: 1}

@@ -1,0 +1,202 @@
+"""The demo, in the order of its steps: images, networks, matrix and ranking, study, what it means."""
+
+import json
+import logging
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from tqdm import tqdm
+
+from lightning_app.analysis.closing import Closing, answer, close, load_results, words
+from lightning_app.commands import run
+from lightning_app.commands.base import CONFIGS, quieten_lightning
+from lightning_app.demo.digits import DIGITS, write_digits
+from lightning_app.demo.small_networks import SmallNetwork, labelled_images, steps, train_from_scratch
+from lightning_app.errors import BadInputError
+from lightning_app.pool.difficulty import rank_by_difficulty, write_ranking
+from lightning_app.pool.evaluating import best_first, evaluate, write_matrix
+from lightning_app.progress import StudyLog, seconds_between_bars
+from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, SUMMARY, TENSORBOARD, is_complete
+from lightning_app.stopping import exit_at_once
+from lightning_app.training.device import pin_numerics
+from lightning_app.training.pretrained import load_pretrained
+
+log = logging.getLogger("lightning_app")
+
+DONE = 0
+FOLDER = Path("demo")
+"""In the current folder; `configs/digits.yaml` names the same places."""
+
+IMAGES, TRAINING_IMAGES = FOLDER / "images", FOLDER / "training_images"
+NETWORKS, POOL, OUTPUTS = FOLDER / "models", FOLDER / "pool", FOLDER / "outputs"
+RECIPE, LOG = FOLDER / "recipe.json", FOLDER / "demo.log"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How large the demo is; tests make it smaller.
+
+    Args:
+        training_images: How many of the digits the networks learn from; the others are studied.
+        epochs: Passes over them.
+        networks: The first is studied, the others say what is difficult.
+        run_flags: For `run`, after those of the demo.
+    """
+
+    training_images: int = 300
+    epochs: int = 20
+    networks: tuple[SmallNetwork, ...] = (
+        SmallNetwork("digits_mambaout", "test_mambaout"),
+        SmallNetwork("digits_byobnet", "test_byobnet"),
+        SmallNetwork("digits_convnext", "test_convnext"),
+        SmallNetwork("digits_efficientnet", "test_efficientnet"),
+        SmallNetwork("digits_resnet", "test_resnet"),
+        SmallNetwork("digits_vit", "test_vit", {"img_size": 32}),
+    )
+    run_flags: tuple[str, ...] = ()
+
+
+def run_demo(recipe: Recipe) -> int:
+    """Makes what isn't there yet, runs the study, and says where everything is.
+
+    Returns:
+        The exit code of `run`.
+
+    Raises:
+        BadInputError: If the folder can't be used.
+    """
+    quieten_lightning()
+    study = OUTPUTS / recipe.networks[0].name
+    try:
+        with StudyLog() as demo_log, exit_at_once("; start the demo again to go on with what is whole"):
+            claim_folder(recipe)
+            demo_log.to_file(LOG)
+            pin_numerics("cpu")
+            write_images(recipe)
+            train_networks(recipe)
+            rank_images(recipe)
+    except OSError as error:
+        raise BadInputError(f"the demo needs {FOLDER.absolute()}, and that failed: {error}") from error
+    exit_code = DONE
+    if is_complete(study):
+        print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
+        print(words(closing_of(study)))
+    else:
+        # What an interrupted demo left is moved aside.
+        argv = ["--config", "digits", "--output_dir", str(OUTPUTS), "--overwrite", *recipe.run_flags]
+        print(f"\n4. The study: steps-to-epsilon run {shlex.join(argv)}", file=sys.stderr)
+        exit_code = run.main(argv)
+    if is_complete(study):
+        print(last_words(study))
+    return exit_code
+
+
+def claim_folder(recipe: Recipe) -> None:
+    """Makes the demo's folder, or sees that the one that is there is this demo's.
+
+    Raises:
+        BadInputError: If it is something else: nothing of it is touched.
+    """
+    study = (CONFIGS / "digits.yaml").read_text(encoding="utf-8")
+    text = json.dumps({"recipe": asdict(recipe), "study": study.splitlines()}, indent=2) + "\n"
+    if not RECIPE.is_file() and FOLDER.is_dir() and any(FOLDER.iterdir()):
+        raise BadInputError(
+            f"the demo writes to {FOLDER.absolute()}, but that folder is of something else: move it away, or start the"
+            " demo in another folder"
+        )
+    if RECIPE.is_file() and RECIPE.read_text(encoding="utf-8") != text:
+        raise BadInputError(f"{FOLDER.absolute()} was made by another version of the demo: move it away to start anew")
+    FOLDER.mkdir(exist_ok=True)
+    RECIPE.write_text(text, encoding="utf-8")
+
+
+def write_images(recipe: Recipe) -> None:
+    """Writes the digits: some to learn from, the others to study."""
+    log.info("1. Images: scikit-learn's digits as PNG files, %d to train on in %s, %d to study in %s",
+             recipe.training_images, TRAINING_IMAGES, DIGITS - recipe.training_images, IMAGES)  # fmt: skip
+    make_once(TRAINING_IMAGES, lambda folder: write_digits(folder, 0, recipe.training_images))
+    make_once(IMAGES, lambda folder: write_digits(folder, recipe.training_images, DIGITS))
+
+
+def train_networks(recipe: Recipe) -> None:
+    """Trains the networks that the study takes for pretrained."""
+    log.info("2. Networks: %d small timm architectures, trained from scratch, in %s", len(recipe.networks), NETWORKS)
+    each = steps(recipe.training_images, recipe.epochs)
+    with progress("Training", each * len(recipe.networks), "step") as bar:
+        for network in recipe.networks:
+            folder = NETWORKS / network.name
+            if not make_once(folder, partial(train_from_scratch, network, TRAINING_IMAGES, recipe.epochs, bar.update)):
+                bar.update(each)
+
+
+def rank_images(recipe: Recipe) -> None:
+    """Makes the correctness matrix of all networks, and the ranking by all but the one that is studied."""
+    log.info("3. Who gets what right: the correctness matrix and the ranking by universal difficulty, in %s", POOL)
+    make_once(POOL, partial(_evaluate_and_rank, recipe))
+
+
+def _evaluate_and_rank(recipe: Recipe, folder: Path) -> None:
+    files, labels = labelled_images(IMAGES)
+    paths = [file.relative_to(IMAGES).as_posix() for file in files]
+    members = []
+    with progress("Asking", len(files) * len(recipe.networks), "image") as bar:
+        for network in recipe.networks:
+            pretrained = load_pretrained(f"local-dir:{NETWORKS / network.name}")
+            members.append(evaluate(network.name, pretrained, files, labels, bar.update))
+    write_matrix(folder, paths, best_first(members))
+    pool = members[1:]
+    ranking = rank_by_difficulty(
+        paths, np.stack([member.correct for member in pool]), np.stack([member.losses for member in pool])
+    )
+    write_ranking(folder, ranking)
+    log.info("   right: %s", ", ".join(f"{member.name} {member.accuracy:.1%}" for member in members))
+
+
+def make_once(folder: Path, make: Callable[[Path], None]) -> bool:
+    """Makes a folder whole or not at all; one that is there is left as it is.
+
+    Args:
+        folder: Which.
+        make: Fills an empty folder.
+
+    Returns:
+        Whether it was made.
+    """
+    if folder.is_dir():
+        return False
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
+    make(unfinished)
+    unfinished.rename(folder)
+    return True
+
+
+def progress(what: str, total: int, unit: str) -> "tqdm[NoReturn]":
+    """A bar with a rate and the time left."""
+    return tqdm(total=total, desc=what, unit=unit, leave=False, mininterval=seconds_between_bars(), file=sys.stderr)
+
+
+def closing_of(study: Path) -> Closing:
+    """The closing statistics of a study that is there."""
+    settings = json.loads((study / SUMMARY).read_text(encoding="utf-8"))["settings"]
+    return close(load_results(study / RESULTS), settings["epsilon"], settings["max_steps_per_example"])
+
+
+def last_words(study: Path) -> str:
+    """Where everything is and what it means, in five lines."""
+    closing = closing_of(study)
+    return f"""
+Picture   {study / PICTURE}: a point an image; right: more steps, up: harder for the other networks
+Table     {study / RESULTS}: a row an image; {STEP_LOGS}/ beside it: its loss at every step
+Curves    tensorboard --logdir {study / TENSORBOARD}
+Meaning   {answer(closing)}
+By hand   steps-to-epsilon run --config digits: the same study into outputs/; your own images: see the README"""
