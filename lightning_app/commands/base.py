@@ -181,7 +181,19 @@ def configs_first(argv: Sequence[str]) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """An error's text in one line; jsonargparse's list of all that a union could have been becomes a sentence."""
+    text = " ".join(str(error).split())
+    key, union, rest = text.partition("Does not validate against any of the Union subtypes")
+    if not union:
+        return text
+    flag = key.partition(":")[0] + ": " if key else ""
+    if refused := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)': (.*?) - Expected a ", rest):
+        return f"{flag}{refused[1]}: {refused[2]}"
+    value = rest.rpartition("Given value: ")[2]
+    kinds = re.findall(r"- Expected an? (.*?)(?= - Expected| Given value type)", rest)
+    kinds = [re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in kinds]
+    kinds = [re.sub(r"dot import path string.*", "a class's name", kind) for kind in kinds if kind != "NoneType"]
+    return f"{flag}got {value}, expected {', or '.join(kinds)}"
 
 
 def _parameters(of: type) -> list[str]:

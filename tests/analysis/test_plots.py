@@ -31,7 +31,7 @@ def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> No
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [40, 9], [12, 31]]
     assert np.asarray(missed.get_offsets()).tolist() == [[200, 20], [200, 21]]  # an error has no place
     assert len(np.asarray(missed.get_facecolor())) == 0  # open
-    assert len(missed.get_paths()[0].to_polygons()[0]) == 3 + 1  # triangles, closed
+    assert len(np.asarray(missed.get_paths()[0].vertices)) == 3 + 1  # triangles, closed
     colours = np.asarray(reached.get_facecolor())[0], np.asarray(missed.get_edgecolor())[0]
     assert [to_hex(colour).upper() for colour in colours] == [BLUE, ORANGE]
     assert axes.get_xscale() == "log"

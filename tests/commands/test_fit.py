@@ -57,6 +57,7 @@ def test_bad_input(fit: list[str], argv: list[str], message: str, capsys: pytest
 def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Path, number: signal.Signals) -> None:
     argv = [*fit, "--data.path", str(photographs / "ant" / "00.jpg"), "--epsilon", "1e-30"]
     argv += ["--max_steps_per_example", "1000000"]
+    argv += ["--trainer.callbacks+=TQDMProgressBar"]  # where rich is installed Lightning's bar says nothing to a pipe
     program = subprocess.Popen(
         [sys.executable, "-u", "-m", "lightning_app", *argv],
         stdout=subprocess.PIPE,
@@ -64,9 +65,11 @@ def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Pa
         text=True,
     )
     assert program.stdout is not None
-    while (text := program.stdout.read(1)) and text != "%":  # the bar moves: it trains
-        pass
+    printed = ""
+    while (text := program.stdout.read(1)) and "it/s" not in printed:  # the bar moves: it trains
+        printed += text
     program.send_signal(number)
     printed, _ = program.communicate(timeout=60)
     assert program.returncode == 128 + number, printed
+    assert f"stopped by {number.name}" in printed
     assert "Traceback" not in printed

@@ -548,7 +548,13 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
         "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 1000000000, got 0"),
         "curves": (["--tensorboard_examples", "-2"], "--tensorboard_examples must be >= 0, or -1 for all, got -2"),
-        "logger": (["--trainer.logger", "MLFlowLogger"], "mlflow"),
+        "logger": (["--trainer.logger", "MLFlowLogger"], "--trainer: MLFlowLogger: Requirement 'mlflow"),
+        "no such logger": (["--trainer.logger", "odd"], "--trainer.logger: got odd, expected a class's name, or "),
+        "half a logger": (
+            ["--trainer.logger", "CSVLogger"],
+            "--trainer.logger: CSVLogger: the following arguments are r",
+        ),
+        "precision": (["--trainer.precision", "odd"], "--trainer.precision: got odd, expected int, or 'transformer"),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
         "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
         "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
@@ -561,7 +567,8 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
     "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "curves", "logger",
-    "examples", "callback", "clipping", "second gpu", "devices", "output",
+    "no such logger", "half a logger", "precision", "examples", "callback", "clipping", "second gpu", "devices",
+    "output",
 ]  # fmt: skip
 
 
