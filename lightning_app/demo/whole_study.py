@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lightning_app.analysis.closing import Closing, answer, close, load_results, words
 from lightning_app.commands import run
-from lightning_app.commands.base import CONFIGS, quieten_lightning
+from lightning_app.commands.base import CONFIGS
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, labelled_images, steps, train_from_scratch
 from lightning_app.errors import BadInputError
@@ -72,7 +72,6 @@ def run_demo(recipe: Recipe) -> int:
     Raises:
         BadInputError: If the folder can't be used.
     """
-    quieten_lightning()
     study = OUTPUTS / recipe.networks[0].name
     try:
         with StudyLog() as demo_log, exit_at_once("; start the demo again to go on with what is whole"):
