@@ -77,14 +77,6 @@ def contents(folder: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.slow
-def test_the_demo_is_the_same_twice_but_for_times(made: Path) -> None:
-    assert run_demo(SMALL) == 0
-    first, again = contents(made), contents(Path())
-    assert first == again
-    assert {"demo/pool/ranking.csv", "demo/models/digits_vit/model.safetensors", f"{STUDY}/config.yaml"} <= set(again)
-
-
 def test_its_study_is_the_oracles(copy: Path) -> None:
     table = rows(STUDY)
     assert len(table) == 4
@@ -177,7 +169,7 @@ def test_the_last_words_are_five_lines_and_name_what_is_there(copy: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_command_says_nothing_that_is_not_the_users_to_act_on() -> None:
+def test_the_command_is_quiet_and_its_numbers_are_the_same_twice_but_for_times(made: Path) -> None:
     # A process of its own: pytest keeps warnings to itself.
     small = "import lightning_app.demo.whole_study as w, tests.commands.test_demo as t; w.Recipe = lambda: t.SMALL"
     script = f"{small}; from lightning_app.cli import main; raise SystemExit(main(['demo']))"
@@ -190,6 +182,9 @@ def test_the_command_says_nothing_that_is_not_the_users_to_act_on() -> None:
         assert line in done.stderr
     assert len(done.stdout.strip().splitlines()) == 5
     assert "right: digits_mambaout " in Path("demo/demo.log").read_text()
+    first, again = contents(made), contents(Path())
+    assert first == again
+    assert {"demo/pool/ranking.csv", "demo/models/digits_vit/model.safetensors", f"{STUDY}/config.yaml"} <= set(again)
 
 
 def test_a_file_in_the_way_is_a_clear_error() -> None:
