@@ -60,7 +60,8 @@ def exit_at_once(advice: str = "") -> Iterator[None]:
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        print(f"\nstopped by {signal.Signals(number).name}{advice}", file=sys.stderr)
+        # Not print: the signal may come while a bar is being written, and Python's streams can't be entered twice.
+        os.write(2, f"\nstopped by {signal.Signals(number).name}{advice}\n".encode())
         sys.exit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in SIGNALS}

@@ -125,8 +125,10 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, study_log: 
     closing = conclude(prepared, folder, rows, time.monotonic() - started)
     log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
     if stop.came is not None:
-        log.warning("stopped by %s after %d of %d examples, the easiest ones; the table says nothing of the others",
-                    stop.came.name, len(rows), len(prepared.examples))  # fmt: skip
+        left = len(prepared.examples) - len(rows)
+        easiest = ", the easiest ones; the table says nothing of the others" if left else ""
+        log.warning("stopped by %s after %d of %d examples%s",
+                    stop.came.name, len(rows), len(prepared.examples), easiest)  # fmt: skip
         return 128 + stop.came
     if closing.counts["error"]:
         log.warning("%d examples are errors; the log names their reasons", closing.counts["error"])
