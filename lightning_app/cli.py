@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, StorageError
 
 PROG = "steps-to-epsilon"
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 COMMANDS = {
     "demo": "the whole study on real images that come along, offline, in a few minutes; start here",
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
+    "status": "where a study stands, also while it runs",
     "fit": "one example: --data.path IMAGE",
     "validate": "a model's accuracy over --root_dir",
 }
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInputError as error:
         print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except StorageError as error:
+        print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(f"{PROG} {words[0]}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The errors that a user can mend. Each is one line on the screen, without a traceback."""
 
 
 class BadInputError(ValueError):
@@ -6,4 +6,11 @@ class BadInputError(ValueError):
 
     Its text is the single line that the command prints before it ends with exit code 2: which flag or file, what was
     found, what would be right.
+    """
+
+
+class StorageError(OSError):
+    """A result can't be put on disk: no space, no permission, a folder that is gone. The command ends with exit code 1.
+
+    Its text names the file. What was on disk before is whole.
     """

@@ -1,5 +1,6 @@
 """What a run shows on the screen and writes to its log."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
+
+from lightning_app.errors import StorageError
 
 LOGGER = logging.getLogger("lightning_app")
 FILE_ONLY = {"file_only": True}
@@ -51,8 +54,15 @@ class StudyLog:
         return self
 
     def to_file(self, file: Path) -> None:
-        """Opens the log file and writes down what was said so far."""
-        handler = logging.FileHandler(file, encoding="utf-8")
+        """Opens the log file and writes down what was said so far.
+
+        Raises:
+            StorageError: If it can't be opened.
+        """
+        try:
+            handler = _LogFile(file, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{file} can't be written: {error.strerror}") from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         for record in self._early.records:
             handler.handle(record)
@@ -67,6 +77,18 @@ class StudyLog:
             self._warnings.removeHandler(handler)
             handler.close()
         logging.captureWarnings(False)
+
+
+class _LogFile(logging.FileHandler):
+    """The study's log; on a full disk it stays short, and the results matter more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Without a traceback on the screen for every line."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class _Early(logging.Handler):
@@ -84,16 +106,18 @@ class StudyBar:
     Shows examples done, time spent and left, steps a second and the counts by outcome.
 
     Args:
-        total: Examples to train.
+        total: Examples of the study.
+        kept: How many of them are done already, by outcome.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, kept: Counter[str]) -> None:
         self.steps = 0
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes = Counter(kept)
         self._start = time.monotonic()
         self._shown = self._start
         self._bar = tqdm(
             total=total,
+            initial=kept.total(),
             unit="example",
             file=sys.stderr,
             dynamic_ncols=True,

@@ -11,6 +11,8 @@ Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer"]
 
 MOST_STEPS = 10**9
+HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
+"""Options of a study that say how one command runs, and nothing about what comes out."""
 
 
 def require(flag: str, rule: str, value: object, holds: bool) -> None:
@@ -98,7 +100,10 @@ class StudySettings(TrainingSettings):
         tensorboard_examples: Of how many examples the step-loss curves are shown in TensorBoard (or in the loggers of
             --trainer.logger), drawn with the same seed; -1 for all, 0 for none. Every example's are in step_logs/.
         engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
-        overwrite: Start anew where there is a study already; the old folder is moved aside, nothing is deleted.
+        max_hours: Stop after this many hours as if SIGTERM had come then; the same command goes on.
+        allow_mixed_environment: Go on with a study whose rows were made in another environment (versions, CPU or GPU
+            model); the summary names both.
+        overwrite: Start anew where there is a study already, which is moved aside; without it the study goes on.
         dry_run: Show the sample, its labels and the first image paths, and train nothing.
     """
 
@@ -114,6 +119,8 @@ class StudySettings(TrainingSettings):
     output_dir: Path = Path("outputs")
     tensorboard_examples: int = 50
     engine: EngineName = "auto"
+    max_hours: float | None = None
+    allow_mixed_environment: bool = False
     overwrite: bool = False
     dry_run: bool = False
 
@@ -126,6 +133,7 @@ class StudySettings(TrainingSettings):
         require(
             "tensorboard_examples", ">= 0, or -1 for all", self.tensorboard_examples, self.tensorboard_examples >= -1
         )
+        require("max_hours", "> 0", self.max_hours, self.max_hours is None or 0 < self.max_hours < math.inf)
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
             raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
 

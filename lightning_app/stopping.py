@@ -1,37 +1,46 @@
 """What SIGINT and SIGTERM do: `run` ends between two examples, the other commands end at once."""
 
-import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import lightning.pytorch as L
-
-log = logging.getLogger("lightning_app")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal(L.Callback):
-    """Notes the first SIGINT or SIGTERM, so that the example in hand can end; a second one ends the process at once.
+    """Notes what ends the study after the example in hand: the first SIGINT or SIGTERM, or the end of its time.
 
-    A callback too: before each training, after `on_fit_start`, Lightning wraps SIGTERM's handler in one of its own,
-    which would cut the example short, so ours is put back.
+    A second signal ends the process at once. A callback too: before each training, after `on_fit_start`, Lightning
+    wraps SIGTERM's handler in one of its own, which would cut the example short, so ours is put back.
+
+    Args:
+        deadline: By `time.monotonic()`; then it is as if SIGTERM had come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
         self.came: signal.Signals | None = None
+        self.reason = ""
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal."""
         if self.came is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            os._exit(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
-        log.warning("%s: stopping after the example in hand (again: at once)", self.came.name)
+        self.reason = self.came.name
+        _say_from_a_handler(f"{self.came.name}: stopping after the example in hand (again: at once)")
+
+    def is_due(self) -> bool:
+        """Whether to stop now, between two examples."""
+        if self.came is None and time.monotonic() >= self.deadline:
+            self.came, self.reason = signal.SIGTERM, "--max_hours"
+        return self.came is not None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts our handler back."""
@@ -40,9 +49,13 @@ class StopSignal(L.Callback):
 
 
 @contextmanager
-def stop_between_examples() -> Iterator[StopSignal]:
-    """Handles signals gently for a while."""
-    stop = StopSignal()
+def stop_between_examples(deadline: float) -> Iterator[StopSignal]:
+    """Handles signals gently for a while.
+
+    Args:
+        deadline: By `time.monotonic()`.
+    """
+    stop = StopSignal(deadline)
     before = {number: signal.signal(number, stop.note) for number in SIGNALS}
     try:
         yield stop
@@ -60,8 +73,7 @@ def exit_at_once(advice: str = "") -> Iterator[None]:
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        # Not print: the signal may come while a bar is being written, and Python's streams can't be entered twice.
-        os.write(2, f"\nstopped by {signal.Signals(number).name}{advice}\n".encode())
+        _say_from_a_handler(f"stopped by {signal.Signals(number).name}{advice}")
         sys.exit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in SIGNALS}
@@ -70,3 +82,9 @@ def exit_at_once(advice: str = "") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say_from_a_handler(line: str) -> None:
+    # Not print: the signal may come while a bar is being written, and Python's streams can't be entered twice.
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"\n{line}\n".encode())

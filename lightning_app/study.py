@@ -1,8 +1,10 @@
 """The study, in the order of its steps: ranking, what is wrong, sample, training, record, analysis."""
 
 import logging
+import math
 import shlex
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,10 +14,10 @@ import lightning.pytorch as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.analysis.closing import Closing, close, load_results, words
+from lightning_app.analysis.closing import close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
 from lightning_app.choosing import Chooser, say_missing
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, StorageError
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
@@ -24,20 +26,30 @@ from lightning_app.inputs.ranking import read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.answers import Answers
-from lightning_app.results.fingerprint import environment, file_sha256, fingerprint_text, versions
-from lightning_app.results.records import Row
+from lightning_app.results.fingerprint import (
+    Fingerprint,
+    Goal,
+    Stretch,
+    environment,
+    file_sha256,
+    require_same,
+    versions,
+)
+from lightning_app.results.records import path_of, steps_of
+from lightning_app.results.resuming import Stock, gave_up_earlier, in_number_order, take_stock
 from lightning_app.results.run_folder import (
     PICTURE,
     RESULTS,
     SUMMARY,
     TENSORBOARD,
+    Found,
     RunFolder,
     folder_name,
     json_text,
 )
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
-from lightning_app.settings import StudySettings, require_folder
-from lightning_app.stopping import StopSignal, stop_between_examples
+from lightning_app.settings import HOW_NOT_WHAT, StudySettings, require_folder
+from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device, pin_numerics, resolve_device
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
@@ -73,14 +85,16 @@ class Prepared:
     settings: StudySettings
     pretrained: Pretrained
     device: Device
-    examples: list[Example]
+    sample: list[Example]
+    found: Found | None
     identity: dict[str, object]
+    environment: dict[str, object]
     counts: dict[str, int]
     rank_digits: int
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:
-    """Runs a whole study.
+    """Runs a whole study, or goes on with one that is there.
 
     Args:
         settings: Checked.
@@ -92,46 +106,51 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
 
     Raises:
         BadInputError: Before any training.
+        StorageError: If a result can't be written.
     """
     with StudyLog() as study_log:
         try:
-            return _run(settings, lightning, config, study_log)
+            folder = RunFolder(settings.output_dir / folder_name(settings.model_name))
+            with folder.locked():
+                return _run(settings, lightning, config, folder, study_log)
         except BadInputError:
             raise
+        except StorageError as error:
+            log.error("%s", error, extra=FILE_ONLY)
+            raise StorageError(
+                f"{error}. What is done is whole; once it can be written, the same command goes on"
+            ) from error
         except Exception:
             log.critical("ended by an error that is not yours", exc_info=True, extra=FILE_ONLY)
             raise
 
 
-def _run(settings: StudySettings, lightning: Lightning, config: str, study_log: StudyLog) -> int:
+def _run(settings: StudySettings, lightning: Lightning, config: str, folder: RunFolder, study_log: StudyLog) -> int:
     started = time.monotonic()
-    folder = RunFolder(settings.output_dir / folder_name(settings.model_name), settings.overwrite or settings.dry_run)
-    prepared = prepare(settings, lightning, folder)
-    if settings.dry_run:
-        _show_sample(prepared)
-        return DONE
-    aside = folder.create()
-    study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
-    if aside is not None:
-        log.info("The study that was here is now in %s", aside)
-    where = environment(prepared.device.name, prepared.device.threads)
-    folder.start(fingerprint_text(prepared.identity, where), config)
-    try:
-        with stop_between_examples() as stop:
-            rows = train(prepared, lightning, folder, stop)
-    except MisconfigurationException as error:  # a user's callback or plugin, at the first example
-        folder.withdraw()
-        raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
-    closing = conclude(prepared, folder, rows, time.monotonic() - started)
-    log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
+    deadline = math.inf if settings.max_hours is None else started + 3600 * settings.max_hours
+    with exit_at_once("; the same command goes on"):
+        prepared = prepare(settings, lightning, folder)
+        if settings.dry_run:
+            _show_sample(prepared)
+            return DONE
+        aside = folder.move_aside() if settings.overwrite else None
+        study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
+        if aside is not None:
+            log.info("The study that was here is now in %s", aside)
+        stock = go_on(prepared, folder, config)
+    with stop_between_examples(deadline) as stop:
+        try:
+            train(prepared, stock, lightning, folder, stop)
+        except MisconfigurationException as error:  # a user's callback or plugin, at the first example
+            folder.withdraw()
+            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
+        left = conclude(prepared, stock, folder, time.monotonic() - started)
     if stop.came is not None:
-        left = len(prepared.examples) - len(rows)
-        easiest = ", the easiest ones; the table says nothing of the others" if left else ""
-        log.warning("stopped by %s after %d of %d examples%s",
-                    stop.came.name, len(rows), len(prepared.examples), easiest)  # fmt: skip
+        _say_how_to_go_on(stop, left, len(stock.examples))
         return 128 + stop.came
-    if closing.counts["error"]:
-        log.warning("%d examples are errors; the log names their reasons", closing.counts["error"])
+    errors = sum(row["outcome"] == "error" for row in folder.rows.values())
+    if errors:
+        log.warning("%d examples are errors; the log names their reasons, the same command tries them again", errors)
         return DONE_WITH_ERRORS
     return DONE
 
@@ -140,11 +159,12 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
 
     Raises:
-        BadInputError: If anything given can't be used.
+        BadInputError: If anything given can't be used, or the study that is there is another one.
     """
     device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
     if settings.root_dir is not None:
         require_folder(settings.root_dir)
+    found = None if settings.overwrite or settings.dry_run else folder.find()
     ranking = read_ranking(settings.examples_csv)
     log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
     model_row = read_model_row(settings, ranking)
@@ -164,9 +184,6 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         "device_kind": device.kind,
         "numerics": numerics,
     }
-    answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
-    chooser = Chooser(settings, images, labels, pretrained, device, answers)
-    sample = chooser.choose(ranking, model_row)
     identity: dict[str, object] = {
         **numbers,
         "label_rule": labels.rule,
@@ -185,6 +202,12 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         "ranking_sha256": file_sha256(settings.examples_csv),
         "correctness": f"row {model_row.name}, sha256 {model_row.sha256}" if model_row else "the model itself",
     }
+    where = environment(device.name, device.threads)
+    if found is not None:  # before the model is asked, which may take minutes
+        _require_the_same_study(found, identity, where, settings, folder.folder)
+    answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
+    chooser = Chooser(settings, images, labels, pretrained, device, answers)
+    sample = chooser.choose(ranking, model_row)
     counts = {
         "ranked": len(ranking.paths),
         "images_found": len(images.files),
@@ -193,20 +216,73 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     }
     examples = in_training_order(sample, images.files, labels.of)
     rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
-    return Prepared(settings, pretrained, device, examples, identity, counts, rank_digits)
+    return Prepared(settings, pretrained, device, examples, found, identity, where, counts, rank_digits)
 
 
-def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> list[Row]:
-    """Trains every example and puts each on disk as soon as it ends.
+def _require_the_same_study(
+    found: Found, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
+) -> None:
+    """Refuses to go on where the rows to come would not be of the study that is there.
 
-    Returns:
-        The rows that are done, in the order of the examples.
+    Raises:
+        BadInputError: With what differs, old and new.
     """
+    try:
+        require_same(found.fingerprint, identity, where, settings.allow_mixed_environment)
+    except BadInputError as error:
+        raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
+    limit, asked = found.fingerprint.goal.max_steps_per_example, settings.max_steps_per_example
+    if asked < limit:
+        raise BadInputError(
+            f"--max_steps_per_example {asked}: the study in {folder} trains for up to {limit} steps. No training is"
+            " needed for fewer: an example is beyond them where its total_steps_to_epsilon is -1 or above"
+            f" {asked}, and the loss at each step is in its step log (report --epsilon reads them). --output_dir puts"
+            " this study elsewhere"
+        )
+
+
+def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
+    """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is."""
+    settings, found = prepared.settings, prepared.found
+    limit = settings.max_steps_per_example
+    if found is None:
+        stock = take_stock(prepared.sample, [], (), limit)
+        stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
+    else:
+        stock = take_stock(prepared.sample, found.rows, found.logged, limit)
+        kept = [path_of(row) for row in stock.rows]
+        stretches = found.fingerprint.went_on(prepared.environment, kept)
+        _say_stock(stock, found, limit)
+    goal = Goal(len(stock.examples), limit, stock.beyond)
+    folder.start(Fingerprint(prepared.identity, stretches, goal), config, found.rows if found else [], stock.rows)
+    return stock
+
+
+def _say_stock(stock: Stock, found: Found, limit: int) -> None:
+    if found.torn:
+        log.warning("The table ended in the middle of a row; what there was of it is set aside here, and its example"
+                    " is trained again: %r", found.torn)  # fmt: skip
+    outcomes = {path_of(row): row["outcome"] for row in found.rows}
+    for path in stock.dropped:
+        reason = "was an error" if outcomes[path] == "error" else "has lost its step log"
+        log.info("%r %s and is trained again if it is in the sample", path, reason)
+    again = f", {len(stock.again)} of them censored at fewer steps than {limit}" if stock.again else ""
+    log.info("Going on: %d of %d examples are done and kept, %d are left%s",
+             len(stock.done), len(stock.examples), len(stock.left), again)  # fmt: skip
+    if stock.beyond:
+        log.info("%d more rows are not in this sample; they stay in the table, the answer leaves them out",
+                 len(stock.beyond))  # fmt: skip
+
+
+def train(prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> None:
+    """Trains every example that is left and puts each on disk as soon as it ends."""
     settings = prepared.settings
-    log.info("Engine: trainer, a Lightning Trainer for each of %d examples (loss <= %g, at most %d steps, lr %g)",
-             len(prepared.examples), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
-    rows: list[Row] = []
-    with curves_of(prepared, lightning, folder) as curves, StudyBar(len(prepared.examples)) as bar:
+    kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
+    if stock.left:
+        log.info("Engine: trainer, a Lightning Trainer for each of %d examples (loss <= %g, at most %d steps, lr %g)",
+                 len(stock.left), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
+    with curves_of(prepared, lightning, folder) as curves, StudyBar(len(stock.examples), kept) as bar:
+        curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
         engine = TrainerEngine(
             Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
             prepared.pretrained.transform,
@@ -214,19 +290,18 @@ def train(prepared: Prepared, lightning: Lightning, folder: RunFolder, stop: Sto
             lambda callback: lightning.make_trainer([callback, stop]),
             bar.step,
         )
-        for result in engine.train(prepared.examples):
-            rows.append(folder.commit(result, settings.epsilon))
-            curves.add(result)
+        for result in engine.train(stock.left):
+            row = folder.commit(result, settings.epsilon)
+            curves.add(row, result.losses if isinstance(result, Trajectory) else ())
             bar.example(result.outcome)
             _say_result(result)
-            if stop.came is not None:
+            if stop.is_due():
                 break
-    return rows
 
 
 def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Curves:
     """Where the study can be watched: TensorBoard in its folder, or the loggers that were asked for."""
-    shown = shown_examples(prepared.examples, prepared.settings.seed, prepared.settings.tensorboard_examples)
+    shown = shown_examples(prepared.sample, prepared.settings.seed, prepared.settings.tensorboard_examples)
     viewers: list[Viewer]
     if lightning.loggers is None:
         place = folder.folder / TENSORBOARD
@@ -240,28 +315,52 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
     return Curves(viewers, shown, prepared.rank_digits)
 
 
-def conclude(prepared: Prepared, folder: RunFolder, rows: list[Row], seconds: float) -> Closing:
-    """Puts the folder to rest: sorted table, summary, picture."""
+def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float) -> int:
+    """Puts the folder to rest: sorted table, summary, picture. All but the table speak of the sample alone.
+
+    Returns:
+        How many examples of the sample are left.
+    """
     settings = prepared.settings
-    folder.rest(rows)
+    folder.rest()
+    beyond = frozenset(stock.beyond)
+    rows = [row for row in in_number_order(folder.rows.values()) if path_of(row) not in beyond]
     frame = load_results(folder.folder / RESULTS)
+    frame = frame[~frame["path"].isin(beyond)]
     closing = close(frame, settings.epsilon, settings.max_steps_per_example)
     folder.replace(PICTURE, steps_vs_difficulty(frame, closing, folder.folder.name))
-    steps = sum(row["steps_run"] for row in rows if isinstance(row["steps_run"], int))
+    done = sum(not gave_up_earlier(row, settings.max_steps_per_example) for row in rows)
     summary = {
-        "settings": asdict(settings),
-        "counts": {**prepared.counts, "done": len(rows), **closing.counts},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT},
+        "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
         "statistics": closing.as_dict(),
         "versions": versions(),
+        "environments": [stretch.environment for stretch in folder.fingerprint.stretches],
         "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
         "timing": {
             "seconds": seconds,
-            "steps": steps,
+            "steps": sum(map(steps_of, rows)),
             "seconds_by_example": [row["seconds"] for row in rows],
         },
     }
     folder.replace(SUMMARY, json_text(summary).encode())
-    return closing
+    log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
+    if closing.limit < settings.max_steps_per_example:
+        log.warning("some rows were censored at %d steps and are still to be trained again: until then the table takes"
+                    " every row as it stood at that step", closing.limit)  # fmt: skip
+    if len(folder.fingerprint.stretches) > 1:
+        log.warning("the rows were made in %d environments; the summary names them",
+                    len(folder.fingerprint.stretches))  # fmt: skip
+    return len(stock.examples) - done
+
+
+def _say_how_to_go_on(stop: StopSignal, left: int, examples: int) -> None:
+    if not left:
+        log.warning("stopped by %s after the last of %d examples: the study is complete", stop.reason, examples)
+        return
+    log.warning("stopped by %s: %d of %d examples are done, the easiest ones; the table above says nothing of the"
+                " others. The same command goes on (with a smaller --max_examples, it first completes a random part)",
+                stop.reason, examples - left, examples)  # fmt: skip
 
 
 def _say_result(result: Trajectory | Failure) -> None:
@@ -276,7 +375,7 @@ def _say_result(result: Trajectory | Failure) -> None:
 
 def _show_sample(prepared: Prepared) -> None:
     log.info("Dry run: nothing is trained. The sample's images with their labels, easiest first:")
-    for example in prepared.examples[:5]:
+    for example in prepared.sample[:5]:
         log.info("  rank %s, label %d: %s", example.rank, example.label, example.image)
-    if len(prepared.examples) > 5:
-        log.info("  and %d more", len(prepared.examples) - 5)
+    if len(prepared.sample) > 5:
+        log.info("  and %d more", len(prepared.sample) - 5)

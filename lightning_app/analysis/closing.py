@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_app.analysis.statistics import Correlation, not_reached_on_top, spearman
-from lightning_app.training.trajectory import THRESHOLDS, Outcome
+from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 TEXT_COLUMNS = ("path", "outcome")
@@ -54,7 +54,7 @@ class Closing:
 
     Args:
         epsilon: Of the study.
-        limit: Steps after which an example was given up.
+        limit: Steps after which an example was given up; where limits differ, the smallest, at which all are cut.
         counts: Examples by outcome.
         lines: From the largest threshold down to epsilon, which is last.
     """
@@ -88,12 +88,17 @@ class Closing:
 def close(frame: pd.DataFrame, epsilon: float, limit: int) -> Closing:
     """Computes the closing statistics; `error` rows are left out of all but the counts.
 
+    A study that was given more steps and then stopped has rows that were censored at fewer: then every row is taken as
+    it stood at the smallest limit.
+
     Args:
         frame: The results.
         epsilon: Of the study.
         limit: Its max_steps_per_example.
     """
     trained = frame[frame["outcome"] != "error"]
+    earlier = trained.loc[trained["outcome"] == "censored", "steps_run"].min()
+    limit = int(min(limit, earlier)) if earlier == earlier else limit
     rank = trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
     columns = {name: f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold > epsilon}
     thresholds = {**{name: THRESHOLDS[name] for name in columns}, "epsilon": epsilon}
@@ -101,6 +106,7 @@ def close(frame: pd.DataFrame, epsilon: float, limit: int) -> Closing:
     lines = []
     for name, column in columns.items():
         steps = trained[column].to_numpy(dtype=np.float64)
+        steps = np.where(steps > limit, NEVER, steps)
         lines.append(
             ThresholdLine(
                 name,

@@ -40,8 +40,8 @@ def draw_steps_vs_difficulty(frame: pd.DataFrame, closing: Closing, model: str) 
     outcome = frame["outcome"].to_numpy()
     figure = Figure(figsize=(8, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    reached = outcome == "reached"
-    missed = (outcome == "censored") | (outcome == "diverged")
+    reached = (outcome == "reached") & (steps <= closing.limit)
+    missed = (outcome != "error") & ~reached
     if reached.any():
         axes.scatter(
             steps[reached], rank[reached], s=30, color=BLUE, alpha=0.7, linewidths=0, label=f"reached ({reached.sum()})"

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     return _Parser(
         prog="steps-to-epsilon demo",
         description="The whole study on scikit-learn's handwritten digits, offline, in a few minutes. Writes to ./demo."
-        " Started again it keeps what is whole; a study that was interrupted is moved aside and run again.",
+        " Started again it keeps what is whole and goes on.",
     )
 
 

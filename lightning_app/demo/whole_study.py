@@ -88,8 +88,7 @@ def run_demo(recipe: Recipe) -> int:
         print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
         print(words(closing_of(study)))
     else:
-        # What an interrupted demo left is moved aside.
-        argv = ["--config", "digits", "--output_dir", str(OUTPUTS), "--overwrite", *recipe.run_flags]
+        argv = ["--config", "digits", "--output_dir", str(OUTPUTS), *recipe.run_flags]
         print(f"\n4. The study: steps-to-epsilon run {shlex.join(argv)}", file=sys.stderr)
         exit_code = run.main(argv)
     if is_complete(study):

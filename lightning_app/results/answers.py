@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lightning_app.csv_text import csv_text
-from lightning_app.errors import BadInputError
+from lightning_app.errors import StorageError
 
 GLOB = "answers-*.csv"
 
@@ -35,7 +35,7 @@ class Answers:
         """Adds an answer and writes it down.
 
         Raises:
-            BadInputError: If it can't be written: this comes before any training.
+            StorageError: If it can't be written.
         """
         self._known[path, str(label)] = correct
         try:
@@ -44,7 +44,7 @@ class Answers:
             with self.file.open("a", encoding="utf-8", newline="") as stream:
                 stream.write(csv_text([*header, (path, label, int(correct))]))
         except OSError as error:
-            raise BadInputError(f"--output_dir: {self.file} can't be written: {error.strerror}") from None
+            raise StorageError(f"{self.file} can't be written: {error.strerror}") from None
 
     def _read(self) -> None:
         text = self.file.read_text(encoding="utf-8", errors="replace")

@@ -1,11 +1,16 @@
-"""What a study's numbers depend on (its identity) and where they were made (its environment)."""
+"""What a study's numbers depend on (its identity) and where they were made (its environment): `run.json`."""
 
 import hashlib
 import json
 import platform
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from lightning_app.errors import BadInputError
+
+FORMAT = 2
 PACKAGES = ("steps-to-epsilon", "torch", "torchvision", "timm", "lightning", "pillow", "numpy")
 
 
@@ -30,10 +35,167 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint_text(identity: dict[str, object], environment: dict[str, object]) -> str:
-    """The text of `run.json`: the identity, and an environment for each stretch of rows."""
-    stretches = [{"first_row": 0, "environment": environment}]
-    return json.dumps({"format": 1, "identity": identity, "stretches": stretches}, indent=2, default=str) + "\n"
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that were made in one environment.
+
+    Args:
+        environment: Of these rows.
+        paths: Their examples; None for the last stretch, which has all that no other has.
+    """
+
+    environment: dict[str, object]
+    paths: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the last command asked for.
+
+    Args:
+        examples: In its sample.
+        max_steps_per_example: Its limit.
+        beyond: Paths of rows that were there and are not in the sample.
+    """
+
+    examples: int
+    max_steps_per_example: int
+    beyond: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The content of `run.json`.
+
+    Args:
+        identity: All that a number depends on.
+        stretches: Where the rows were made.
+        goal: What the study is to become; in neither, since it may grow.
+    """
+
+    identity: dict[str, object]
+    stretches: tuple[Stretch, ...]
+    goal: Goal
+
+    def text(self) -> str:
+        """As it stands in the file."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, default=str, ensure_ascii=False) + "\n"
+
+    def went_on(self, environment: dict[str, object], kept: Collection[str]) -> tuple[Stretch, ...]:
+        """The stretches of a study that goes on.
+
+        Args:
+            environment: Of the rows to come.
+            kept: Paths of the rows that stay.
+        """
+        there = set(kept)
+        listed = {path for stretch in self.stretches for path in stretch.paths or ()}
+        closed = [
+            replace(stretch, paths=tuple(sorted(there - listed if stretch.paths is None else there & {*stretch.paths})))
+            for stretch in self.stretches
+        ]
+        same = [stretch for stretch in closed if not _differences(stretch.environment, environment)]
+        others = [stretch for stretch in closed if stretch not in same and stretch.paths]
+        return (*others, Stretch(environment))
+
+    def without(self, path: str) -> "Fingerprint":
+        """The fingerprint once an example of an earlier stretch is trained again."""
+        stretches = [
+            stretch if stretch.paths is None else replace(stretch, paths=tuple(p for p in stretch.paths if p != path))
+            for stretch in self.stretches
+        ]
+        return replace(self, stretches=tuple(stretch for stretch in stretches if stretch.paths != ()))
+
+
+def read_fingerprint(text: str) -> Fingerprint:
+    """Reads `run.json`.
+
+    Raises:
+        ValueError: If it isn't one of this version.
+    """
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError(f"it has format {content['format']!r}, this version writes {FORMAT}")
+        stretches = tuple(
+            Stretch(dict(stretch["environment"]), None if stretch["paths"] is None else tuple(stretch["paths"]))
+            for stretch in content["stretches"]
+        )
+        goal = Goal(
+            int(content["goal"]["examples"]),
+            int(content["goal"]["max_steps_per_example"]),
+            tuple(content["goal"]["beyond"]),
+        )
+        return Fingerprint(dict(content["identity"]), stretches, goal)
+    except (LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def require_same(found: Fingerprint, identity: dict[str, object], environment: dict[str, object], mixed: bool) -> None:
+    """Refuses to go on with a study whose numbers would be others.
+
+    Args:
+        found: Of the study that is there.
+        identity: What the command asks for.
+        environment: Where it runs.
+        mixed: Whether another environment is allowed.
+
+    Raises:
+        BadInputError: With every key that differs, old and new.
+    """
+    if differing := _differences(found.identity, identity):
+        raise BadInputError(
+            f"it has another identity: {_told(differing)}. --output_dir puts this study elsewhere, --overwrite moves"
+            f" that one aside{_way_to_another_epsilon(differing)}"
+        )
+    others = [_differences(stretch.environment, environment) for stretch in found.stretches]
+    if not mixed and any(others):
+        differing = next(filter(None, others))
+        raise BadInputError(
+            f"its rows were made in another environment: {_told(differing)}. The last bits of new rows may differ:"
+            " --allow_mixed_environment goes on all the same, --output_dir puts this study elsewhere"
+        )
+
+
+Difference = tuple[str, object, object]
+
+
+def _way_to_another_epsilon(differing: list[Difference]) -> str:
+    old, new = next(((old, new) for key, old, new in differing if key == "epsilon"), (None, None))
+    if len(differing) > 1 or not (isinstance(old, float) and isinstance(new, float)):
+        return ""
+    if new < old:
+        return f". The examples there stopped at {old:g}, so that a smaller epsilon has to be trained anew"
+    return (
+        f". No training is needed for it: the first step with a loss of {new:g} or less is in the step logs there"
+        f" (report --epsilon {new:g})"
+    )
+
+
+def _told(differing: list[Difference]) -> str:
+    return "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in differing)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _differences(old: object, new: object) -> list[Difference]:
+    """Every key of two JSON objects whose value differs; a key inside a key is joined to it by a dot."""
+    mine, theirs = (dict(_flat(json.loads(json.dumps(value, default=str)), "")) for value in (old, new))
+    absent = "(absent)"
+    keys = dict.fromkeys((*mine, *theirs))
+    pairs = [(key, mine.get(key, absent), theirs.get(key, absent)) for key in keys]
+    return [pair for pair in pairs if json.dumps(pair[1]) != json.dumps(pair[2])]  # as text: NaN equals itself
+
+
+def _flat(value: object, key: str) -> Iterator[tuple[str, object]]:
+    if not (isinstance(value, dict) and (value or not key)):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _flat(inner, f"{key}.{name}" if key else name)
 
 
 def _cpu_model() -> str:

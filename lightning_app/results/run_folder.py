@@ -1,18 +1,43 @@
-"""A study's folder `output_dir/model_name`: made once, one commit an example, put to rest at the end."""
+"""A study's folder `output_dir/model_name`: one writer, one commit an example, put to rest at the end.
 
+Whatever ends the process, and wherever, each file is whole but for the last row of the table, and the next run goes on.
+A row's step log is in place before the row is written, and bears the row's own number; while rows are numbered anew it
+may stand under a name made of its path alone instead.
+"""
+
+import contextlib
+import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
-from lightning_app.csv_text import csv_text
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, StorageError
 from lightning_app.results import answers
-from lightning_app.results.records import COLUMNS, Row, row_of, row_text, step_log_name, step_log_text
+from lightning_app.results.fingerprint import Fingerprint, read_fingerprint
+from lightning_app.results.lock import WriterLock
+from lightning_app.results.records import (
+    Row,
+    UnreadableTableError,
+    index_of,
+    path_of,
+    read_step_log,
+    read_table,
+    row_of,
+    row_text,
+    step_log_name,
+    step_log_text,
+    table_text,
+)
+from lightning_app.results.resuming import in_number_order
 from lightning_app.training.trajectory import Failure, Trajectory
+
+log = logging.getLogger("lightning_app")
 
 RESULTS = "single_example_results.csv"
 STEP_LOGS = "step_logs"
@@ -21,6 +46,8 @@ SUMMARY = "training_summary.json"
 FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
+WRITING = ".writing"
+STEP_LOG = re.compile(r"(example_\d+_.*_steps|moving_[0-9a-f]{64})\.csv", re.DOTALL)
 
 
 def folder_name(model_name: str) -> str:
@@ -47,59 +74,169 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Found:
+    """A study that is there.
+
+    Args:
+        fingerprint: What it is.
+        rows: Its whole rows, in the order of the table.
+        torn: What a power cut left of the last row, mostly nothing.
+        logged: Paths of the rows whose step log is there.
+    """
+
+    fingerprint: Fingerprint
+    rows: list[Row]
+    torn: bytes
+    logged: frozenset[str]
+
+
 class RunFolder:
     """Where one study's results go.
 
-    Nothing is written before `create`.
+    Nothing is written before `locked`.
 
     Args:
         folder: The study's folder, there or not.
-        overwrite: Whether a study that is there may be moved aside.
 
     Raises:
-        BadInputError: If it holds a study and may not be overwritten, or can't be written.
+        BadInputError: If it can't be written.
     """
 
-    def __init__(self, folder: Path, overwrite: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if self.holds_a_study and not overwrite:
-            raise BadInputError(
-                f"{folder} holds a study already: --overwrite moves it aside and starts anew, --output_dir puts this"
-                " one elsewhere"
-            )
+        self.rows: dict[str, Row] = {}
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise BadInputError(f"--output_dir: {folder} can't be written: {there} is no folder that may be written to")
 
-    @property
-    def holds_a_study(self) -> bool:
-        """Whether a run has been here."""
-        return any(os.path.lexists(self.folder / name) for name in (RESULTS, FINGERPRINT))
-
-    def create(self) -> Path | None:
-        """Makes the folder, moving aside a study that is there; what the model was asked is taken along.
-
-        Returns:
-            Where the old study went, or None.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and holds it for this process alone; if nothing was put into it, it goes again.
 
         Raises:
-            BadInputError: If the folder can't be made.
+            BadInputError: If another process holds it, or it can't be made.
+        """
+        made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self._make()
+        self._lock = WriterLock(self.folder)
+        try:
+            yield
+        finally:
+            self._lock.release()
+            with contextlib.suppress(OSError):  # the first that is not empty ends it
+                for path in made:
+                    path.rmdir()
+
+    def find(self) -> Found | None:
+        """The study that is there, or None.
+
+        Raises:
+            BadInputError: If what is there is no study that a run could have left.
         """
         try:
-            aside = self._move_aside() if self.holds_a_study else None
-            (self.folder / STEP_LOGS).mkdir(parents=True, exist_ok=True)
-            if aside is not None:
-                for file in aside.glob(answers.GLOB):
-                    shutil.copy2(file, self.folder)
+            return self._find()
+        except (OSError, ValueError) as error:
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            raise BadInputError(
+                f"--output_dir: {self.folder} holds a study that can't be read: {reason}. --overwrite moves it aside"
+                " and starts anew, --output_dir puts this study elsewhere"
+            ) from None
+
+    def _find(self) -> Found | None:
+        table_file, fingerprint_file = self.folder / RESULTS, self.folder / FINGERPRINT
+        if not os.path.lexists(fingerprint_file):
+            # A new study's table comes first: empty, it is what a run left that was killed right then.
+            if os.path.lexists(table_file) and table_file.read_bytes() != table_text([]).encode():
+                raise ValueError(f"{RESULTS} is there, but {FINGERPRINT}, which says what its rows are, is not")
+            return None
+        if not os.path.lexists(table_file):
+            raise ValueError(f"{FINGERPRINT} is there, but {RESULTS} is not")
+        try:
+            table = read_table(table_file.read_bytes())
+        except UnreadableTableError as error:
+            raise ValueError(f"{RESULTS} {error}") from None
+        try:
+            fingerprint = read_fingerprint(fingerprint_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{FINGERPRINT}: {error}") from None
+        names = frozenset(os.listdir(self.folder / STEP_LOGS))
+        logged = frozenset(path_of(row) for row in table.rows if names & {_name(row), _name_on_the_move(path_of(row))})
+        return Found(fingerprint, table.rows, table.torn, logged)
+
+    def move_aside(self) -> Path | None:
+        """Moves a study that is there to another name; what the model was asked is taken along.
+
+        Returns:
+            Where it went, or None if there was none.
+
+        Raises:
+            BadInputError: If it can't be moved.
+        """
+        if not any(os.path.lexists(self.folder / name) for name in (RESULTS, FINGERPRINT)):
+            return None
+        try:
+            aside = self._aside()
+            old_lock = self._lock
+            self.folder.rename(aside)
+            old_lock.file = aside / old_lock.file.name
+            self._make()
+            self._lock = WriterLock(self.folder)
+            old_lock.release()
+            for file in aside.glob(answers.GLOB):
+                shutil.copy2(file, self.folder)
             return aside
         except OSError as error:
-            raise BadInputError(f"--output_dir: {self.folder} can't be written: {error.strerror}") from None
+            raise BadInputError(f"--output_dir: {self.folder} can't be moved aside: {error.strerror}") from None
 
-    def start(self, fingerprint: str, config: str) -> None:
-        """Writes what the study is, and the empty table."""
+    def start(self, fingerprint: Fingerprint, config: str, found: Sequence[Row], rows: Sequence[Row]) -> None:
+        """Writes what the study is, and the table that it begins with.
+
+        Args:
+            fingerprint: For `run.json`.
+            config: For `config.yaml`.
+            found: The rows that are there, as `find` gave them.
+            rows: Those of them that stay, with their new numbers.
+
+        Raises:
+            StorageError: If it can't be written.
+        """
+        self.rows = {path_of(row): row for row in rows}
+        self.fingerprint = fingerprint
+        with _naming(self.folder / STEP_LOGS):
+            (self.folder / STEP_LOGS).mkdir(exist_ok=True)
+        self._number_anew({path_of(row): row for row in found if path_of(row) in self.rows})
         self.replace(CONFIG, config.encode())
-        self.replace(FINGERPRINT, fingerprint.encode())
-        self.replace(RESULTS, csv_text([COLUMNS]).encode())
+        self.replace(FINGERPRINT, fingerprint.text().encode())
+
+    def _number_anew(self, found: Mapping[str, Row]) -> None:
+        """Gives rows and step logs their new numbers; a run that is killed in the middle leaves what `find` can read.
+
+        First the logs whose names change get names made of their paths, then the rows change all at once, then the logs
+        get their new names. So a log is at any moment under its row's own number, or under its path's name.
+        """
+        logs = self.folder / STEP_LOGS
+        with _naming(logs):
+            names = frozenset(os.listdir(logs))
+            on_the_move = [
+                path
+                for path, row in self.rows.items()
+                if _name(found[path]) != _name(row) or _name_on_the_move(path) in names
+            ]
+            for path in on_the_move:
+                if _name_on_the_move(path) not in names:
+                    (logs / _name(found[path])).replace(logs / _name_on_the_move(path))
+            _flush_folder(logs)
+        self._replace_table(list(self.rows.values()))
+        with _naming(logs):
+            for path in on_the_move:
+                (logs / _name_on_the_move(path)).replace(logs / _name(self.rows[path]))
+            # What no row owns is of an example whose row was never written: it is trained again.
+            owned = {_name(row) for row in self.rows.values()}
+            for name in os.listdir(logs):
+                if name == WRITING or (STEP_LOG.fullmatch(name) and name not in owned):
+                    (logs / name).unlink()
+            _flush_folder(logs)
 
     def commit(self, result: Trajectory | Failure, epsilon: float) -> Row:
         """Puts one finished example on disk: first its whole step log, then its row.
@@ -110,46 +247,130 @@ class RunFolder:
 
         Returns:
             The row.
+
+        Raises:
+            StorageError: If it can't be written; the table is as it was before.
         """
-        if isinstance(result, Trajectory):
-            self.replace(f"{STEP_LOGS}/{step_log_name(result.example)}", step_log_text(result.losses).encode())
         row = row_of(result, epsilon)
-        with (self.folder / RESULTS).open("ab") as stream:
-            stream.write(row_text(row).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        path = path_of(row)
+        if isinstance(result, Trajectory):
+            self.replace(f"{STEP_LOGS}/{_name(row)}", step_log_text(result.losses).encode())
+        if path in self.rows:
+            if (fingerprint := self.fingerprint.without(path)) != self.fingerprint:
+                self.replace(FINGERPRINT, fingerprint.text().encode())
+                self.fingerprint = fingerprint
+            self._replace_table([*(other for other in self.rows.values() if path_of(other) != path), row])
+        else:
+            self._append(row_text(row).encode())
+        self.rows[path] = row
         return row
+
+    def _append(self, record: bytes) -> None:
+        file = self.folder / RESULTS
+        with _naming(file):
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)  # not O_CREAT: a table that is gone stays gone
+            try:
+                size = os.fstat(descriptor).st_size
+                try:
+                    while record:  # once, but on a full disk
+                        record = record[os.write(descriptor, record) :]
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, size)
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def losses_of(self, row: Row) -> list[float]:
+        """Reads a row's step log.
+
+        Raises:
+            OSError: If it isn't there.
+            ValueError: If it is no step log.
+        """
+        return read_step_log((self.folder / STEP_LOGS / _name(row)).read_text(encoding="utf-8"))
 
     def withdraw(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
-        if (self.folder / RESULTS).read_bytes() == csv_text([COLUMNS]).encode():
-            for name in (RESULTS, FINGERPRINT, CONFIG):
-                (self.folder / name).unlink()
+        if not self.rows:
+            for name in (FINGERPRINT, CONFIG, RESULTS):
+                (self.folder / name).unlink(missing_ok=True)
 
-    def rest(self, rows: list[Row]) -> None:
-        """Sorts the table by example_index."""
-        ordered = sorted(rows, key=lambda row: cast(int, row["example_index"]))
-        self.replace(RESULTS, (csv_text([COLUMNS]) + "".join(map(row_text, ordered))).encode())
+    def rest(self) -> None:
+        """Sorts the table by example_index.
+
+        Raises:
+            StorageError: If it can't be written.
+        """
+        self._replace_table(in_number_order(self.rows.values()))
 
     def replace(self, name: str, data: bytes) -> None:
-        """Writes a file whole or not at all: aside, flushed to the disk, renamed."""
-        file = self.folder / name
-        aside = file.with_name(".writing")
-        with aside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
+        """Writes a file whole or not at all: aside, flushed to the disk, renamed.
 
-    def _move_aside(self) -> Path:
+        Raises:
+            StorageError: If it can't be written.
+        """
+        file = self.folder / name
+        aside = file.with_name(WRITING)
+        with _naming(file):
+            try:
+                with aside.open("wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                aside.replace(file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    aside.unlink()  # a half-written file would hold the space that others need
+                raise
+            _flush_folder(file.parent)
+
+    def _replace_table(self, rows: Sequence[Row]) -> None:
+        self.replace(RESULTS, table_text(rows).encode())
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(f"--output_dir: {self.folder} can't be written: {error.strerror}") from None
+
+    def _aside(self) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         aside = self.folder.with_name(f"{self.folder.name}.old-{stamp}")
         number = 1
         while aside.exists():
             number += 1
             aside = self.folder.with_name(f"{self.folder.name}.old-{stamp}-{number}")
-        self.folder.rename(aside)
         return aside
+
+
+def _name(row: Row) -> str:
+    return step_log_name(index_of(row), path_of(row))
+
+
+def _name_on_the_move(path: str) -> str:
+    return f"moving_{hashlib.sha256(path.encode()).hexdigest()}.csv"
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Names the file that a failed write was for."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{file} can't be written: {error.strerror or error}") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Puts a folder's list of names on the disk, so that a rename outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems can't
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def json_text(content: object) -> str:

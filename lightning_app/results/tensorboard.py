@@ -1,12 +1,14 @@
 """Shows a study while it runs: step-loss curves of some examples, and one run over all of them."""
 
+import contextlib
 import heapq
 import io
 import logging
 import math
+import re
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -20,7 +22,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.training.trajectory import Failure, Outcome, Trajectory
+from lightning_app.results.records import Row, index_of, path_of, rank_of, steps_of
+from lightning_app.training.trajectory import Outcome
 
 log = logging.getLogger("lightning_app")
 
@@ -30,6 +33,9 @@ OUTCOME_CODES: dict[str, int] = {outcome: code for code, outcome in enumerate(ge
 ALL_EXAMPLES = "all_examples"
 EVENTS = "events.out.tfevents.0"
 """A run's one file; TensorBoard looks for `tfevents` in the name."""
+
+UNFINISHED = ".writing"
+"""Without `tfevents` in its name, so that TensorBoard passes it over."""
 
 EVERY_STEP_UP_TO = 100
 SPACING = 1.01
@@ -64,16 +70,19 @@ def shown_examples(examples: Iterable[Example], seed: int, count: int) -> frozen
     return frozenset(example.path for example in (drawn if count < 0 else drawn[:count]))
 
 
-def curve_name(result: Trajectory, digits: int) -> str:
+def curve_name(row: Row, digits: int) -> str:
     """Names an example's curve by rank and outcome, such as `rank_00412_reached_example_7`.
 
     Args:
-        result: The finished example.
+        row: The finished example.
         digits: To which the rank's whole part is filled up, so that names sort by difficulty.
     """
-    whole, _, part = str(result.example.rank).partition(".")
+    whole, _, part = str(rank_of(row)).partition(".")
     rank = whole.zfill(digits) + (f".{part}" if part else "")
-    return f"rank_{rank}_{result.outcome}_example_{result.example.index}"
+    return f"rank_{rank}_{row['outcome']}_example_{index_of(row)}"
+
+
+CURVE_NAME = re.compile(r"rank_[\d.e+]+_[a-z]+_example_\d+")
 
 
 def points(losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
@@ -84,13 +93,14 @@ def points(losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
         yield step, {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def example_values(result: Trajectory | Failure) -> Values:
+def example_values(row: Row) -> Values:
     """What the run over all examples says of one; an `error` has an outcome alone."""
-    values = {"outcome": float(OUTCOME_CODES[result.outcome])}
-    if isinstance(result, Trajectory):
-        values["steps"] = float(len(result.losses))
-        if math.isfinite(result.losses[-1]):
-            values["final_loss"] = result.losses[-1]
+    values = {"outcome": float(OUTCOME_CODES[str(row["outcome"])])}
+    loss = row["final_loss"]
+    if isinstance(loss, float):
+        values["steps"] = float(steps_of(row))
+        if math.isfinite(loss):
+            values["final_loss"] = loss
     return values
 
 
@@ -98,6 +108,14 @@ class Viewer(Protocol):
     """Where a study is shown."""
 
     name: str
+
+    def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
+        """Which curves of examples that were done before this command it has to be given again.
+
+        Args:
+            shown: Names of those that are to be seen.
+            there: Names of all that belong to a row.
+        """
 
     def curve(self, name: str, losses: Sequence[float]) -> None:
         """Takes one example's curve; called when the example ends."""
@@ -124,10 +142,31 @@ class TensorBoardFolder:
         self.folder = folder
         self._all: BinaryIO | None = None
 
+    def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
+        """Those without a run. Runs of no row, such as those of old numbers, are taken away; step logs stay."""
+        if self.folder.is_dir():
+            for run in self.folder.iterdir():
+                if run.name not in there:
+                    self._take_away(run)
+        return [name for name in shown if not (self.folder / name / EVENTS).is_file()]
+
     def curve(self, name: str, losses: Sequence[float]) -> None:
-        """Writes one run."""
+        """Writes one run, in place of one of the same example with another outcome."""
+        number = name.rpartition("_")[2]
+        for run in self.folder.glob(f"rank_*_example_{number}"):
+            self._take_away(run)
         events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
-        self._file(name).write_bytes(_records([_beginning(), *events]))
+        file = self._file(name)
+        unfinished = file.with_name(UNFINISHED)
+        unfinished.write_bytes(_records([_beginning(), *events]))
+        unfinished.replace(file)
+
+    def _take_away(self, run: Path) -> None:
+        if CURVE_NAME.fullmatch(run.name):
+            for name in (EVENTS, UNFINISHED):
+                (run / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody put something else into it
+                run.rmdir()
 
     def example(self, index: int, values: Values) -> None:
         """Adds a point to the run over all examples."""
@@ -161,6 +200,10 @@ class LightningLogger:
         self.name = type(logger).__name__
         self.logger = logger
         self._curves: dict[str, Sequence[float]] = {}
+
+    def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
+        """All: a logger begins anew with every command."""
+        return shown
 
     def curve(self, name: str, losses: Sequence[float]) -> None:
         """Keeps the curve."""
@@ -204,13 +247,38 @@ class Curves:
         status = "success" if kind is None else "failed"
         self._tell_all(lambda viewer: viewer.close(status))
 
-    def add(self, result: Trajectory | Failure) -> None:
-        """Shows a finished example."""
-        values = example_values(result)
-        self._tell_all(lambda viewer: viewer.example(result.example.index, values))
-        if isinstance(result, Trajectory) and result.example.path in self.shown:
-            name = curve_name(result, self.digits)
-            self._tell_all(lambda viewer: viewer.curve(name, result.losses))
+    def keep(self, rows: Sequence[Row], again: Collection[str], losses_of: Callable[[Row], Sequence[float]]) -> None:
+        """Shows the examples that were done before this command.
+
+        Args:
+            rows: All that are there.
+            again: Paths of those that are about to be trained again.
+            losses_of: Reads one's step log.
+        """
+        there = {curve_name(row, self.digits): row for row in rows}
+        shown = [name for name, row in there.items() if path_of(row) in self.shown]
+        values = [(index_of(row), example_values(row)) for row in rows if path_of(row) not in again]
+
+        def tell(viewer: Viewer) -> None:
+            for name in viewer.lacking(shown, there):
+                viewer.curve(name, losses_of(there[name]))
+            for index, each in values:
+                viewer.example(index, each)
+
+        self._tell_all(tell)
+
+    def add(self, row: Row, losses: Sequence[float]) -> None:
+        """Shows a finished example.
+
+        Args:
+            row: Its row.
+            losses: Of each step; none for an `error`.
+        """
+        values = example_values(row)
+        self._tell_all(lambda viewer: viewer.example(index_of(row), values))
+        if losses and path_of(row) in self.shown:
+            name = curve_name(row, self.digits)
+            self._tell_all(lambda viewer: viewer.curve(name, losses))
 
     def _tell_all(self, tell: Callable[[Viewer], None]) -> None:
         for viewer in list(self.viewers):

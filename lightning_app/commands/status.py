@@ -1,0 +1,52 @@
+"""`status`: where a study stands."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_app.errors import BadInputError
+from lightning_app.results.status import Status, status_of
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    parser = _Parser(
+        prog="steps-to-epsilon status",
+        description="Where a study stands: what is done, what is left and how long that takes, also while it runs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="the study's folder, such as outputs/MODEL")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    arguments = parser.parse_args(argv)
+    status = status_of(arguments.folder)
+    print(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInputError(f"{message}; steps-to-epsilon status --help shows what it takes")
+
+
+def words(status: Status) -> str:
+    """The status for a terminal."""
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in status.outcomes.items()) or "none yet"
+    lines = [
+        f"{status.folder}: {status.state}",
+        f"Done       {status.done} of {status.examples} examples, {status.left} left",
+        f"Outcomes   {outcomes}",
+    ]
+    if status.beyond_the_sample:
+        lines.append(f"           and {status.beyond_the_sample} rows that are not in the sample")
+    if status.steps_per_second is not None:
+        lines.append(f"Rate       {status.steps_per_second:.1f} steps/s, {status.examples_per_hour:.0f} examples/hour")
+    if status.left and status.seconds_left is not None:
+        lines.append(f"Time left  {timedelta(seconds=round(status.seconds_left))} at the pace of the last examples")
+    if status.state == "stopped":
+        lines.append("           the command that began it goes on")
+    lines.append(f"Last error {status.last_error or 'none'}")
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""Where a study stands, read from its folder while a run may be writing to it."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lightning_app.errors import BadInputError
+from lightning_app.results.fingerprint import read_fingerprint
+from lightning_app.results.lock import is_held
+from lightning_app.results.records import path_of, read_table, steps_of
+from lightning_app.results.resuming import gave_up_earlier
+from lightning_app.results.run_folder import FINGERPRINT, RESULTS
+
+RECENT = 50
+"""The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""
+
+LOGGED_ERROR = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (?:ERROR|CRITICAL) +(.*)")
+
+State = Literal["running", "stopped", "complete"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands.
+
+    Args:
+        folder: Its folder.
+        state: `running` while a process holds the folder, else whether anything is left.
+        examples: In its sample.
+        done: Of them, those that need no more training.
+        left: The others.
+        outcomes: Rows of the sample by outcome.
+        beyond_the_sample: Rows that are not in the sample.
+        max_steps_per_example: Its limit.
+        steps: Taken by all rows of the sample.
+        steps_per_second: Of the last 50 rows; None without any.
+        examples_per_hour: Of the same rows.
+        seconds_left: For what is left, at their pace; None where it can't be told.
+        last_error: The last error in its logs, with its time, or None.
+    """
+
+    folder: str
+    state: State
+    examples: int
+    done: int
+    left: int
+    outcomes: dict[str, int]
+    beyond_the_sample: int
+    max_steps_per_example: int
+    steps: int
+    steps_per_second: float | None
+    examples_per_hour: float | None
+    seconds_left: float | None
+    last_error: str | None
+
+
+def status_of(folder: Path) -> Status:
+    """Reads where a study stands.
+
+    Raises:
+        BadInputError: If the folder holds no study.
+    """
+    if not (folder / FINGERPRINT).is_file():
+        raise BadInputError(_no_study(folder))
+    try:
+        goal = read_fingerprint((folder / FINGERPRINT).read_text(encoding="utf-8")).goal
+        table = read_table((folder / RESULTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
+    beyond = frozenset(goal.beyond)
+    rows = [row for row in table.rows if path_of(row) not in beyond]
+    outcomes = Counter(str(row["outcome"]) for row in rows)
+    done = sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
+    left = max(0, goal.examples - done)
+    recent = [(steps_of(row), row["seconds"]) for row in rows if isinstance(row["seconds"], float)][-RECENT:]
+    seconds = sum(spent for _, spent in recent if isinstance(spent, float))
+    state: State = "running" if is_held(folder) else "stopped" if left else "complete"
+    return Status(
+        folder=str(folder),
+        state=state,
+        examples=goal.examples,
+        done=done,
+        left=left,
+        outcomes=dict(sorted(outcomes.items())),
+        beyond_the_sample=len(table.rows) - len(rows),
+        max_steps_per_example=goal.max_steps_per_example,
+        steps=sum(map(steps_of, rows)),
+        steps_per_second=sum(steps for steps, _ in recent) / seconds if seconds else None,
+        examples_per_hour=3600 * len(recent) / seconds if seconds else None,
+        seconds_left=left * seconds / len(recent) if recent else None if left else 0.0,
+        last_error=_last_error(folder),
+    )
+
+
+def _no_study(folder: Path) -> str:
+    studies = sorted(str(file.parent) for file in folder.glob(f"*/{FINGERPRINT}"))
+    if studies:
+        return f"{folder} is not a study's folder; it holds these: {', '.join(studies)}"
+    return (
+        f"{folder} holds no study ({FINGERPRINT} is not there): give a folder that `run` writes, such as outputs/MODEL"
+    )
+
+
+def _last_error(folder: Path) -> str | None:
+    for file in sorted(folder.glob("train_single_*.log"), reverse=True):
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if errors := LOGGED_ERROR.findall(text):
+            return "{}: {}".format(*errors[-1])
+    return None

@@ -1,0 +1,436 @@
+"""Kills a study again and again, in the middle of what it writes, and looks whether the numbers are still the same.
+
+`make torture` runs it on the demo's digits; a small one is in `tests/test_torture.py`. The command is imported once and
+then forked for every attempt, so that an attempt takes a second and not ten.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+RESULTS = "single_example_results.csv"
+
+KILL_POINTS = {
+    "half a step log": "half of a fsync of step_logs/.writing",
+    "after the step log is written": "after a fsync of step_logs/.writing",
+    "after its rename": "after a rename to step_logs/example",
+    "in the middle of a row": f"half of a write of {RESULTS}",
+    "after the row": f"after a write of {RESULTS}",
+    "half a table (numbering anew, more steps, the final sort)": "half of a fsync of .writing for the table",
+    "before a table's rename": "after a fsync of .writing for the table",
+    "after a table's rename": f"after a rename to {RESULTS}",
+    "a log set aside while rows are numbered anew": "after a rename to step_logs/moving",
+    "after run.json": "after a rename to run.json",
+    "after the picture": "after a rename to steps_vs_difficulty.png",
+    "after the summary": "after a rename to training_summary.json",
+}
+"""What happens to a process, by the operation on a file that it happens at."""
+
+
+class Killer:
+    """Watches what this process does to files, and kills it at a chosen operation.
+
+    Operations are counted before, in the middle of and after what they do. The middle of a flush is a file of which
+    half is on the disk, as a power cut leaves it.
+
+    Args:
+        dies: Says of an operation, in words, whether to die there.
+    """
+
+    def __init__(self, dies: Callable[[str], bool]) -> None:
+        self.dies = dies
+        self._write, self._fsync, self._replace, self._unlink = os.write, os.fsync, os.replace, os.unlink
+        os.write, os.fsync, os.replace, os.unlink = self.write, self.fsync, self.replace, self.unlink  # type: ignore[assignment]
+
+    def _at(self, operation: str) -> bool:
+        return self.dies(operation)
+
+    def _die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """A write of a row."""
+        name = _short(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        if self._at(f"half of a write of {name}"):
+            self._write(descriptor, data[: len(data) // 2])
+            self._die()
+        done = self._write(descriptor, data)
+        if self._at(f"after a write of {name}"):
+            self._die()
+        return done
+
+    def fsync(self, descriptor: int) -> None:
+        """A flush."""
+        name = _short(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        size = os.fstat(descriptor).st_size
+        if name.endswith(".writing"):
+            with open(f"/proc/self/fd/{descriptor}", "rb") as stream:  # noqa: PTH123
+                table = stream.read(13) == b"example_index"
+            name += " for the table" if table else ""
+            if self._at(f"half of a fsync of {name}"):
+                os.truncate(f"/proc/self/fd/{descriptor}", size // 2)
+                self._die()
+        self._fsync(descriptor)
+        if self._at(f"after a fsync of {name}"):
+            self._die()
+
+    def replace(self, source: str, target: str) -> None:
+        """A rename."""
+        self._replace(source, target)
+        if self._at(f"after a rename to {_short(str(target))}"):
+            self._die()
+
+    def unlink(self, path: str) -> None:
+        """A file taken away."""
+        self._unlink(path)
+        if self._at(f"after the end of {_short(str(path))}"):
+            self._die()
+
+
+def _short(path: str) -> str:
+    file = Path(path)
+    return f"{file.parent.name}/{file.name}" if file.parent.name == "step_logs" else file.name
+
+
+class Forked:
+    """A child of this process that does something.
+
+    Its words go through a pipe: a limit on the size of its files is none on them.
+
+    Args:
+        work: What it does; the result is its exit code.
+        output: The file for its words.
+    """
+
+    def __init__(self, work: Callable[[], int], output: Path) -> None:
+        with output.open("ab") as stream:
+            self._words = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=stream)
+        assert self._words.stdin is not None
+        self.pid = os.fork()
+        if self.pid:
+            self._words.stdin.close()
+            return
+        code = 70
+        try:
+            os.dup2(self._words.stdin.fileno(), 1)
+            os.dup2(self._words.stdin.fileno(), 2)
+            code = work()
+        finally:
+            os._exit(code)
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def ended(self) -> int:
+        """Waits for its end: its exit code, or minus the signal that ended it."""
+        _, status = os.waitpid(self.pid, 0)
+        self._words.wait()
+        return os.waitstatus_to_exitcode(status)
+
+
+def finished_rows(folder: Path) -> int:
+    """Rows of a study's table, whole or not."""
+    with contextlib.suppress(FileNotFoundError):
+        return max(0, (folder / RESULTS).read_bytes().count(b"\n") - 1)
+    return 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that has to be the same, by name: the table without `seconds`, logs, picture, summary without times."""
+    files = {f"step_logs/{file.name}": file.read_bytes() for file in (folder / "step_logs").iterdir()}
+    files["table"] = b"".join(
+        line.rpartition(b",")[0] + b"\n" for line in (folder / RESULTS).read_bytes().split(b"\n") if line
+    )
+    files["picture"] = (folder / "steps_vs_difficulty.png").read_bytes()
+    summary = json.loads((folder / "training_summary.json").read_text())
+    del summary["timing"]
+    files["summary"] = json.dumps(summary, indent=1).replace(str(folder.parent), "OUT").encode()
+    return files
+
+
+class Torture:
+    """A study that is made twice: once undisturbed, once with kills.
+
+    Args:
+        flags: Of `run`, without sizes and place.
+        model: The name of the study's folder.
+        work: A folder for both.
+        examples: The sample at first, and after it has grown.
+        limits: The most steps at first, and then.
+        seed: Of the kills.
+    """
+
+    def __init__(
+        self,
+        flags: Sequence[str],
+        model: str,
+        work: Path,
+        examples: tuple[int, int],
+        limits: tuple[int, int],
+        seed: int,
+    ) -> None:
+        self.flags = flags
+        self.model = model
+        self.work = work
+        self.examples = examples
+        self.limits = limits
+        self.random = random.Random(seed)
+        self.kills: Counter[str] = Counter()
+        self.attempts = 0
+
+    def argv(self, place: str, stage: int) -> list[str]:
+        """The command of a stage: small, grown, with more steps."""
+        sizes = ["--max_examples", str(self.examples[min(stage, 1)])]
+        sizes += ["--max_steps_per_example", str(self.limits[max(0, stage - 1)])]
+        return ["run", *self.flags, *sizes, "--output_dir", str(self.work / place)]
+
+    def start(self, place: str, stage: int, before: Callable[[], object] = lambda: None) -> Forked:
+        """Starts a stage in a child."""
+
+        def work() -> int:
+            from lightning_app.cli import main
+
+            before()
+            return main(self.argv(place, stage))
+
+        self.attempts += 1
+        return Forked(work, self.work / f"{place}.out")
+
+    def folder(self, place: str) -> Path:
+        """The study's folder."""
+        return self.work / place / self.model
+
+    def kill_at(self, stage: int, point: str, count: int) -> bool:
+        """Starts a stage and lets it die at the so manyth time of an operation; whether it came to that."""
+        left = [count]
+
+        def dies(operation: str) -> bool:
+            left[0] -= operation.startswith(KILL_POINTS[point])
+            return left[0] == 0
+
+        code = self.start("killed", stage, lambda: Killer(dies)).ended()
+        return self._count(point, code)
+
+    def kill_after(self, stage: int, seconds: float) -> bool:
+        """Starts a stage and kills it so long after its first commit; whether it was still alive."""
+        before = finished_rows(self.folder("killed"))
+        child = self.start("killed", stage)
+        while finished_rows(self.folder("killed")) <= before and child.is_alive():
+            time.sleep(0.005)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+        return self._count("at any time between two commits", child.ended())
+
+    def _count(self, point: str, code: int) -> bool:
+        if code == -signal.SIGKILL:
+            self.kills[point] += 1
+            return True
+        if code != 0:
+            sys.exit(f"an attempt ended with {code}:\n{(self.work / 'killed.out').read_text()[-3000:]}")
+        return False
+
+    def run(self, kills: int) -> list[str]:
+        """Makes the study twice.
+
+        Returns:
+            The files that differ.
+        """
+        assert self.start("undisturbed", 2).ended() == 0, (self.work / "undisturbed.out").read_text()
+        for stage in range(3):
+            quota = kills * (stage + 1) // 3
+            while self.kills.total() < quota:
+                if not self._once(stage):
+                    break
+            assert self.start("killed", stage).ended() == 0
+            # The end again, and again: the final sort, the picture, the summary.
+            for point in ("before a table's rename", "after a table's rename", "after the picture"):
+                if self.kills.total() < quota:
+                    self.kill_at(stage, point, 2 if "table" in point else 1)
+            assert self.start("killed", stage).ended() == 0
+        expected, found = contents(self.folder("undisturbed")), contents(self.folder("killed"))
+        return sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+
+    def _once(self, stage: int) -> bool:
+        """One kill, drawn. Mostly such as cost the study its example, so that it doesn't end before the kills do."""
+        left = self.examples[min(stage, 1)] - finished_rows(self.folder("killed"))
+        points = [point for point in KILL_POINTS if "picture" not in point and "summary" not in point]
+        if left > 1 and self.random.random() < 0.25:
+            return self.kill_after(stage, self.random.random() * 0.3)
+        point = self.random.choice([point for point in points if left > 1 or point != "after the row"])
+        count = self.random.randint(1, 3) if "aside" in point else 1
+        return self.kill_at(stage, point, count) or self.kill_at(stage, "half a step log", 1)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+    """A file system of a few kilobytes, where this process may mount one."""
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True, capture_output=True
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fails_clearly(torture: Torture, place: str, meanwhile: Callable[[int], object]) -> str:
+    """Lets a study fail, and looks at what it says.
+
+    Args:
+        torture: Whose study.
+        place: Where.
+        meanwhile: What happens to it while it runs; gets its process id.
+
+    Returns:
+        Its last line.
+    """
+    child = torture.start(place, 2)
+    meanwhile(child.pid)
+    code = child.ended()
+    printed = (torture.work / f"{place}.out").read_text()
+    last = printed.strip().splitlines()[-1]
+    assert code == 1, printed
+    assert "Traceback" not in printed, printed
+    assert "can't be written: " in last, last
+    return last
+
+
+def goes_on(torture: Torture, place: str) -> None:
+    """Starts a study again and compares it with the undisturbed one."""
+    assert torture.start(place, 2).ended() == 0, (torture.work / f"{place}.out").read_text()
+    assert contents(torture.folder(place)) == contents(torture.folder("undisturbed"))
+
+
+def wait_for_rows(folder: Path, rows: int) -> None:
+    """Waits until a study has come so far."""
+    give_up = time.monotonic() + 120
+    while finished_rows(folder) < rows and time.monotonic() < give_up:
+        time.sleep(0.005)
+
+
+def full_disk(torture: Torture) -> str:
+    """A disk that is full in the middle of a study, and then is not."""
+    place, kilobytes = "full", 8 * torture.examples[1]  # a step log and a curve take a block of 4 kB each
+    try:
+        with small_disk(torture.work / place, kilobytes):
+            told = fails_clearly(torture, place, lambda child: None)
+            rows = finished_rows(torture.folder(place))
+            more = ["mount", "-o", "remount,size=64m", str(torture.work / place)]
+            subprocess.run(more, check=True, capture_output=True)
+            goes_on(torture, place)
+        return f"full disk ({kilobytes} kB) after {rows} rows, then complete and equal: {told}"
+    except subprocess.CalledProcessError as error:
+        return f"full disk: NOT RUN, this process may not mount one ({error.stderr.decode().strip()})"
+
+
+def size_limit(torture: Torture) -> str:
+    """A limit on the size of files that cuts the table in the middle of a row, and then is gone."""
+    place = "limited"
+    table = torture.folder(place) / RESULTS
+
+    def limit(child: int) -> None:
+        wait_for_rows(torture.folder(place), torture.examples[1] // 2)
+        size = table.stat().st_size + 60  # a row is longer
+        resource.prlimit(child, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    told = fails_clearly(torture, place, limit)
+    assert table.read_bytes().endswith(b"\n"), "a part of a row was left behind"
+    rows = finished_rows(torture.folder(place))
+    goes_on(torture, place)
+    return f"files limited in size after {rows} rows, then complete and equal: {told}"
+
+
+def read_only(torture: Torture) -> str:
+    """A folder that turns read-only in the middle of a study, and then is not."""
+    place = "read_only"
+    logs = torture.folder(place) / "step_logs"
+
+    def turn(child: int) -> None:
+        wait_for_rows(torture.folder(place), 2)
+        logs.chmod(0o555)
+
+    (torture.work / "closed").mkdir(mode=0o555)
+    if os.access(torture.work / "closed", os.W_OK):
+        return "read-only: NOT RUN, permissions don't bind this process"
+    told = fails_clearly(torture, place, turn)
+    rows = finished_rows(torture.folder(place))
+    logs.chmod(0o755)
+    goes_on(torture, place)
+    return f"read-only after {rows} rows, then complete and equal: {told}"
+
+
+def vanished(torture: Torture) -> str:
+    """A folder that is moved away in the middle of a study, and then put back."""
+    place = "vanished"
+    away = torture.work / "away"
+
+    def take(child: int) -> None:
+        wait_for_rows(torture.folder(place), 2)
+        torture.folder(place).rename(away)
+
+    told = fails_clearly(torture, place, take)
+    assert not (torture.folder(place) / RESULTS).exists()
+    if torture.folder(place).exists():
+        shutil.rmtree(torture.folder(place))
+    away.rename(torture.folder(place))
+    rows = finished_rows(torture.folder(place))
+    goes_on(torture, place)
+    return f"moved away after {rows} rows, put back, then complete and equal: {told}"
+
+
+def main() -> None:
+    """Tortures the study that the flags after `--` describe, the demo's by default."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--examples", type=int, nargs=2, default=(20, 40), help="at first, and grown")
+    parser.add_argument("--limits", type=int, nargs=2, default=(40, 80), help="most steps at first, and then")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="digits_mambaout", help="the name of the study's folder")
+    own, flags = sys.argv[1:], ["--config", "digits"]
+    if "--" in own:
+        own, flags = own[: own.index("--")], own[own.index("--") + 1 :]
+    options = parser.parse_args(own)
+    if os.geteuid() == 0 and os.environ.pop("BOUND_BY_PERMISSIONS", None) is None and shutil.which("setpriv"):
+        os.environ["BOUND_BY_PERMISSIONS"] = "yes"
+        setpriv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+        os.execvp("setpriv", [*setpriv, sys.executable, "-m", "tests.torture", *sys.argv[1:]])
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightning_app.commands.run
+    import lightning_app.study  # noqa: F401
+
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="torture-") as work:
+        torture = Torture(flags, options.model, Path(work), options.examples, options.limits, options.seed)
+        differing = torture.run(options.kills)
+        for point, count in sorted(torture.kills.items()):
+            print(f"{count:>4} kills {point}")
+        print(
+            f"{torture.kills.total():>4} kills in {torture.attempts} attempts of a study of {options.examples[1]}"
+            f" examples; files that differ from the undisturbed study's: {', '.join(differing) or 'none'}"
+        )
+        if differing:
+            sys.exit(1)
+        print(size_limit(torture))
+        print(read_only(torture))
+        print(vanished(torture))
+        print(full_disk(torture))
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
