@@ -7,6 +7,7 @@ Ratios are medians of interleaved repeats in this one process, in CPU time on on
 
 import argparse
 import gc
+import itertools
 import os
 import resource
 import statistics
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,13 +33,16 @@ from lightning_app.commands.run import Run
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import read_ranking
+from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.results.records import row_of
+from lightning_app.results.run_folder import RunFolder
 from lightning_app.results.tensorboard import Curves, TensorBoardFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
 from lightning_app.training.photograph import read_photograph
 from lightning_app.training.trainer_engine import TrainerEngine
-from lightning_app.training.trajectory import StopRule
+from lightning_app.training.trajectory import StopRule, Trajectory
 
 LR = 1e-3
 NEVER = 1e-30  # an epsilon that isn't reached: every example takes all its steps
@@ -151,12 +156,27 @@ def watching(folder: Path, steps: int, repeats: int) -> None:
     )
     example = Example(steps, "z", file, 3, 1)
     (result,) = engine.train([example])
-    with Curves([TensorBoardFolder(folder / "tensorboard")], frozenset({"z"}), 1) as curves:
-        times = compare(repeats, train=lambda: list(engine.train([example])), show=lambda: curves.add(result))
-    print(
-        f"TensorBoard: the curve of {steps} steps takes {1e3 * times['show']:.1f} ms,"
-        f" {100 * times['show'] / times['train']:.2f} % of its training  (at most 2)"
-    )
+    assert isinstance(result, Trajectory)
+    row = row_of(result, NEVER)
+    study = RunFolder(folder / "study")
+    committed = (replace(result, example=replace(example, index=n, path=str(n))) for n in itertools.count())
+    with study.locked(), Curves([TensorBoardFolder(folder / "tensorboard")], frozenset({"z"}), 1) as curves:
+        study.start(Fingerprint({}, (Stretch({}),), Goal(1, steps)), "", [], [])
+        times = compare(
+            repeats,
+            train=lambda: list(engine.train([example])),
+            show=lambda: curves.add(row, result.losses),
+        )
+        # In wall time: a commit waits for the disk.
+        start = time.perf_counter()
+        for _ in range(repeats):
+            study.commit(next(committed), NEVER)
+        times["commit"] = (time.perf_counter() - start) / repeats
+    for what, name in (("TensorBoard: the curve", "show"), ("Disk: the step log and the row", "commit")):
+        print(
+            f"{what} of {steps} steps takes {1e3 * times[name]:.1f} ms,"
+            f" {100 * times[name] / times['train']:.2f} % of its training  (at most 2)"
+        )
 
 
 def memory(folder: Path, examples: int) -> None:

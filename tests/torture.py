@@ -39,6 +39,9 @@ KILL_POINTS = {
 """What happens to a process, by the operation on a file that it happens at."""
 
 
+THE_END = ("before a table's rename", "after a table's rename", "after the picture", "after the summary")
+
+
 class Killer:
     """Watches what this process does to files, and kills it at a chosen operation.
 
@@ -214,15 +217,25 @@ class Torture:
         return self.work / place / self.model
 
     def kill_at(self, stage: int, point: str, count: int) -> bool:
-        """Starts a stage and lets it die at the so manyth time of an operation; whether it came to that."""
-        left = [count]
+        """Starts a stage and lets it die at the so manyth time of an operation, or at the end of its second example.
+
+        Returns:
+            Whether it died.
+        """
+        note = self.work / "point"
+        left = {point: count, "after its rename": 3}
+        left[point] = count
 
         def dies(operation: str) -> bool:
-            left[0] -= operation.startswith(KILL_POINTS[point])
-            return left[0] == 0
+            for name in left:
+                left[name] -= operation.startswith(KILL_POINTS[name])
+                if left[name] == 0:
+                    note.write_text(name)
+                    return True
+            return False
 
         code = self.start("killed", stage, lambda: Killer(dies)).ended()
-        return self._count(point, code)
+        return self._count(code, note.read_text() if code == -signal.SIGKILL else "")
 
     def kill_after(self, stage: int, seconds: float) -> bool:
         """Starts a stage and kills it so long after its first commit; whether it was still alive."""
@@ -233,9 +246,9 @@ class Torture:
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
-        return self._count("at any time between two commits", child.ended())
+        return self._count(child.ended(), "at any time between two commits")
 
-    def _count(self, point: str, code: int) -> bool:
+    def _count(self, code: int, point: str) -> bool:
         if code == -signal.SIGKILL:
             self.kills[point] += 1
             return True
@@ -251,28 +264,43 @@ class Torture:
         """
         assert self.start("undisturbed", 2).ended() == 0, (self.work / "undisturbed.out").read_text()
         for stage in range(3):
-            quota = kills * (stage + 1) // 3
-            while self.kills.total() < quota:
-                if not self._once(stage):
-                    break
+            quota = max(0, kills - 12) * (stage + 1) // 3 + 4 * stage
+            while self.kills.total() < quota and self._once(stage):
+                pass
             assert self.start("killed", stage).ended() == 0
             # The end again, and again: the final sort, the picture, the summary.
-            for point in ("before a table's rename", "after a table's rename", "after the picture"):
-                if self.kills.total() < quota:
-                    self.kill_at(stage, point, 2 if "table" in point else 1)
+            for point in (
+                "before a table's rename",
+                "after a table's rename",
+                "after the picture",
+                "after the summary",
+            ):
+                self.kill_at(stage, point, 2 if "table" in point else 1)  # the first is that of the start
             assert self.start("killed", stage).ended() == 0
         expected, found = contents(self.folder("undisturbed")), contents(self.folder("killed"))
         return sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
 
+    def _left(self, stage: int) -> int:
+        """Examples that a stage has still to train, as `status` says."""
+        from lightning_app.results.status import status_of
+
+        argv = self.argv("killed", stage)
+        with contextlib.suppress(ValueError):
+            status = status_of(self.folder("killed"))
+            if [str(status.examples), str(status.max_steps_per_example)] == [argv[-5], argv[-3]]:
+                return status.left
+        return self.examples[1]
+
     def _once(self, stage: int) -> bool:
         """One kill, drawn. Mostly such as cost the study its example, so that it doesn't end before the kills do."""
-        left = self.examples[min(stage, 1)] - finished_rows(self.folder("killed"))
-        points = [point for point in KILL_POINTS if "picture" not in point and "summary" not in point]
-        if left > 1 and self.random.random() < 0.25:
-            return self.kill_after(stage, self.random.random() * 0.3)
-        point = self.random.choice([point for point in points if left > 1 or point != "after the row"])
-        count = self.random.randint(1, 3) if "aside" in point else 1
-        return self.kill_at(stage, point, count) or self.kill_at(stage, "half a step log", 1)
+        left = self._left(stage)
+        if left > 3 and self.random.random() < 0.3:
+            return self.kill_after(stage, self.random.random())
+        points = [
+            point for point in KILL_POINTS if point not in THE_END[2:] and (left > 1 or "after the row" not in point)
+        ]
+        point = self.random.choice(points)
+        return self.kill_at(stage, point, self.random.randint(1, 3) if "aside" in point else 1)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def folder_name(model_name: str) -> str:
     """
     name = model_name
     if name.startswith("local-dir:"):
-        name = Path(name.removeprefix("local-dir:")).resolve().name
+        name = Path(os.path.realpath(name.removeprefix("local-dir:"))).name  # Path.resolve refuses links in a circle
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     if not name.strip("."):
         raise BadInputError(f"--model_name {model_name} gives no name for an output folder")

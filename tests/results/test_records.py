@@ -87,12 +87,12 @@ def test_any_text_reads_back_from_a_cell(cells: list[str]) -> None:
     ],
 )
 def test_a_step_logs_name(path: str, name: str) -> None:
-    assert step_log_name(Example(3, path, Path(), 0, 1)) == name
+    assert step_log_name(3, path) == name
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(1, 300), st.integers(0, 10**6))
 def test_a_step_logs_name_is_one_part_of_a_path_and_fits(path: str, times: int, index: int) -> None:
-    name = step_log_name(Example(index, path * times, Path(), 0, 1))
+    name = step_log_name(index, path * times)
     assert len(name.encode()) <= 255
     assert not set(name) & set("/\\:\0\n")
     assert name.startswith(f"example_{index}_")
@@ -100,6 +100,6 @@ def test_a_step_logs_name_is_one_part_of_a_path_and_fits(path: str, times: int, 
 
 
 def test_long_names_keep_their_end_and_stay_apart() -> None:
-    names = {step_log_name(Example(0, c + "x" * 400 + "/end.jpg", Path(), 0, 1)) for c in "ab"}
+    names = {step_log_name(0, c + "x" * 400 + "/end.jpg") for c in "ab"}
     assert len(names) == 2
     assert all(name.endswith("_end.jpg_steps.csv") and len(name.encode()) == 255 for name in names)

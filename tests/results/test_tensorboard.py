@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_app.inputs.example import Example, Rank
+from lightning_app.results.records import row_of
 from lightning_app.results.tensorboard import (
     ALL_EXAMPLES,
     Curves,
@@ -29,6 +30,10 @@ def example(index: int, rank: Rank = 1) -> Example:
 
 def trajectory(losses: list[float], outcome: Outcome = "reached", index: int = 0, rank: Rank = 1) -> Trajectory:
     return Trajectory(example(index, rank), outcome, losses, 1, 1, 0.5, 0.1)
+
+
+def add(curves: Curves, result: Trajectory | Failure) -> None:
+    curves.add(row_of(result, 0.5), result.losses if isinstance(result, Trajectory) else ())
 
 
 def scalars(run: Path) -> dict[str, dict[int, float]]:
@@ -58,8 +63,8 @@ def test_a_curve_holds_the_loss_and_its_logarithm_and_leaves_out_what_is_not_fin
 
 
 def test_names_tell_rank_and_outcome_and_sort_by_difficulty() -> None:
-    assert curve_name(trajectory([1.0], "censored", 7, 412), 5) == "rank_00412_censored_example_7"
-    assert curve_name(trajectory([1.0], "reached", 0, 12.5), 5) == "rank_00012.5_reached_example_0"
+    assert curve_name(row_of(trajectory([1.0], "censored", 7, 412), 0.5), 5) == "rank_00412_censored_example_7"
+    assert curve_name(row_of(trajectory([1.0], "reached", 0, 12.5), 0.5), 5) == "rank_00012.5_reached_example_0"
 
 
 def test_more_curves_include_fewer_whatever_the_order_of_the_examples() -> None:
@@ -81,7 +86,7 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
     ]
     with Curves([TensorBoardFolder(Path("tb"))], frozenset({"a/0.jpg", "a/1.jpg", "a/2.jpg"}), 2) as curves:
         for result in results:
-            curves.add(result)
+            add(curves, result)
             assert scalars(Path("tb") / ALL_EXAMPLES)  # there at once, not at the end
     names = {"rank_03_censored_example_0", "rank_14_diverged_example_1"}
     assert {run.name for run in Path("tb").iterdir()} == {ALL_EXAMPLES, *names}
@@ -101,9 +106,9 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
 def test_another_logger_gets_the_same_curves_step_by_step() -> None:
     viewer = LightningLogger(CSVLogger("logs", name="", version=""))
     with Curves([viewer], frozenset({"a/0.jpg", "a/2.jpg"}), 3) as curves:
-        curves.add(trajectory([2.0, 1.0, 0.5], "reached", 0, 7))
-        curves.add(trajectory([3.0], "censored", 1, 8))
-        curves.add(trajectory([4.0, math.inf], "diverged", 2, 9))
+        add(curves, trajectory([2.0, 1.0, 0.5], "reached", 0, 7))
+        add(curves, trajectory([3.0], "censored", 1, 8))
+        add(curves, trajectory([4.0, math.inf], "diverged", 2, 9))
     with Path("logs/metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     expected = {"007_reached_example_0": [(1, 2.0), (2, 1.0), (3, 0.5)], "009_diverged_example_2": [(1, 4.0)]}
@@ -147,8 +152,8 @@ class Broken(CSVLogger):
 def test_a_logger_that_fails_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     Broken.calls = 0
     with Curves([LightningLogger(Broken("logs"))], frozenset(), 1) as curves:
-        curves.add(trajectory([1.0], index=0))
-        curves.add(trajectory([1.0], index=1))
+        add(curves, trajectory([1.0], index=0))
+        add(curves, trajectory([1.0], index=1))
     assert [r.message for r in caplog.records] == ["Broken failed and gets no more curves: no route to the service"]
     assert Broken.calls == 1
 
@@ -156,12 +161,12 @@ def test_a_logger_that_fails_is_named_once(caplog: pytest.LogCaptureFixture) -> 
 def test_a_folder_that_can_not_be_made_does_not_end_the_study(caplog: pytest.LogCaptureFixture) -> None:
     Path("tb").write_text("a file in its place")
     with Curves([TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
-        curves.add(trajectory([1.0]))
+        add(curves, trajectory([1.0]))
     assert "TensorBoard in tb failed and gets no more curves: " in caplog.text
 
 
 def test_the_others_go_on() -> None:
     with Curves([LightningLogger(Broken("logs")), TensorBoardFolder(Path("tb"))], frozenset(), 1) as curves:
-        curves.add(trajectory([1.0], index=0))
-        curves.add(trajectory([1.0], index=1))
+        add(curves, trajectory([1.0], index=0))
+        add(curves, trajectory([1.0], index=1))
     assert scalars(Path("tb") / ALL_EXAMPLES)["study/steps"] == {0: 1, 1: 1}
