@@ -127,6 +127,9 @@ def read_table(data: bytes) -> Table:
             raise UnreadableTableError(f"line {line}: {path!r} is there for the second time")
         rows[path] = row
         line += record.count(b"\n")
+    for number, text in enumerate(torn.split(b"\n")[1:], start=1):
+        if _is_row(text + b"\n"):
+            raise UnreadableTableError(f"line {line}: its quotes don't end, and line {line + number} is a row again")
     return Table(list(rows.values()), torn)
 
 
@@ -143,6 +146,14 @@ def _records(data: bytes) -> tuple[list[bytes], bytes]:
             records.append(b"".join(begun))
             begun = []
     return records, b"".join(begun) + last
+
+
+def _is_row(record: bytes) -> bool:
+    try:
+        _row(record)
+    except ValueError:
+        return False
+    return True
 
 
 def _row(record: bytes) -> Row:

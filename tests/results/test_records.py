@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import io
 import math
@@ -9,7 +10,18 @@ from hypothesis import strategies as st
 
 from lightning_app.csv_text import csv_text
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import COLUMNS, row_of, row_text, step_log_name, step_log_text
+from lightning_app.results.records import (
+    COLUMNS,
+    Row,
+    UnreadableTableError,
+    read_step_log,
+    read_table,
+    row_of,
+    row_text,
+    step_log_name,
+    step_log_text,
+    table_text,
+)
 from lightning_app.training.trajectory import Failure, Trajectory
 
 EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)
@@ -103,3 +115,94 @@ def test_long_names_keep_their_end_and_stay_apart() -> None:
     names = {step_log_name(0, c + "x" * 400 + "/end.jpg") for c in "ab"}
     assert len(names) == 2
     assert all(name.endswith("_end.jpg_steps.csv") and len(name.encode()) == 255 for name in names)
+
+
+PATHS = st.text(st.characters(exclude_categories=["Cs"]))
+LOSSES = st.floats(width=32)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[Row]:
+    """Rows of any study: odd paths, odd ranks, losses that are not finite."""
+    made = []
+    for index, path in enumerate(draw(st.lists(PATHS, unique=True, max_size=5))):
+        rank = draw(st.integers(1, 10**18) | st.floats(1, 1e300).filter(lambda rank: not rank.is_integer()))
+        example = Example(index, path, Path(), draw(st.integers(0, 999)), rank)
+        if draw(st.booleans()):
+            made.append(row_of(Failure(example, "torn"), 0.1))
+            continue
+        outcome = draw(st.sampled_from(["reached", "censored", "diverged"]))
+        finite = draw(st.lists(st.floats(0, width=32, allow_infinity=False), max_size=5))
+        made.append(row_of(trajectory([*finite, draw(LOSSES)], outcome, example), 0.01))
+    return made
+
+
+@given(tables())
+def test_a_table_reads_back_and_is_written_as_it_was(rows: list[Row]) -> None:
+    data = table_text(rows).encode()
+    table = read_table(data)
+    assert (table_text(table.rows).encode(), table.torn) == (data, b"")
+    assert [{key: repr(value) for key, value in row.items()} for row in table.rows] == [
+        {key: repr(value) for key, value in row.items()} for row in rows
+    ]
+
+
+@given(tables(), st.data())
+def test_a_table_that_is_cut_anywhere_has_its_whole_rows(rows: list[Row], data: st.DataObject) -> None:
+    whole = table_text(rows).encode()
+    header = len(table_text([]).encode())
+    cut = data.draw(st.integers(header, len(whole)))
+    table = read_table(whole[:cut])
+    assert table_text(table.rows).encode() + table.torn == whole[:cut]
+    assert table.rows == [] or len(table_text(rows[: len(table.rows)]).encode()) <= cut
+    assert len(table_text(rows[: len(table.rows) + 1]).encode()) > cut or len(table.rows) == len(rows)
+
+
+JUNK = st.binary(max_size=60) | st.text(st.sampled_from('0,"\n\r\0.-e'), max_size=60).map(str.encode)
+
+
+@given(JUNK, st.integers(0, 3))
+def test_any_bytes_are_a_table_or_a_clear_error(data: bytes, lines: int) -> None:
+    rows = [row_of(trajectory([2.0], "reached", Example(n, str(n), Path(), 0, n)), 0.1) for n in range(lines)]
+    with pytest.raises(UnreadableTableError, match=r"^line 1 is not the header"):
+        read_table(data)
+    for text in (table_text(rows).encode() + data, table_text(rows).encode() + data + b"\n" + data):
+        with contextlib.suppress(UnreadableTableError):
+            assert len(read_table(text).rows) == lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",reached,", ",won,", "line 3: there is no outcome 'won'"),
+        (",reached,", ",reached", "line 3: it has 20 cells under a header of 21"),
+        (",2.0,", ",,", "line 3: final_loss is empty"),
+        (",2.0,", ",two,", "line 3: could not convert string to float: 'two'"),
+        (",12,", ",nan,", "line 3: invalid literal for int() with base 10: 'nan'"),
+        ("second", "third", "line 6: 'third' is there for the second time"),
+        ("second", 'sec"ond', "line 3: it can't be read as CSV"),
+        ("third", 'thi"rd', "line 6: its quotes don't end"),
+    ],
+)
+def test_a_row_that_was_not_written_so_is_named(old: str, new: str, message: str) -> None:
+    paths = ["first", "second", "a\nthird", "third"]
+    rows = [row_of(trajectory([2.0], "reached", Example(n, path, Path(), 0, 12)), 0.1) for n, path in enumerate(paths)]
+    text = [row_text(row) for row in rows]
+    place = 3 if old == "third" else 1
+    text[place] = text[place].replace(old, new, 1)
+    if new == "third":
+        text.insert(2, text.pop(1))
+    with pytest.raises(UnreadableTableError) as error:
+        read_table((table_text([]) + "".join(text) + text[0].replace("first", "last")).encode())
+    assert message in str(error.value)
+
+
+@given(st.lists(LOSSES, min_size=1))
+def test_a_step_log_is_read_as_it_was_written(losses: list[float]) -> None:
+    assert [repr(loss) for loss in read_step_log(step_log_text(losses))] == [repr(loss) for loss in losses]
+
+
+@given(st.text() | st.text().map(lambda text: f"step,loss\n{text}"))
+def test_any_text_is_a_step_log_or_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert all(isinstance(loss, float) for loss in read_step_log(text))

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_app.errors import BadInputError
+from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint, require_same
+
+IDENTITY: dict[str, object] = {"epsilon": 0.01, "optimizer": {"lr": 0.1, "name": "SGD"}, "sizes": [1, 2], "none": None}
+HERE: dict[str, object] = {"torch": "2.6", "cpu_threads": 1}
+THERE: dict[str, object] = {"torch": "2.7", "cpu_threads": 1}
+
+
+def fingerprint(*stretches: Stretch) -> Fingerprint:
+    return Fingerprint(IDENTITY, stretches or (Stretch(HERE),), Goal(5, 100, ("a",)))
+
+
+def test_it_reads_back() -> None:
+    for one in (fingerprint(), fingerprint(Stretch(HERE, ("a", "ž")), Stretch(THERE))):
+        assert read_fingerprint(one.text()) == one
+
+
+KEYS = st.sampled_from(["format", "identity", "stretches", "goal", "environment", "paths", "examples"])
+JSON = st.recursive(st.none() | st.just(2) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_any_text_is_one_or_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        read_fingerprint(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epsilon": 0.02}, "epsilon was 0.01, is 0.02."),
+        ({"optimizer": {"lr": 0.2, "name": "SGD"}}, "optimizer.lr was 0.1, is 0.2."),
+        ({"optimizer": {"name": "SGD"}}, 'optimizer.lr was 0.1, is "(absent)".'),
+        ({"none": {"new": 3}}, 'none was null, is "(absent)"; none.new was "(absent)", is 3.'),
+        ({"sizes": [1, 3]}, "sizes was [1, 2], is [1, 3]."),
+    ],
+)
+def test_another_identity_is_refused_with_its_keys(change: dict[str, object], told: str) -> None:
+    with pytest.raises(BadInputError, match="it has another identity") as error:
+        require_same(fingerprint(), IDENTITY | change, HERE, mixed=True)
+    assert f"it has another identity: {told}" in str(error.value)
+
+
+def test_the_same_is_the_same_after_a_way_through_a_file() -> None:
+    found = read_fingerprint(Fingerprint({"t": (1, 2), "n": float("nan")}, (Stretch(HERE),), Goal(1, 1)).text())
+    require_same(found, {"t": (1, 2), "n": float("nan")}, dict(HERE), mixed=False)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "way"),
+    [(0.05, "(report --epsilon 0.05)"), (0.001, "stopped at 0.01, so that a smaller epsilon has to be trained anew")],
+)
+def test_another_epsilon_is_refused_with_the_way(epsilon: float, way: str) -> None:
+    with pytest.raises(BadInputError) as error:
+        require_same(fingerprint(), IDENTITY | {"epsilon": epsilon}, HERE, mixed=False)
+    assert way in str(error.value)
+    with pytest.raises(BadInputError) as error:  # not where something else differs too
+        require_same(fingerprint(), {"epsilon": epsilon}, HERE, mixed=False)
+    assert way not in str(error.value)
+
+
+def test_another_environment_is_refused_unless_it_is_allowed() -> None:
+    with pytest.raises(BadInputError, match=r'another environment: torch was "2.6", is "2.7"\..*--allow_mixed_env'):
+        require_same(fingerprint(), IDENTITY, THERE, mixed=False)
+    require_same(fingerprint(), IDENTITY, THERE, mixed=True)
+    mixed = fingerprint(Stretch(HERE, ("a",)), Stretch(THERE))
+    for environment in (HERE, THERE):
+        with pytest.raises(BadInputError, match="another environment"):
+            require_same(mixed, IDENTITY, environment, mixed=False)
+
+
+def test_each_row_is_of_the_environment_that_it_was_made_in() -> None:
+    one = fingerprint()
+    assert one.went_on(HERE, ["a", "b"]) == (Stretch(HERE),)
+    two = Fingerprint(IDENTITY, one.went_on(THERE, ["b", "a"]), one.goal)
+    assert two.stretches == (Stretch(HERE, ("a", "b")), Stretch(THERE))
+    # c was made there; b isn't there any more.
+    assert two.went_on(THERE, ["a", "c"]) == (Stretch(HERE, ("a",)), Stretch(THERE))
+    assert two.went_on(HERE, ["a", "c"]) == (Stretch(THERE, ("c",)), Stretch(HERE))
+    assert two.went_on({"torch": "3"}, ["c"]) == (Stretch(THERE, ("c",)), Stretch({"torch": "3"}))
+
+
+def test_an_example_that_is_trained_again_is_of_the_last_stretch() -> None:
+    one = fingerprint(Stretch(HERE, ("a", "b")), Stretch(THERE))
+    assert one.without("a").stretches == (Stretch(HERE, ("b",)), Stretch(THERE))
+    assert one.without("a").without("b").stretches == (Stretch(THERE),)
+    assert one.without("c") == one
