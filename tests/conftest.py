@@ -109,3 +109,13 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 def tiny_model(make_model: MakeModel) -> str:
     """A test_resnet with random weights."""
     return make_model("test_resnet", "tiny")
+
+
+@pytest.fixture
+def study(tiny_model: str, photographs: Path, ranking: Path) -> list[str]:
+    """A study of a few examples that takes a second."""
+    return [
+        "run", "--model_name", tiny_model, "--examples_csv", str(ranking), "--root_dir", str(photographs),
+        "--max_examples", "6", "--max_steps_per_example", "30", "--epsilon", "0.1", "--lr", "0.05",
+        "--trainer.accelerator", "cpu",
+    ]  # fmt: skip

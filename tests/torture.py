@@ -151,6 +151,15 @@ def finished_rows(folder: Path) -> int:
     return 0
 
 
+def trained_steps(folder: Path) -> int:
+    """Steps of all rows of a study's table."""
+    from lightning_app.results.records import read_table, steps_of
+
+    with contextlib.suppress(FileNotFoundError):
+        return sum(map(steps_of, read_table((folder / RESULTS).read_bytes()).rows))
+    return 0
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """All that has to be the same, by name: the table without `seconds`, logs, picture, summary without times."""
     files = {f"step_logs/{file.name}": file.read_bytes() for file in (folder / "step_logs").iterdir()}
@@ -239,9 +248,9 @@ class Torture:
 
     def kill_after(self, stage: int, seconds: float) -> bool:
         """Starts a stage and kills it so long after its first commit; whether it was still alive."""
-        before = finished_rows(self.folder("killed"))
+        before = trained_steps(self.folder("killed"))
         child = self.start("killed", stage)
-        while finished_rows(self.folder("killed")) <= before and child.is_alive():
+        while trained_steps(self.folder("killed")) <= before and child.is_alive():
             time.sleep(0.005)
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
@@ -272,12 +281,7 @@ class Torture:
                 pass
             assert self.start("killed", stage).ended() == 0
             # The end again, and again: the final sort, the picture, the summary.
-            for point in (
-                "before a table's rename",
-                "after a table's rename",
-                "after the picture",
-                "after the summary",
-            ):
+            for point in THE_END:
                 self.kill_at(stage, point, 2 if "table" in point else 1)  # the first is that of the start
             assert self.start("killed", stage).ended() == 0
         expected, found = contents(self.folder("undisturbed")), contents(self.folder("killed"))
@@ -299,9 +303,7 @@ class Torture:
         left = self._left(stage)
         if left > 3 and self.random.random() < 0.3:
             return self.kill_after(stage, self.random.random() / 3)
-        points = [
-            point for point in KILL_POINTS if point not in THE_END[2:] and (left > 1 or "after the row" not in point)
-        ]
+        points = [point for point in KILL_POINTS if point not in THE_END[2:] and (left > 1 or point != "after the row")]
         point = self.random.choice(points)
         return self.kill_at(stage, point, self.random.randint(1, 3) if "aside" in point else 1)
 

@@ -99,7 +99,7 @@ def _no_study(folder: Path) -> str:
     if studies:
         return f"{folder} is not a study's folder; it holds these: {', '.join(studies)}"
     return (
-        f"{folder} holds no study ({FINGERPRINT} is not there): give a folder that `run` writes, such as outputs/MODEL"
+        f"{folder} holds no study (no {FINGERPRINT} is there): give a folder that `run` writes, such as outputs/MODEL"
     )
 
 

@@ -1,0 +1,66 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_app.cli import main
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.training.trajectory import Failure
+from tests.results.test_status import EMPTY, example, trained
+
+
+@pytest.fixture
+def folder() -> Path:
+    folder = Path("outputs/tiny")
+    folder.mkdir(parents=True)
+    study = RunFolder(folder)
+    study.start(EMPTY, "", [], [])
+    study.commit(trained(0), 0.1)
+    study.commit(Failure(example(1), "torn"), 0.1)
+    return folder
+
+
+def test_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "outputs/tiny: stopped",
+        "Done       2 of 4 examples, 2 left",
+        "Outcomes   1 error, 1 reached",
+        "Rate       2.0 steps/s, 1800 examples/hour",
+        "Time left  0:00:04 at the pace of the last examples",
+        "           the command that began it goes on",
+        "Last error none",
+    ]
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(folder), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["folder"] == "outputs/tiny"
+    assert (status["state"], status["examples"], status["done"], status["left"]) == ("stopped", 4, 2, 2)
+    assert (status["outcomes"], status["seconds_left"], status["last_error"]) == ({"error": 1, "reached": 1}, 4.0, None)
+
+
+def test_it_imports_no_torch_and_no_pandas(folder: Path) -> None:
+    script = "import sys; from lightning_app.cli import main; main(['status', sys.argv[1]]); "
+    script += "print({'torch', 'pandas', 'numpy', 'lightning'} & {name.split('.')[0] for name in sys.modules})"
+    root = Path(__file__).parents[2]
+    program = [sys.executable, "-c", script, str(folder.absolute())]
+    done = subprocess.run(program, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: folder; steps-to-epsilon status --help shows what it takes"),
+        (["nowhere"], "nowhere holds no study"),
+        (["outputs"], "outputs is not a study's folder; it holds these: outputs/tiny"),
+        (["outputs/tiny", "--jsn"], "unrecognized arguments: --jsn"),
+    ],
+)
+def test_bad_input_is_one_line(folder: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", *argv]) == 2
+    assert capsys.readouterr().err.startswith(f"steps-to-epsilon status: error: {message}")

@@ -1,0 +1,470 @@
+"""A study that is stopped, goes on, grows, or meets what it can't use."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_app.cli import main
+from lightning_app.results import fingerprint
+from lightning_app.results.lock import WriterLock
+from lightning_app.training.trainer_engine import TrainerEngine
+from tests.commands.test_run import OUT, rows, steps
+from tests.conftest import MakeModel
+from tests.results.test_tensorboard import scalars
+from tests.torture import contents
+
+RESULTS = OUT / "single_example_results.csv"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were given to the engine, in their order."""
+    paths: list[str] = []
+    train = TrainerEngine.train
+
+    def noting(self: TrainerEngine, examples: Any) -> Iterator[Any]:
+        paths.extend(example.path for example in examples)
+        return train(self, examples)
+
+    monkeypatch.setattr(TrainerEngine, "train", noting)
+    return paths
+
+
+def undisturbed(study: list[str], *more: str) -> dict[str, bytes]:
+    """What an undisturbed study leaves."""
+    assert main([*study, *more, "--output_dir", "undisturbed"]) == 0
+    return contents(Path("undisturbed/tiny"))
+
+
+def interrupt(study: list[str], rows: int) -> None:
+    """Leaves a study as a kill would, after some rows."""
+    assert main(study) == 0
+    lines = RESULTS.read_bytes().splitlines(keepends=True)
+    RESULTS.write_bytes(b"".join(lines[: 1 + rows]))
+    (OUT / "training_summary.json").unlink()
+    (OUT / "steps_vs_difficulty.png").unlink()
+
+
+def test_a_complete_study_is_kept(study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(study) == 0
+    before, table = contents(OUT), RESULTS.read_bytes()
+    trained.clear()
+    assert main(study) == 0
+    assert not trained
+    assert RESULTS.read_bytes() == table
+    assert contents(OUT) == before
+    printed = capsys.readouterr().err
+    assert "Going on: 6 of 6 examples are done and kept, 0 are left" in printed
+    assert printed.count("Outcomes: ") == 2
+
+
+def test_an_interrupted_study_becomes_the_one_that_would_have_been(
+    study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study)
+    interrupt(study, 2)
+    kept = rows()
+    trained.clear()
+    assert main(study) == 0
+    assert contents(OUT) == expected
+    assert rows()[:2] == kept  # seconds too: they were not trained again
+    assert trained == [row["path"] for row in rows()[2:]]
+    assert "Going on: 2 of 6 examples are done and kept, 4 are left" in capsys.readouterr().err
+
+
+def test_a_torn_row_is_set_aside_in_the_log_and_trained_again(study: list[str]) -> None:
+    expected = undisturbed(study)
+    interrupt(study, 3)
+    torn = b'3,"a,b\n.jpg",-1'
+    with RESULTS.open("ab") as stream:
+        stream.write(torn)
+    shutil.rmtree(OUT / "tensorboard")
+    assert main(study) == 0
+    assert contents(OUT) == expected
+    assert repr(torn) in max(OUT.glob("*.log")).read_text()
+
+
+def test_a_row_without_its_step_log_is_trained_again(study: list[str], trained: list[str]) -> None:
+    expected = undisturbed(study)
+    assert main(study) == 0
+    next((OUT / "step_logs").glob("example_2_*")).unlink()
+    trained.clear()
+    assert main(study) == 0
+    assert contents(OUT) == expected
+    assert trained == [rows()[2]["path"]]
+
+
+def test_a_study_grows(study: list[str], trained: list[str]) -> None:
+    study = [*study, "--max_steps_per_example", "12"]
+    expected = undisturbed(study, "--max_examples", "12")
+    assert main(study) == 0
+    first = {row["path"]: row["seconds"] for row in rows()}
+    trained.clear()
+    assert main([*study, "--max_examples", "12"]) == 0
+    assert contents(OUT) == expected
+    assert len(trained) == 6
+    assert first.items() <= {row["path"]: row["seconds"] for row in rows()}.items()
+    every = scalars(OUT / "tensorboard" / "all_examples")["study/steps"]
+    assert every == {int(row["example_index"]): float(row["steps_run"]) for row in rows()}
+    theirs, ours = ({f.name for f in (o / "tensorboard").iterdir()} for o in (Path("undisturbed/tiny"), OUT))
+    assert ours == theirs
+    for row in rows():
+        (run,) = (OUT / "tensorboard").glob(f"*_example_{row['example_index']}")
+        assert len(scalars(run)["step_loss/loss"]) == len(steps(OUT, row))
+
+
+def test_a_smaller_sample_is_the_beginning_of_the_draw_and_deletes_nothing(
+    study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study, "--max_examples", "3")
+    assert main(study) == 0
+    before = contents(OUT)
+    trained.clear()
+    assert main([*study, "--max_examples", "3"]) == 0
+    assert not trained
+    assert "3 more rows are not in this sample; they stay in the table" in capsys.readouterr().err
+    after = contents(OUT)
+    assert {k: v for k, v in after.items() if k not in ("summary", "picture")} == {
+        k: v for k, v in before.items() if k not in ("summary", "picture")
+    }
+    assert after["picture"] == expected["picture"]  # the answer is that of the three
+    assert json.loads(after["summary"])["statistics"] == json.loads(expected["summary"])["statistics"]
+    assert main(study) == 0
+    assert contents(OUT) == before
+
+
+def test_a_smaller_sample_completes_a_random_part_of_an_interrupted_study(study: list[str], trained: list[str]) -> None:
+    expected = undisturbed(study)
+    interrupt(study, 2)
+    trained.clear()
+    assert main([*study, "--max_examples", "3"]) == 0
+    assert 1 <= len(trained) <= 3
+    summary = json.loads((OUT / "training_summary.json").read_text())
+    assert summary["counts"]["done"] == summary["counts"]["sampled"] == 3
+    assert len(rows()) == summary["counts"]["beyond_the_sample"] + 3
+    assert [row["example_index"] for row in rows()] == [str(i) for i in range(len(rows()))]
+    assert main(study) == 0
+    assert contents(OUT) == expected
+
+
+def test_more_steps_train_the_censored_alone_again(study: list[str], trained: list[str]) -> None:
+    expected = undisturbed(study)
+    assert main([*study, "--max_steps_per_example", "5"]) == 0
+    censored = [row["path"] for row in rows() if row["outcome"] == "censored"]
+    assert 0 < len(censored) < 6
+    trained.clear()
+    assert main(study) == 0
+    assert trained == censored
+    assert contents(OUT) == expected
+    assert len([run for run in (OUT / "tensorboard").iterdir() if "example_" in run.name]) == 6
+
+
+def test_while_the_limits_differ_all_rows_are_taken_as_they_stood_at_the_smaller(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--max_steps_per_example", "4"]) == 0
+    expected = json.loads((OUT / "training_summary.json").read_text())["statistics"]
+    points = (OUT / "steps_vs_difficulty.png").read_bytes()
+    assert main([*study, "--max_hours", "1e-9"]) == 143
+    limits = {int(row["steps_run"]) for row in rows()}
+    assert min(limits) == 4 < max(limits)
+    assert (OUT / "steps_vs_difficulty.png").read_bytes() == points
+    summary = json.loads((OUT / "training_summary.json").read_text())
+    assert summary["statistics"] == expected
+    assert summary["counts"]["done"] < summary["counts"]["sampled"]
+    assert "every row as it stood at that step" in " ".join(capsys.readouterr().err.split())
+
+
+def test_fewer_steps_are_refused_with_the_way(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(study) == 0
+    before = contents(OUT)
+    assert main([*study, "--max_steps_per_example", "29"]) == 2
+    printed = capsys.readouterr().err
+    assert "error: --max_steps_per_example 29: the study in outputs/tiny trains for up to 30 steps" in printed
+    assert "report --epsilon" in printed
+    assert contents(OUT) == before
+
+
+def test_another_epsilon_is_refused_with_the_way(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(study) == 0
+    assert main([*study, "--epsilon", "0.5"]) == 2
+    printed = capsys.readouterr().err
+    assert "outputs/tiny holds a study already, and it has another identity: epsilon was 0.1, is 0.5." in printed
+    assert "(report --epsilon 0.5)" in printed
+
+
+def keys(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Every key of nested objects: its name, the object that holds it, its last part."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from keys(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", content, key
+
+
+def test_every_key_of_the_identity_is_looked_at(
+    study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    whole = (OUT / "run.json").read_text()
+    names = [name for name, _, _ in keys(json.loads(whole)["identity"])]
+    assert len(names) > 25
+    trained.clear()
+    for name in names:
+        content = json.loads(whole)
+        (holder, key), *_ = [(holder, key) for other, holder, key in keys(content["identity"]) if other == name]
+        holder[key] = "another"
+        (OUT / "run.json").write_text(json.dumps(content))
+        capsys.readouterr()
+        assert main([*study, "--max_examples", "2"]) == 2
+        assert f'it has another identity: {name} was "another", is ' in capsys.readouterr().err
+    assert not trained
+    (OUT / "run.json").write_text(whole)
+    assert main([*study, "--max_examples", "2"]) == 0
+
+
+def swapped_ranking(folder: Path) -> list[str]:
+    lines = Path("ranking.csv").read_text().split()
+    Path("other.csv").write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    return ["--examples_csv", "other.csv"]
+
+
+def matrix(folder: Path) -> list[str]:
+    import numpy as np
+
+    np.save("m.npy", np.zeros((1, 40)))
+    Path("models.csv").write_text("tiny")
+    return ["--correctness_npy", "m.npy", "--imagenet_models_csv", "models.csv", "--model_csv_name", "tiny"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"),
+    [
+        (["--lr", "0.06"], "optimizer.lr was 0.05, is 0.06"),
+        (["--weight_decay", "0.1"], "optimizer.weight_decay was 0.0, is 0.1"),
+        (["--momentum", "0.5"], "optimizer.momentum was 0.0, is 0.5"),
+        (["--seed", "43"], "seed was 42, is 43"),
+        (["--select", "all"], 'select was "wrong", is "all"'),
+        (["--trainer.precision", "64-true"], 'lightning.precision was null, is "64-true"'),
+        (swapped_ranking, "ranking_sha256 was "),
+        (matrix, 'correctness was "the model itself", is "row tiny, sha256 '),
+    ],
+)
+def test_a_flag_that_changes_the_numbers_is_refused(
+    study: list[str], flags: list[str] | Callable[[Path], list[str]], key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study += ["--max_examples", "1", "--max_steps_per_example", "2"]
+    assert main(study) == 0
+    before = contents(OUT)
+    assert main([*study, *(flags if isinstance(flags, list) else flags(Path()))]) == 2
+    assert f"it has another identity: {key}" in capsys.readouterr().err
+    assert contents(OUT) == before
+
+
+def test_another_model_in_a_folder_of_the_same_name_is_refused(
+    study: list[str], make_model: MakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--max_examples", "1"]) == 0
+    assert main([*study, "--max_examples", "1", "--model_name", make_model("test_efficientnet", "tiny")]) == 2
+    assert "it has another identity: weights_sha256 was " in capsys.readouterr().err
+
+
+def test_what_the_numbers_do_not_depend_on_may_change(study: list[str], photographs: Path, tmp_path: Path) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    shutil.copytree(photographs, tmp_path / "elsewhere")
+    flags = ["--root_dir", str(tmp_path / "elsewhere"), "--tensorboard_examples", "1", "--max_examples", "3"]
+    assert main([*study, *flags]) == 0
+    assert len(rows()) == 3
+
+
+def test_another_environment_is_refused_unless_it_is_allowed_and_then_named(
+    study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study)
+    interrupt(study, 4)
+    versions = fingerprint.versions()
+    monkeypatch.setattr(fingerprint, "versions", lambda: {**versions, "torch": "9.9"})
+    assert main(study) == 2
+    here = versions["torch"]
+    assert f'its rows were made in another environment: torch was "{here}", is "9.9".' in capsys.readouterr().err
+    assert main([*study, "--allow_mixed_environment"]) == 0
+    assert "the rows were made in 2 environments" in capsys.readouterr().err
+    assert {k: v for k, v in contents(OUT).items() if k != "summary"} == {
+        k: v for k, v in expected.items() if k != "summary"
+    }
+    summary = json.loads((OUT / "training_summary.json").read_text())
+    assert [environment["torch"] for environment in summary["environments"]] == [here, "9.9"]
+    stretches = json.loads((OUT / "run.json").read_text())["stretches"]
+    assert stretches[0]["paths"] == sorted(row["path"] for row in rows()[:4])
+    assert stretches[1]["paths"] is None
+    assert main(study) == 2  # a mixed study stays one
+    assert yaml.safe_load((OUT / "config.yaml").read_text())["allow_mixed_environment"] is True
+
+
+def test_a_second_run_is_refused_while_the_first_lives(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    OUT.mkdir(parents=True)
+    lock = WriterLock(OUT)
+    assert main(study) == 2
+    message = f"another run is writing to outputs/tiny (process {os.getpid()} on "
+    assert f"steps-to-epsilon run: error: --output_dir: {message}" in capsys.readouterr().err
+    lock.release()
+    assert main(study) == 0
+
+
+def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study)
+    for done in range(1, 6):
+        assert main([*study, "--max_hours", "1e-9"]) == 143
+        summary = json.loads((OUT / "training_summary.json").read_text())
+        assert summary["counts"]["done"] == len(rows()) == done
+        assert (OUT / "steps_vs_difficulty.png").read_bytes()[:4] == b"\x89PNG"
+        printed = capsys.readouterr().err
+        assert f"stopped by --max_hours: {done} of 6 examples are done, the easiest ones" in printed
+        assert "The same command goes on" in printed
+    assert main([*study, "--max_hours", "99"]) == 0
+    assert contents(OUT) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
+    study: list[str], number: signal.Signals
+) -> None:
+    study = [*study, "--max_examples", "5", "--epsilon", "1e-6", "--max_steps_per_example", "60"]
+    expected = undisturbed(study)
+    program = started(study)
+    wait_for_rows(program, 1)
+    time.sleep(0.2)  # into the middle of the next example, where Lightning would answer SIGTERM its own way
+    program.send_signal(number)
+    _, printed = program.communicate(timeout=60)
+    assert program.returncode == 128 + number, printed
+    table = rows()
+    counts = json.loads((OUT / "training_summary.json").read_text())["counts"]
+    assert 1 < len(table) == counts["done"] < counts["sampled"]
+    assert all(len(steps(OUT, row)) == int(row["steps_run"]) for row in table)
+    assert f"{number.name}: stopping after the example in hand (again: at once)" in printed
+    assert f"stopped by {number.name}: {len(table)} of 5 examples are done" in printed
+    assert "The same command goes on" in printed
+    assert "Traceback" not in printed
+    assert main(study) == 0
+    assert contents(OUT) == expected
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
+    study = [*study, "--epsilon", "1e-6", "--max_steps_per_example", "10000000"]
+    program = started(study)
+    wait_for_rows(program, 0)
+    time.sleep(1)
+    program.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert program.poll() is None  # ten million steps of the example in hand
+    program.send_signal(signal.SIGINT)
+    _, printed = program.communicate(timeout=10)
+    assert program.returncode == 130
+    assert "Traceback" not in printed
+    assert rows() == []
+    assert not list((OUT / "step_logs").iterdir())
+
+
+def started(study: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-m", "lightning_app", *study], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_rows(program: "subprocess.Popen[str]", count: int) -> None:
+    while program.poll() is None and not (RESULTS.exists() and RESULTS.read_text().count("\n") > count):
+        time.sleep(0.01)
+
+
+def test_an_image_that_was_mended_is_trained_after_all(study: list[str], photographs: Path, tmp_path: Path) -> None:
+    expected = undisturbed(study)
+    root = tmp_path / "root"
+    shutil.copytree(photographs, root)
+    victim = rows(Path("undisturbed/tiny"))[1]["path"].rpartition("val/")[2]
+    study = [*study, "--root_dir", str(root)]
+    whole = (root / victim).read_bytes()
+    (root / victim).write_bytes(whole[:100])
+    assert main(study) == 3
+    assert [row["outcome"] for row in rows()].count("error") == 1
+    assert main(study) == 3
+    (root / victim).write_bytes(whole)
+    assert main(study) == 0
+    found = contents(OUT)
+    assert {k: v for k, v in found.items() if k != "summary"} == {k: v for k, v in expected.items() if k != "summary"}
+
+
+def test_overwrite_moves_a_study_aside_and_starts_anew(study: list[str]) -> None:
+    assert main(study) == 0
+    before = {file: file.read_bytes() for file in OUT.rglob("*") if file.is_file()}
+    assert main([*study, "--overwrite", "--max_examples", "2", "--epsilon", "0.5"]) == 0
+    assert len(rows()) == 2
+    (aside,) = Path("outputs").glob("tiny.old-*")
+    assert {OUT / file.relative_to(aside): file.read_bytes() for file in aside.rglob("*") if file.is_file()} == before
+
+
+def test_a_table_that_is_not_ours_is_refused_before_the_model_is_loaded(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    capsys.readouterr()
+    text = RESULTS.read_text()
+    RESULTS.write_text(text.replace("reached", "won").replace("censored", "won"))
+    assert main(study) == 2
+    printed = capsys.readouterr().err
+    assert "tiny holds a study that can't be read: single_example_results.csv line 2: there is no outcome" in printed
+    assert "Model: " not in printed
+    assert RESULTS.read_text() != text
+
+
+def test_a_disk_that_is_full_is_one_clear_error_and_the_study_goes_on(
+    study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study)
+    write, written = os.write, [0]
+
+    def full(descriptor: int, data: bytes) -> int:
+        written[0] += 1
+        if written[0] >= 4:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        assert main(study) == 1
+    printed = capsys.readouterr().err
+    last = printed.strip().splitlines()[-1]
+    message = "outputs/tiny/single_example_results.csv can't be written: No space left on device. What is done is"
+    assert last.startswith(f"steps-to-epsilon run: error: {message}")
+    assert "the same command goes on" in last
+    assert "Traceback" not in printed
+    assert 1 <= len(rows()) <= 3
+    assert main(study) == 0
+    assert contents(OUT) == expected
+
+
+def test_the_last_error_is_what_status_shows(
+    study: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(photographs, root)
+    for file in root.rglob("*.jpg"):
+        file.write_bytes(b"")
+    assert main([*study, "--root_dir", str(root), "--max_examples", "2"]) == 3
+    capsys.readouterr()
+    assert main(["status", str(OUT)]) == 0
+    printed = capsys.readouterr().out
+    assert "Done       2 of 2 examples, 0 left\nOutcomes   2 error" in printed
+    assert re.search(r"Last error \d{4}-.*: example 1 \(rank \d+\) .*: error: .*cannot identify image file", printed)
