@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -16,6 +17,9 @@ CLASSES = ("ant", "bee", "cat", "dog")
 SHARED = Path(__file__).parents[2] / "shared" / "cifar10"
 
 MakeModel = Callable[..., str]
+
+settings.register_profile("thorough", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+"""`pytest --hypothesis-profile=thorough`: each property of a reader on ten thousand cases."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +45,8 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.chdir(work)
     before = dict(os.environ)
     yield work
-    expected = {"CUBLAS_WORKSPACE_CONFIG", "JSONARGPARSE_DEPRECATION_WARNINGS", "OMP_WAIT_POLICY"}  # set on purpose
+    expected = {"CUBLAS_WORKSPACE_CONFIG", "JSONARGPARSE_DEPRECATION_WARNINGS"}  # set on purpose, as the next
+    expected |= {"OMP_WAIT_POLICY", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"}
     expected |= {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK"}  # pytest's and Lightning's own
     changed = {key for key in {*before, *os.environ} - expected if before.get(key) != os.environ.get(key)}
     assert not changed, f"the test changed the environment: {changed}"

@@ -1,5 +1,6 @@
 """Reads what a model got wrong from a published correctness matrix, joined to the ranking by path."""
 
+import csv
 import difflib
 import hashlib
 from collections.abc import Sequence
@@ -61,7 +62,12 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     needs_matrix = f"--model_csv_name {settings.model_csv_name} needs --correctness_npy, the matrix whose row it names"
     if settings.correctness_npy is None and not settings.imagenet_models_csv.is_file():
         raise BadInputError(needs_matrix)
-    names = read_names(read_text(settings.imagenet_models_csv, "imagenet_models_csv"))
+    try:
+        names = read_names(read_text(settings.imagenet_models_csv, "imagenet_models_csv"))
+    except csv.Error as error:
+        raise BadInputError(
+            f"--imagenet_models_csv {settings.imagenet_models_csv} can't be read as CSV: {error}"
+        ) from None
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
     if name not in names:
         source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
@@ -117,7 +123,8 @@ def _open_matrix(file: Path) -> npt.NDArray[np.generic]:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInputError(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
-    except (OSError, ValueError, EOFError):
+    # A damaged header makes NumPy raise nearly anything: ValueError, OverflowError, tokenize's errors, ...
+    except Exception:
         raise BadInputError(
             f"--correctness_npy {file} is not a NumPy array of numbers (.npy; pickled objects are refused)"
         ) from None

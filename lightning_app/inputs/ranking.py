@@ -92,6 +92,9 @@ def read_names(text: str) -> list[str]:
     """Reads a headerless list: one line of comma-separated entries, or one entry a line.
 
     Entries come back unchanged, empty ones included. In the second form a line in quotes is read as a CSV cell.
+
+    Raises:
+        csv.Error: If a cell in quotes can't be read.
     """
     lines = split_lines(text)
     if len(lines) == 1:

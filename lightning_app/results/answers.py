@@ -1,15 +1,18 @@
 """Keeps what a model said of each image, so that it is asked once."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 from lightning_app.csv_text import csv_text
 from lightning_app.errors import StorageError
 
 GLOB = "answers-*.csv"
+COLUMNS = ("path", "label", "correct")
 
 
 class Answers:
@@ -18,6 +21,9 @@ class Answers:
     Args:
         folder: The study's folder; it is made with the first answer.
         identity: All that an answer depends on beside path and label; another identity is another file.
+
+    Raises:
+        StorageError: If what a power cut left can't be put right.
     """
 
     def __init__(self, folder: Path, identity: dict[str, object]) -> None:
@@ -38,19 +44,25 @@ class Answers:
             StorageError: If it can't be written.
         """
         self._known[path, str(label)] = correct
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            header = [] if self.file.exists() else [("path", "label", "correct")]
-            with self.file.open("a", encoding="utf-8", newline="") as stream:
-                stream.write(csv_text([*header, (path, label, int(correct))]))
-        except OSError as error:
-            raise StorageError(f"{self.file} can't be written: {error.strerror}") from None
+        header = [] if self.file.exists() else [COLUMNS]
+        self._keep(csv_text([*header, (path, label, int(correct))]).encode(), "ab")
 
     def _read(self) -> None:
-        text = self.file.read_text(encoding="utf-8", errors="replace")
-        whole = text[: text.rfind("\n") + 1]  # a line cut short by a power cut is no answer
-        if whole != text:
-            self.file.write_text(whole, encoding="utf-8", newline="")
-        for cells in csv.reader(io.StringIO(whole, newline="")):
-            if len(cells) == 3 and cells[2] in ("0", "1"):
-                self._known[cells[0], cells[1]] = cells[2] == "1"
+        data = self.file.read_bytes()
+        text = data.decode("utf-8", errors="replace")
+        # A line cut short by a power cut is no answer.
+        with contextlib.suppress(csv.Error):
+            for cells in csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+                if len(cells) == 3 and cells[2] in ("0", "1"):
+                    self._known[cells[0], cells[1]] = cells[2] == "1"
+        whole = csv_text([COLUMNS, *((*key, int(correct)) for key, correct in self._known.items())]).encode()
+        if whole != data:  # so that the next answer starts on a line of its own
+            self._keep(whole, "wb")
+
+    def _keep(self, data: bytes, mode: Literal["ab", "wb"]) -> None:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open(mode) as stream:
+                stream.write(data)
+        except OSError as error:
+            raise StorageError(f"{self.file} can't be written: {error.strerror}") from None

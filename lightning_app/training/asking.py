@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lightning_app.training.loss import is_correct
-from lightning_app.training.photograph import read_photograph
+from lightning_app.training.photograph import read_pixels
 from lightning_app.training.pretrained import Transform
 
 
@@ -27,5 +27,5 @@ def ask(network: nn.Module, transform: Transform, image: Path, label: int, devic
     Raises:
         UnreadableImageError: If the file can't be decoded.
     """
-    pixels = transform(read_photograph(image))[None].to(device)
+    pixels = read_pixels(image, transform)[None].to(device)
     return bool(is_correct(network(pixels), torch.tensor([label], device=device)).item())

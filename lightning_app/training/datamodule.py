@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_app.training.classifier import Batch
-from lightning_app.training.photograph import read_photograph
+from lightning_app.training.photograph import read_pixels
 from lightning_app.training.pretrained import Transform
 
 
@@ -31,7 +31,7 @@ class SingleExample(L.LightningDataModule):
 
     def __init__(self, image: Path, label: int, transform: Transform, max_steps: int) -> None:
         super().__init__()
-        self.batch: Batch = (transform(read_photograph(image))[None], torch.tensor([label]))
+        self.batch: Batch = (read_pixels(image, transform)[None], torch.tensor([label]))
         self.max_steps = max_steps
 
     def train_dataloader(self) -> "Repeated":
@@ -76,7 +76,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(read_photograph(self.files[index])), self.labels[index]
+        return read_pixels(self.files[index], self.transform), self.labels[index]
 
 
 class ImageFolder(L.LightningDataModule):

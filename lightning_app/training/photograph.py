@@ -1,13 +1,40 @@
 """Decodes one image file, as timm does."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
+
+LONGEST = 1000
+"""Times as long as wide: scaled to a model's size, a longer image would take gigabytes."""
 
 
 class UnreadableImageError(Exception):
     """An image that can't be decoded; its text says why."""
+
+
+def read_pixels(file: Path, transform: Callable[[Image.Image], Tensor]) -> Tensor:
+    """Decodes and transforms an image.
+
+    Args:
+        file: The image.
+        transform: timm's evaluation transform.
+
+    Returns:
+        What a model sees, shape (3, H, W).
+
+    Raises:
+        UnreadableImageError: If the file can't be decoded, or the transform can't take it.
+    """
+    photograph = read_photograph(file)
+    if max(photograph.size) > LONGEST * min(photograph.size):
+        raise UnreadableImageError(f"{file}: {photograph.size} pixels are more than {LONGEST} times as long as wide")
+    try:
+        return transform(photograph)
+    except Exception as error:  # whatever the libraries below raise for an odd image, the study goes on
+        raise UnreadableImageError(f"{file}: {type(error).__name__}: {error}") from error
 
 
 def read_photograph(file: Path) -> Image.Image:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import os
 import socket
 import textwrap
 import urllib.request
@@ -49,6 +50,7 @@ def load_pretrained(model_name: str) -> Pretrained:
     Raises:
         BadInputError: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
     """
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # older timm would unpickle whatever a checkpoint holds
     if not model_name.startswith("local-dir:"):
         _leave_the_hub_alone_when_offline()
     try:

@@ -1,14 +1,20 @@
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import ModelRow, read_model_row
 from lightning_app.inputs.ranking import read_ranking
 from lightning_app.settings import StudySettings
+
+one_folder = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @pytest.fixture
@@ -140,3 +146,75 @@ def test_no_path_in_common_is_refused(files: Path) -> None:
     (files / "examples.csv").write_text("w\nx\ny\nz\n")
     with pytest.raises(BadInputError, match="have none in common; they are joined by path"):
         read(files)
+
+
+HEADERS = st.text(max_size=80) | st.builds(
+    "{{'descr': {}, 'fortran_order': {}, 'shape': {}}}".format,
+    st.sampled_from(["'|u1'", "'<f8'", "'|O'", "'<U9999'", "[('a','<i4')]", "'|S0'", "3", "None"]),
+    st.sampled_from(["True", "False", "1", "None"]),
+    st.sampled_from(["(3, 4)", "(2, 99999999999)", "(-1, 4)", "(10**30, 1)", "()", "(3,)", "3", "(0, 4)", "(3, 4, 0)"]),
+)
+
+
+@given(HEADERS, st.binary(max_size=100), st.sampled_from([1, 2, 3, 9]))
+@one_folder
+def test_any_file_is_a_matrix_or_refused(files: Path, header: str, data: bytes, version: int) -> None:
+    text = header.encode("utf-8", "replace")
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    for content in (data, b"\x93NUMPY" + bytes([version, 0]) + size + text + data, b"PK\x03\x04" + data):
+        (files / "any.npy").write_bytes(content)
+        with contextlib.suppress(BadInputError):
+            row = read(files, correctness_npy=files / "any.npy")
+            assert row is not None
+            assert set(row.correct) == {"a", "b", "c"}
+
+
+@given(st.text() | st.binary() | st.lists(st.sampled_from(["middle", '"', ",", "\n", "\r", "a"])).map("".join))
+@one_folder
+def test_any_list_of_models_is_read_or_refused(files: Path, content: str | bytes) -> None:
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    (files / "any.csv").write_bytes(data)
+    with contextlib.suppress(BadInputError):
+        row = read(files, imagenet_models_csv=files / "any.csv")
+        assert row is not None
+        assert row.name == "middle"
+
+
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters=',"\r\n')
+NAMES = st.lists(st.text(LETTERS, min_size=1), unique=True)
+
+
+@given(NAMES, st.sampled_from([",", "\n"]), st.sampled_from(["", "\ufeff"]))
+@one_folder
+def test_a_list_of_models_reads_back(files: Path, names: list[str], separator: str, mark: str) -> None:
+    names = ["middle", *(name for name in names if name != "middle")][-3:]
+    if "middle" not in names:
+        names[-1] = "middle"
+    (files / "any.csv").write_text(mark + separator.join(names) + "\n", encoding="utf-8")
+    row = read(files, imagenet_models_csv=files / "any.csv")
+    assert row is not None
+    assert row.row == names.index("middle")
+
+
+def test_a_name_that_csv_refuses_for_its_length_is_one_clear_error(files: Path) -> None:
+    (files / "models.csv").write_text('"' + "a" * 140_000 + '","b')
+    with pytest.raises(BadInputError, match=r"--imagenet_models_csv .* can't be read as CSV: field larger than field"):
+        read(files)
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("sprung"),)
+
+
+def test_a_matrix_of_objects_is_refused_and_not_unpickled(files: Path) -> None:
+    np.save(files / "trap.npy", np.array([[Trap()] * 4] * 3, dtype=object), allow_pickle=True)
+    (files / "bare.npy").write_bytes(pickle.dumps(Trap()))
+    for name in ("trap.npy", "bare.npy"):
+        with pytest.raises(BadInputError, match="pickled objects are refused"):
+            read(files, correctness_npy=files / name)
+    assert not Path("sprung").exists()
+    pickle.loads(pickle.dumps(Trap()))  # the trap works
+    assert Path("sprung").exists()

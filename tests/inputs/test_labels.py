@@ -1,7 +1,10 @@
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.labels import Classes, find_labels
@@ -83,3 +86,19 @@ def test_a_label_column_outside_the_classes_is_refused(tmp_path: Path) -> None:
     _, files = folders(tmp_path, "x.jpg")
     with pytest.raises(BadInputError, match=r"the label of 'x.jpg' is 3 .* 3 classes"):
         find_labels([RankedPath("x.jpg", 0, 1, 3)], files, None, Classes(3))
+
+
+@given(
+    st.text()
+    | st.recursive(
+        st.none() | st.integers() | st.floats(),
+        lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["cat", "dog"]), x),
+    ).map(json.dumps)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_mapping_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    paths, files = folders(tmp_path, "val/cat/x.jpg")
+    mapping = tmp_path / "idx.json"
+    mapping.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with contextlib.suppress(BadInputError):
+        assert find_labels(paths, files, mapping, Classes(3)).of["val/cat/x.jpg"] in (0, 1, 2)

@@ -146,3 +146,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_model_names_are_a_list_of_the_same_form() -> None:
     assert read_names("resnet_34,vit_b\n") == read_names('"resnet_34,vit_b"') == read_names("resnet_34\nvit_b\n")
+
+
+LONG_CELL = '"' + "a" * 140_000 + '","b'
+
+
+def test_a_cell_that_csv_refuses_for_its_length_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="can't be read as CSV: field larger than field limit"):
+        read(tmp_path, LONG_CELL)

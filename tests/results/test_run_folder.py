@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.inputs.example import Example
@@ -385,6 +387,23 @@ def test_answers_are_kept_by_path_label_and_identity(tmp_path: Path) -> None:
     again.put("d.jpg", 0, True)
     assert Answers(tmp_path, {"weights": "x"}).get("d.jpg", 0) is True
     assert Answers(tmp_path, {"weights": "y"}).get("c.jpg", 0) is None
+
+
+@given(st.binary() | st.text().map(str.encode), st.lists(st.tuples(st.text(), st.integers(0, 9), st.booleans())))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_file_of_answers_is_read_and_answers_read_back(
+    tmp_path: Path, junk: bytes, given: list[tuple[str, int, bool]]
+) -> None:
+    answers = Answers(tmp_path, {"weights": "x"})
+    answers.file.unlink(missing_ok=True)
+    for path, label, correct in given:
+        answers.put(path, label, correct)
+    expected = {(path, label): correct for path, label, correct in given}
+    again = Answers(tmp_path, {"weights": "x"})
+    assert {key: again.get(*key) for key in expected} == expected
+    answers.file.write_bytes(junk)
+    Answers(tmp_path, {"weights": "x"}).put("a", 1, True)
+    assert Answers(tmp_path, {"weights": "x"}).get("a", 1) is True
 
 
 def test_json_has_null_for_what_is_not_finite() -> None:

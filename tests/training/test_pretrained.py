@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 
 from lightning_app.errors import BadInputError
 from lightning_app.training.pretrained import Snapshot, load_pretrained, weights_sha256
@@ -118,3 +119,33 @@ def test_a_network_without_classes_is_refused(make_model: MakeModel) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_classes": 0}))
     with pytest.raises(BadInputError):
         load_pretrained(name)
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("sprung"),)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_a_checkpoint_is_weights_and_nothing_else(make_model: MakeModel, name: str) -> None:
+    model = make_model("test_resnet")
+    folder = Path(model.removeprefix("local-dir:"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"state_dict": Trap()}, folder / name)
+    with pytest.raises(BadInputError, match=r"can't be loaded: "):
+        load_pretrained(model)
+    assert not Path("sprung").exists()
+    with pytest.raises(Exception, match="Weights only|deserializing header"):  # also where somebody asks for more
+        torch.load(folder / name, weights_only=False)
+    assert not Path("sprung").exists()
+
+
+def test_a_checkpoint_of_torchs_own_format_is_loaded(make_model: MakeModel) -> None:
+    model = make_model("test_resnet")
+    folder = Path(model.removeprefix("local-dir:"))
+    digest = weights_sha256(load_pretrained(model).network)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert weights_sha256(load_pretrained(model).network) == digest
