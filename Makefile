@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type cost build clean
+.PHONY: help install demo test lint type cost torture build clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ type: .venv/.installed  ## check types
 
 cost: .venv/.installed  ## measure what a Trainer for every example costs on this machine
 	$(BIN)/python scripts/cost_of_the_shape.py
+
+torture: demo  ## kill a study of the demo's digits 60 times, fill its disk, and compare; six minutes
+	$(BIN)/python -m tests.torture
 
 build: .venv/.installed  ## build the wheel and the source archive into dist/, and check them
 	rm -rf build dist

@@ -12,6 +12,7 @@ from lightning_app.cli import COMMANDS
 from lightning_app.commands.demo import parser as demo_parser
 from lightning_app.commands.fit import Fit
 from lightning_app.commands.run import Run
+from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.results.run_folder import TENSORBOARD
 from lightning_app.settings import StudySettings
@@ -31,8 +32,8 @@ def test_every_command_is_parsed(line: str) -> None:
         name, *flags = argv
         if flags == ["--help"]:
             assert name in COMMANDS
-        elif name == "demo":
-            demo_parser().parse_args(flags)
+        elif name in ("demo", "status"):
+            {"demo": demo_parser, "status": status_parser}[name]().parse_args(flags)
         else:
             {"run": Run, "fit": Fit, "validate": Validate}[name](flags)
     elif program == "make":
@@ -55,6 +56,7 @@ def test_there_are_the_commands_that_a_reader_looks_for() -> None:
     assert {line.split()[1] for line in LINES if line.startswith("steps-to-epsilon")} == {
         "demo",
         "run",
+        "status",
         "fit",
         "validate",
     }
@@ -69,7 +71,7 @@ def test_the_map_names_every_file() -> None:
 
 def test_every_flag_that_is_named_is_there() -> None:
     settings = {field.name for field in fields(StudySettings)}
-    others = {"help", "config", "print_config", "data.path", "data.label", "logdir"}
+    others = {"help", "config", "print_config", "data.path", "data.label", "logdir", "json"}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
         assert flag in settings | others | trainer

@@ -12,8 +12,8 @@ from lightning_app.errors import BadInputError
 from lightning_app.results.status import Status, status_of
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command and returns its exit code."""
+def parser() -> argparse.ArgumentParser:
+    """What `status` takes."""
     parser = _Parser(
         prog="steps-to-epsilon status",
         description="Where a study stands: what is done, what is left and how long that takes, also while it runs.",
@@ -21,7 +21,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("folder", type=Path, help="the study's folder, such as outputs/MODEL")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = parser().parse_args(argv)
     status = status_of(arguments.folder)
     print(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
     return 0
