@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -338,25 +339,32 @@ def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
     assert contents(OUT) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
-    study: list[str], number: signal.Signals
+    study: list[str], number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    study = [*study, "--max_examples", "5", "--epsilon", "1e-6", "--max_steps_per_example", "60"]
+    study = [*study, "--max_examples", "4", "--epsilon", "1e-6", "--max_steps_per_example", "30"]
     expected = undisturbed(study)
-    program = started(study)
-    wait_for_rows(program, 1)
-    time.sleep(0.2)  # into the middle of the next example, where Lightning would answer SIGTERM its own way
-    program.send_signal(number)
-    _, printed = program.communicate(timeout=60)
-    assert program.returncode == 128 + number, printed
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def send() -> None:
+        while not (RESULTS.exists() and RESULTS.read_text().count("\n") > 1):
+            time.sleep(0.01)
+        time.sleep(0.1)  # into the middle of the next example, where Lightning would answer SIGTERM its own way
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert main(study) == 128 + number
+    sender.join()
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    printed = capfd.readouterr().err
     table = rows()
     counts = json.loads((OUT / "training_summary.json").read_text())["counts"]
     assert 1 < len(table) == counts["done"] < counts["sampled"]
     assert all(len(steps(OUT, row)) == int(row["steps_run"]) for row in table)
     assert f"{number.name}: stopping after the example in hand (again: at once)" in printed
-    assert f"stopped by {number.name}: {len(table)} of 5 examples are done" in printed
+    assert f"stopped by {number.name}: {len(table)} of 4 examples are done" in printed
     assert "The same command goes on" in printed
     assert "Traceback" not in printed
     assert main(study) == 0
@@ -366,8 +374,9 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     study = [*study, "--epsilon", "1e-6", "--max_steps_per_example", "10000000"]
-    program = started(study)
-    wait_for_rows(program, 0)
+    program = subprocess.Popen([sys.executable, "-m", "lightning_app", *study], stderr=subprocess.PIPE, text=True)
+    while program.poll() is None and not RESULTS.exists():
+        time.sleep(0.01)
     time.sleep(1)
     program.send_signal(signal.SIGTERM)
     time.sleep(0.5)
@@ -378,15 +387,6 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     assert "Traceback" not in printed
     assert rows() == []
     assert not list((OUT / "step_logs").iterdir())
-
-
-def started(study: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-m", "lightning_app", *study], stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_rows(program: "subprocess.Popen[str]", count: int) -> None:
-    while program.poll() is None and not (RESULTS.exists() and RESULTS.read_text().count("\n") > count):
-        time.sleep(0.01)
 
 
 def test_an_image_that_was_mended_is_trained_after_all(study: list[str], photographs: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def results() -> pd.DataFrame:
             "total_steps_to_epsilon": [3, 40, -1, -1, -1, 12],
             "universal_difficulty_rank": [5, 9, 20, 21, 30, 31],
             "outcome": ["reached", "reached", "censored", "diverged", "error", "reached"],
+            "steps_run": [3, 40, 200, 7, np.nan, 12],
         }
     )
     for name in ("ln2", "1e-1", "1e-2"):
@@ -43,6 +44,16 @@ def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> No
     assert "n = 5, 95 % interval" in axes.get_title()
 
 
+def test_where_limits_differ_the_picture_ends_at_the_smallest() -> None:
+    closing = close(results(), 0.01, 1000)
+    assert closing.limit == 200
+    frame = results().replace({"steps_run": {200: 20}})
+    (axes,) = draw_steps_vs_difficulty(frame, close(frame, 0.01, 200), "tiny").axes
+    reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
+    assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [12, 31]]
+    assert np.asarray(missed.get_offsets()).tolist() == [[20, 9], [20, 20], [20, 21]]
+
+
 def test_the_legend_counts_and_hides_no_point() -> None:
     figure = draw_steps_vs_difficulty(results(), close(results(), 0.01, 200), "tiny")
     (legend,) = figure.legends
@@ -53,7 +64,7 @@ def test_the_legend_counts_and_hides_no_point() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_study_in_which_none_is_reached_is_drawn_without_a_complaint() -> None:
-    frame = results().query("outcome == 'censored'")
+    frame = results().query("outcome == 'censored'").replace({"steps_run": {200: 100_000}})
     (axes,) = draw_steps_vs_difficulty(frame, close(frame, 0.01, 100_000), "a" * 130).axes
     assert axes.get_xlim() == (0.9, 125_000)
     assert max(len(line) for line in axes.get_title().splitlines()) <= 60

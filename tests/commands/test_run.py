@@ -144,7 +144,8 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     fingerprint = json.loads((OUT / "run.json").read_text())
     (stretch,) = fingerprint["stretches"]
     assert {"python", "torch", "torchvision", "timm", "lightning", "pillow", "device"} <= set(stretch["environment"])
-    assert (stretch["first_row"], stretch["environment"]["cpu_threads"]) == (0, 1)
+    assert (stretch["paths"], stretch["environment"]["cpu_threads"]) == (None, 1)
+    assert fingerprint["goal"] == {"examples": 6, "max_steps_per_example": 30, "beyond": []}
     identity = fingerprint["identity"]
     assert {"weights_sha256", "transform", "label_rule", "optimizer", "loss", "epsilon", "seed", "select"} <= set(
         identity

@@ -90,8 +90,12 @@ def test_the_last_error_is_of_the_newest_log_that_has_one(study: RunFolder) -> N
 def test_no_study_is_one_clear_error(study: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"nowhere holds no study \(no run.json is there\): give a"):
         status_of(tmp_path / "nowhere")
-    with pytest.raises(BadInputError, match=rf"is not a study's folder; it holds these: {tmp_path}$"):
-        status_of(tmp_path.parent)
+    (tmp_path / "outputs").mkdir()
+    study.folder.joinpath("run.json").rename(tmp_path / "run.json.away")
+    (tmp_path / "outputs" / "m").mkdir()
+    (tmp_path / "run.json.away").rename(tmp_path / "outputs" / "m" / "run.json")
+    with pytest.raises(BadInputError, match=r"outputs is not a study's folder; it holds these: .*outputs/m$"):
+        status_of(tmp_path / "outputs")
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(BadInputError, match="holds a study that can't be read: "):
         status_of(tmp_path)
