@@ -202,6 +202,7 @@ class RunFolder:
             StorageError: If it can't be written.
         """
         self.rows = {path_of(row): row for row in rows}
+        self._records = {path: row_text(row).encode() for path, row in self.rows.items()}
         self.fingerprint = fingerprint
         with _naming(self.folder / STEP_LOGS):
             (self.folder / STEP_LOGS).mkdir(exist_ok=True)
@@ -227,7 +228,7 @@ class RunFolder:
                 if _name_on_the_move(path) not in names:
                     (logs / _name(found[path])).replace(logs / _name_on_the_move(path))
             _flush_folder(logs)
-        self._replace_table(list(self.rows.values()))
+        self._replace_table()
         with _naming(logs):
             for path in on_the_move:
                 (logs / _name_on_the_move(path)).replace(logs / _name(self.rows[path]))
@@ -259,10 +260,14 @@ class RunFolder:
             if (fingerprint := self.fingerprint.without(path)) != self.fingerprint:
                 self.replace(FINGERPRINT, fingerprint.text().encode())
                 self.fingerprint = fingerprint
-            self._replace_table([*(other for other in self.rows.values() if path_of(other) != path), row])
+            del self.rows[path]
+            self.rows[path] = row
+            self._records[path] = row_text(row).encode()
+            self._replace_table()
         else:
-            self._append(row_text(row).encode())
-        self.rows[path] = row
+            self._records[path] = row_text(row).encode()
+            self._append(self._records[path])
+            self.rows[path] = row
         return row
 
     def _append(self, record: bytes) -> None:
@@ -302,7 +307,8 @@ class RunFolder:
         Raises:
             StorageError: If it can't be written.
         """
-        self._replace_table(in_number_order(self.rows.values()))
+        self.rows = {path_of(row): row for row in in_number_order(self.rows.values())}
+        self._replace_table()
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a file whole or not at all: aside, flushed to the disk, renamed.
@@ -325,8 +331,8 @@ class RunFolder:
                 raise
             _flush_folder(file.parent)
 
-    def _replace_table(self, rows: Sequence[Row]) -> None:
-        self.replace(RESULTS, table_text(rows).encode())
+    def _replace_table(self) -> None:
+        self.replace(RESULTS, table_text([]).encode() + b"".join(self._records[path] for path in self.rows))
 
     def _make(self) -> None:
         try:

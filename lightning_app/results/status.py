@@ -63,6 +63,8 @@ def status_of(folder: Path) -> Status:
         BadInputError: If the folder holds no study.
     """
     if not (folder / FINGERPRINT).is_file():
+        if is_held(folder):
+            raise BadInputError(f"{folder}: a run has begun there, but not to train yet: it reads, or asks the model")
         raise BadInputError(_no_study(folder))
     try:
         goal = read_fingerprint((folder / FINGERPRINT).read_text(encoding="utf-8")).goal

@@ -14,7 +14,7 @@ from lightning_app.inputs.ranking import HEADER_WORDS, Ranking, read_names, read
 path_text = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text not in ("None",) and not text.startswith("\ufeff")
 )
-one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def read(tmp_path: Path, text: str, encoding: str = "utf-8") -> Ranking:

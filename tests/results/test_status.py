@@ -87,6 +87,13 @@ def test_the_last_error_is_of_the_newest_log_that_has_one(study: RunFolder) -> N
     assert status_of(study.folder).last_error == "2026-01-02 10:00:00: example 0 (rank 1) 'a.jpg': error: torn"
 
 
+def test_a_run_that_has_not_begun_to_train_is_said_to_be_there(tmp_path: Path) -> None:
+    lock = WriterLock(tmp_path)
+    with pytest.raises(BadInputError, match="a run has begun there, but not to train yet"):
+        status_of(tmp_path)
+    lock.release()
+
+
 def test_no_study_is_one_clear_error(study: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"nowhere holds no study \(no run.json is there\): give a"):
         status_of(tmp_path / "nowhere")
