@@ -100,7 +100,7 @@ class StudySettings(TrainingSettings):
         tensorboard_examples: Of how many examples the step-loss curves are shown in TensorBoard (or in the loggers of
             --trainer.logger), drawn with the same seed; -1 for all, 0 for none. Every example's are in step_logs/.
         engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
-        max_hours: Stop after this many hours as if SIGTERM had come then; the same command goes on.
+        max_hours: Stop after the example in hand once this many hours are over; the same command goes on.
         allow_mixed_environment: Go on with a study whose rows were made in another environment (versions, CPU or GPU
             model); the summary names both.
         overwrite: Start anew where there is a study already, which is moved aside; without it the study goes on.

@@ -26,21 +26,20 @@ class StopSignal(L.Callback):
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.came: signal.Signals | None = None
-        self.reason = ""
+        self.is_over = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal."""
         if self.came is not None:
+            _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
             os._exit(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
-        self.reason = self.came.name
         _say_from_a_handler(f"{self.came.name}: stopping after the example in hand (again: at once)")
 
     def is_due(self) -> bool:
         """Whether to stop now, between two examples."""
-        if self.came is None and time.monotonic() >= self.deadline:
-            self.came, self.reason = signal.SIGTERM, "--max_hours"
-        return self.came is not None
+        self.is_over = time.monotonic() >= self.deadline
+        return self.is_over or self.came is not None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts our handler back."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import shlex
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ from lightning_app.results.fingerprint import (
     require_same,
     versions,
 )
-from lightning_app.results.records import path_of, steps_of
+from lightning_app.results.records import Row, path_of, steps_of
 from lightning_app.results.resuming import Stock, gave_up_earlier, in_number_order, take_stock
 from lightning_app.results.run_folder import (
     PICTURE,
@@ -120,8 +121,9 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
             raise StorageError(
                 f"{error}. What is done is whole; once it can be written, the same command goes on"
             ) from error
-        except Exception:
-            log.critical("ended by an error that is not yours", exc_info=True, extra=FILE_ONLY)
+        except Exception as error:
+            log.critical("ended by an error that is not yours: %s: %s", type(error).__name__,
+                         " ".join(str(error).split()), exc_info=True, extra=FILE_ONLY)  # fmt: skip
             raise
 
 
@@ -132,6 +134,8 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
         prepared = prepare(settings, lightning, folder)
         if settings.dry_run:
             _show_sample(prepared)
+            if prepared.found is not None:
+                _say_stock(_stock_of(prepared), prepared.found, settings.max_steps_per_example)
             return DONE
         aside = folder.move_aside() if settings.overwrite else None
         study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
@@ -140,17 +144,16 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
         stock = go_on(prepared, folder, config)
     with stop_between_examples(deadline) as stop:
         try:
-            train(prepared, stock, lightning, folder, stop)
+            failures = train(prepared, stock, lightning, folder, stop)
         except MisconfigurationException as error:  # a user's callback or plugin, at the first example
             folder.withdraw()
             raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
         left = conclude(prepared, stock, folder, time.monotonic() - started)
-    if stop.came is not None:
-        _say_how_to_go_on(stop, left, len(stock.examples))
-        return 128 + stop.came
-    errors = sum(row["outcome"] == "error" for row in folder.rows.values())
-    if errors:
-        log.warning("%d examples are errors; the log names their reasons, the same command tries them again", errors)
+    if stop.came is not None or (stop.is_over and left):
+        _say_how_to_go_on(stop, stock, folder.rows, left)
+        return 128 + (stop.came or signal.SIGTERM)
+    if failures:
+        log.warning("%d examples are errors; the log names their reasons, the same command tries them again", failures)
         return DONE_WITH_ERRORS
     return DONE
 
@@ -164,7 +167,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
     if settings.root_dir is not None:
         require_folder(settings.root_dir)
-    found = None if settings.overwrite or settings.dry_run else folder.find()
+    found = None if settings.overwrite else folder.find()
     ranking = read_ranking(settings.examples_csv)
     log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
     model_row = read_model_row(settings, ranking)
@@ -204,7 +207,13 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     }
     where = environment(device.name, device.threads)
     if found is not None:  # before the model is asked, which may take minutes
-        _require_the_same_study(found, identity, where, settings, folder.folder)
+        try:
+            _require_the_same_study(found, identity, where, settings, folder.folder)
+        except BadInputError as error:
+            if not settings.dry_run:
+                raise
+            log.warning("a run would be refused: %s", error)
+            found = None
     answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
     chooser = Chooser(settings, images, labels, pretrained, device, answers)
     sample = chooser.choose(ranking, model_row)
@@ -231,58 +240,73 @@ def _require_the_same_study(
         require_same(found.fingerprint, identity, where, settings.allow_mixed_environment)
     except BadInputError as error:
         raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
-    limit, asked = found.fingerprint.goal.max_steps_per_example, settings.max_steps_per_example
+    limit, asked = found.fingerprint.trained_for, settings.max_steps_per_example
     if asked < limit:
         raise BadInputError(
-            f"--max_steps_per_example {asked}: the study in {folder} trains for up to {limit} steps. No training is"
-            " needed for fewer: an example is beyond them where its total_steps_to_epsilon is -1 or above"
-            f" {asked}, and the loss at each step is in its step log (report --epsilon reads them). --output_dir puts"
-            " this study elsewhere"
+            f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
+            f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
+            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each (a command"
+            " that reads them, report --epsilon, is still to come). --output_dir puts this study elsewhere"
         )
 
 
 def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
     """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is."""
-    settings, found = prepared.settings, prepared.found
-    limit = settings.max_steps_per_example
-    if found is None:
-        stock = take_stock(prepared.sample, [], (), limit)
-        stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
-    else:
-        stock = take_stock(prepared.sample, found.rows, found.logged, limit)
-        kept = [path_of(row) for row in stock.rows]
-        stretches = found.fingerprint.went_on(prepared.environment, kept)
+    found, limit = prepared.found, prepared.settings.max_steps_per_example
+    stock = _stock_of(prepared)
+    stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
+    trained_for = 0
+    if found is not None:
+        stretches = found.fingerprint.went_on(prepared.environment, [path_of(row) for row in stock.rows])
+        trained_for = found.fingerprint.trained_for
         _say_stock(stock, found, limit)
     goal = Goal(len(stock.examples), limit, stock.beyond)
-    folder.start(Fingerprint(prepared.identity, stretches, goal), config, found.rows if found else [], stock.rows)
+    fingerprint = Fingerprint(prepared.identity, stretches, goal, trained_for)
+    folder.start(fingerprint, config, found.rows if found else [], stock.rows)
     return stock
+
+
+def _stock_of(prepared: Prepared) -> Stock:
+    rows, logged = (prepared.found.rows, prepared.found.logged) if prepared.found else ([], frozenset())
+    return take_stock(prepared.sample, rows, logged, prepared.settings.max_steps_per_example)
 
 
 def _say_stock(stock: Stock, found: Found, limit: int) -> None:
     if found.torn:
         log.warning("The table ended in the middle of a row; what there was of it is set aside here, and its example"
-                    " is trained again: %r", found.torn)  # fmt: skip
+                    " is trained again: %r", found.torn.decode(errors="replace"))  # fmt: skip
     outcomes = {path_of(row): row["outcome"] for row in found.rows}
     for path in stock.dropped:
         reason = "was an error" if outcomes[path] == "error" else "has lost its step log"
-        log.info("%r %s and is trained again if it is in the sample", path, reason)
+        log.info("%r %s and is trained again", path, reason)
     again = f", {len(stock.again)} of them censored at fewer steps than {limit}" if stock.again else ""
-    log.info("Going on: %d of %d examples are done and kept, %d are left%s",
+    log.info("Going on: %d of %d examples done and kept, %d left%s",
              len(stock.done), len(stock.examples), len(stock.left), again)  # fmt: skip
     if stock.beyond:
         log.info("%d more rows are not in this sample; they stay in the table, the answer leaves them out",
                  len(stock.beyond))  # fmt: skip
 
 
-def train(prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> None:
-    """Trains every example that is left and puts each on disk as soon as it ends."""
-    settings = prepared.settings
-    kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
-    if stock.left:
-        log.info("Engine: trainer, a Lightning Trainer for each of %d examples (loss <= %g, at most %d steps, lr %g)",
-                 len(stock.left), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
-    with curves_of(prepared, lightning, folder) as curves, StudyBar(len(stock.examples), kept) as bar:
+def train(prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> int:
+    """Trains every example that is left and puts each on disk as soon as it ends.
+
+    Returns:
+        How many could not be trained.
+    """
+    with curves_of(prepared, lightning, folder) as curves:
         curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
+        return _train_each(prepared, stock, lightning, folder, curves, stop) if stock.left else 0
+
+
+def _train_each(
+    prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, curves: Curves, stop: StopSignal
+) -> int:
+    settings = prepared.settings
+    log.info("Engine: trainer, a Lightning Trainer an example; to train: %d (loss <= %g, at most %d steps, lr %g)",
+             len(stock.left), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
+    kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
+    failures = 0
+    with StudyBar(len(stock.examples), kept) as bar:
         engine = TrainerEngine(
             Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
             prepared.pretrained.transform,
@@ -293,10 +317,12 @@ def train(prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFol
         for result in engine.train(stock.left):
             row = folder.commit(result, settings.epsilon)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
+            failures += isinstance(result, Failure)
             bar.example(result.outcome)
             _say_result(result)
             if stop.is_due():
                 break
+    return failures
 
 
 def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Curves:
@@ -306,11 +332,11 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
     if lightning.loggers is None:
         place = folder.folder / TENSORBOARD
         viewers = [TensorBoardFolder(place)]
-        log.info("Loss curves of %d of them: tensorboard --logdir %s", len(shown), shlex.quote(str(place)))
+        log.info("Loss curves of %d examples: tensorboard --logdir %s", len(shown), shlex.quote(str(place)))
     else:
         viewers = [LightningLogger(logger) for logger in lightning.loggers]
         for logger in lightning.loggers:
-            log.info("Loss curves of %d of them, at the end: %s, %s", len(shown), type(logger).__name__,
+            log.info("Loss curves of %d examples, at the end: %s, %s", len(shown), type(logger).__name__,
                      logger.log_dir or logger.save_dir or "see its own settings")  # fmt: skip
     return Curves(viewers, shown, prepared.rank_digits)
 
@@ -354,13 +380,16 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     return len(stock.examples) - done
 
 
-def _say_how_to_go_on(stop: StopSignal, left: int, examples: int) -> None:
+def _say_how_to_go_on(stop: StopSignal, stock: Stock, rows: Mapping[str, Row], left: int) -> None:
+    reason, examples = stop.came.name if stop.came else "--max_hours", len(stock.examples)
     if not left:
-        log.warning("stopped by %s after the last of %d examples: the study is complete", stop.reason, examples)
+        log.warning("stopped by %s after the last of %d examples: the study is complete", reason, examples)
         return
-    log.warning("stopped by %s: %d of %d examples are done, the easiest ones; the table above says nothing of the"
-                " others. The same command goes on (with a smaller --max_examples, it first completes a random part)",
-                stop.reason, examples - left, examples)  # fmt: skip
+    is_there = [example.path in rows for example in stock.examples]  # easiest first
+    is_the_easiest_part = not all(is_there) and is_there == sorted(is_there, reverse=True)
+    easiest = ", the easiest ones: the table above says nothing of the others" if is_the_easiest_part else ""
+    log.warning("stopped by %s: %d of %d examples are done%s. The same command goes on (a smaller --max_examples first"
+                " completes a random part)", reason, examples - left, examples, easiest)  # fmt: skip
 
 
 def _say_result(result: Trajectory | Failure) -> None:

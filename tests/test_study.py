@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import pytest
 import yaml
 
+import lightning_app.study
+from lightning_app import stopping
 from lightning_app.cli import main
 from lightning_app.results import fingerprint
 from lightning_app.results.lock import WriterLock
+from lightning_app.stopping import stop_between_examples
 from lightning_app.training.trainer_engine import TrainerEngine
 from tests.commands.test_run import OUT, rows, steps
 from tests.conftest import MakeModel
@@ -66,7 +70,7 @@ def test_a_complete_study_is_kept(study: list[str], trained: list[str], capsys: 
     assert RESULTS.read_bytes() == table
     assert contents(OUT) == before
     printed = capsys.readouterr().err
-    assert "Going on: 6 of 6 examples are done and kept, 0 are left" in printed
+    assert "Going on: 6 of 6 examples done and kept, 0 left" in printed
     assert printed.count("Outcomes: ") == 2
 
 
@@ -81,7 +85,7 @@ def test_an_interrupted_study_becomes_the_one_that_would_have_been(
     assert contents(OUT) == expected
     assert rows()[:2] == kept  # seconds too: they were not trained again
     assert trained == [row["path"] for row in rows()[2:]]
-    assert "Going on: 2 of 6 examples are done and kept, 4 are left" in capsys.readouterr().err
+    assert "Going on: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
 
 
 def test_a_torn_row_is_set_aside_in_the_log_and_trained_again(study: list[str]) -> None:
@@ -93,7 +97,7 @@ def test_a_torn_row_is_set_aside_in_the_log_and_trained_again(study: list[str]) 
     shutil.rmtree(OUT / "tensorboard")
     assert main(study) == 0
     assert contents(OUT) == expected
-    assert repr(torn) in max(OUT.glob("*.log")).read_text()
+    assert repr(torn.decode()) in max(OUT.glob("*.log")).read_text()
 
 
 def test_a_row_without_its_step_log_is_trained_again(study: list[str], trained: list[str]) -> None:
@@ -117,7 +121,7 @@ def test_a_study_grows(study: list[str], trained: list[str]) -> None:
     assert len(trained) == 6
     assert first.items() <= {row["path"]: row["seconds"] for row in rows()}.items()
     every = scalars(OUT / "tensorboard" / "all_examples")["study/steps"]
-    assert every == {int(row["example_index"]): float(row["steps_run"]) for row in rows()}
+    assert list(every.items()) == [(int(row["example_index"]), float(row["steps_run"])) for row in rows()]
     theirs, ours = ({f.name for f in (o / "tensorboard").iterdir()} for o in (Path("undisturbed/tiny"), OUT))
     assert ours == theirs
     for row in rows():
@@ -192,7 +196,7 @@ def test_fewer_steps_are_refused_with_the_way(study: list[str], capsys: pytest.C
     before = contents(OUT)
     assert main([*study, "--max_steps_per_example", "29"]) == 2
     printed = capsys.readouterr().err
-    assert "error: --max_steps_per_example 29: the study in outputs/tiny trains for up to 30 steps" in printed
+    assert "error: --max_steps_per_example 29: the study in outputs/tiny has trained for up to 30 steps" in printed
     assert "report --epsilon" in printed
     assert contents(OUT) == before
 
@@ -202,7 +206,7 @@ def test_another_epsilon_is_refused_with_the_way(study: list[str], capsys: pytes
     assert main([*study, "--epsilon", "0.5"]) == 2
     printed = capsys.readouterr().err
     assert "outputs/tiny holds a study already, and it has another identity: epsilon was 0.1, is 0.5." in printed
-    assert "(report --epsilon 0.5)" in printed
+    assert "report --epsilon 0.5, is still to come)" in printed
 
 
 def keys(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -310,7 +314,8 @@ def test_another_environment_is_refused_unless_it_is_allowed_and_then_named(
     assert stretches[0]["paths"] == sorted(row["path"] for row in rows()[:4])
     assert stretches[1]["paths"] is None
     assert main(study) == 2  # a mixed study stays one
-    assert yaml.safe_load((OUT / "config.yaml").read_text())["allow_mixed_environment"] is True
+    config = yaml.safe_load((OUT / "config.yaml").read_text())
+    assert (config["allow_mixed_environment"], config["max_hours"]) == (False, None)  # meant for once
 
 
 def test_a_second_run_is_refused_while_the_first_lives(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -384,9 +389,125 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     program.send_signal(signal.SIGINT)
     _, printed = program.communicate(timeout=10)
     assert program.returncode == 130
+    assert "stopped at once; what is done is whole, and the same command goes on" in printed
     assert "Traceback" not in printed
     assert rows() == []
     assert not list((OUT / "step_logs").iterdir())
+
+
+def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = stopping.StopSignal(time.monotonic() + 7200)
+    now = time.monotonic()
+    for later, due in ((7100, False), (7300, True)):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        assert stop.is_due() is due
+
+
+def test_two_hours_are_two_hours_of_the_study(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines = []
+
+    def noting(deadline: float) -> Any:
+        deadlines.append(deadline - time.monotonic())
+        return stop_between_examples(deadline)
+
+    monkeypatch.setattr(lightning_app.study, "stop_between_examples", noting)
+    assert main([*study, "--max_examples", "1", "--max_hours", "2"]) == 0
+    assert 7000 < deadlines[0] <= 7200
+    assert main([*study, "--max_examples", "1", "--max_hours", "1e-9"]) == 0  # nothing is left: the study is done
+    assert main([*study, "--max_examples", "2", "--max_hours", "1e-9"]) == 0
+
+
+class TermAtStart(L.Callback):
+    """Sends SIGTERM while Lightning sets an example's Trainer up."""
+
+    sent = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loader = trainer.datamodule.train_dataloader  # type: ignore[attr-defined]
+
+        def sending() -> Any:
+            if not TermAtStart.sent and len(rows()) == 2:
+                TermAtStart.sent = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loader()
+
+        trainer.datamodule.train_dataloader = sending  # type: ignore[attr-defined]
+
+
+def test_a_signal_while_lightning_sets_itself_up_loses_no_example(study: list[str]) -> None:
+    study += [f"--trainer.callbacks+={TermAtStart.__module__}.{TermAtStart.__qualname__}"]
+    TermAtStart.sent = True
+    expected = undisturbed(study)
+    TermAtStart.sent = False
+    assert main(study) == 143
+    assert TermAtStart.sent
+    assert len(rows()) == 3
+    assert (OUT / "training_summary.json").is_file()
+    assert main(study) == 0
+    found = contents(OUT)
+    assert found == expected
+
+
+def test_a_limit_that_was_never_trained_for_binds_nobody(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*study, "--max_steps_per_example", "4"]) == 0
+    goal = json.loads((OUT / "run.json").read_text())
+    goal["goal"]["max_steps_per_example"] = 100_000  # what a run leaves that is killed before its first example
+    (OUT / "run.json").write_text(json.dumps(goal))
+    assert main(study) == 0
+    assert json.loads((OUT / "run.json").read_text())["trained_for"] == 30
+    assert main([*study, "--max_steps_per_example", "4"]) == 2
+
+
+def test_what_was_done_stays_when_training_it_again_fails(study: list[str], photographs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(photographs, root)
+    study = [*study, "--root_dir", str(root)]
+    expected = undisturbed(study)
+    assert main([*study, "--max_steps_per_example", "4"]) == 0
+    censored = next(row for row in rows() if row["outcome"] == "censored")
+    victim = root / censored["path"].rpartition("val/")[2]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:100])
+    assert main(study) == 3
+    assert censored in rows()
+    assert len(steps(OUT, censored)) == 4
+    assert json.loads((OUT / "training_summary.json").read_text())["counts"]["done"] == 5
+    victim.write_bytes(whole)
+    assert main(study) == 0
+    assert {k: v for k, v in contents(OUT).items() if k != "summary"} == {
+        k: v for k, v in expected.items() if k != "summary"
+    }
+
+
+def test_errors_outside_of_a_smaller_sample_stay(study: list[str], photographs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(photographs, root)
+    for file in root.rglob("*.jpg"):
+        file.write_bytes(b"")
+    study = [*study, "--root_dir", str(root)]
+    assert main(study) == 3
+    before = rows()
+    assert main([*study, "--max_examples", "2"]) == 3
+    assert rows() == before
+
+
+def test_a_dry_run_says_what_a_run_would_find(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt(study, 2)
+    before = sorted(OUT.rglob("*"))
+    capsys.readouterr()
+    assert main([*study, "--dry_run"]) == 0
+    assert "Going on: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
+    assert main([*study, "--dry_run", "--lr", "1"]) == 0
+    assert "warning: a run would be refused: --output_dir: outputs/tiny holds a study" in capsys.readouterr().err
+    assert sorted(OUT.rglob("*")) == before
+
+
+def test_what_is_done_is_called_the_easiest_only_if_it_is(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*study, "--max_examples", "3"]) == 0
+    assert main([*study, "--max_examples", "12", "--max_hours", "1e-9"]) == 143
+    printed = capsys.readouterr().err
+    assert "stopped by --max_hours: 4 of 12 examples are done. The same command goes on" in printed
+    assert main([*study, "--max_steps_per_example", "40", "--max_examples", "12", "--max_hours", "1e-9"]) == 143
 
 
 def test_an_image_that_was_mended_is_trained_after_all(study: list[str], photographs: Path, tmp_path: Path) -> None:

@@ -57,20 +57,17 @@ class Killer:
         self._write, self._fsync, self._replace, self._unlink = os.write, os.fsync, os.replace, os.unlink
         os.write, os.fsync, os.replace, os.unlink = self.write, self.fsync, self.replace, self.unlink  # type: ignore[assignment]
 
-    def _at(self, operation: str) -> bool:
-        return self.dies(operation)
-
     def _die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def write(self, descriptor: int, data: bytes) -> int:
         """A write of a row."""
         name = _short(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-        if self._at(f"half of a write of {name}"):
+        if self.dies(f"half of a write of {name}"):
             self._write(descriptor, data[: len(data) // 2])
             self._die()
         done = self._write(descriptor, data)
-        if self._at(f"after a write of {name}"):
+        if self.dies(f"after a write of {name}"):
             self._die()
         return done
 
@@ -82,23 +79,23 @@ class Killer:
             with open(f"/proc/self/fd/{descriptor}", "rb") as stream:  # noqa: PTH123
                 table = stream.read(13) == b"example_index"
             name += " for the table" if table else ""
-            if self._at(f"half of a fsync of {name}"):
+            if self.dies(f"half of a fsync of {name}"):
                 os.truncate(f"/proc/self/fd/{descriptor}", size // 2)
                 self._die()
         self._fsync(descriptor)
-        if self._at(f"after a fsync of {name}"):
+        if self.dies(f"after a fsync of {name}"):
             self._die()
 
     def replace(self, source: str, target: str) -> None:
         """A rename."""
         self._replace(source, target)
-        if self._at(f"after a rename to {_short(str(target))}"):
+        if self.dies(f"after a rename to {_short(str(target))}"):
             self._die()
 
     def unlink(self, path: str) -> None:
         """A file taken away."""
         self._unlink(path)
-        if self._at(f"after the end of {_short(str(path))}"):
+        if self.dies(f"after the end of {_short(str(path))}"):
             self._die()
 
 
@@ -232,8 +229,7 @@ class Torture:
             Whether it died.
         """
         note = self.work / "point"
-        left = {point: count, "after its rename": 2}
-        left[point] = count
+        left = {"after its rename": 2} | {point: count}
 
         def dies(operation: str) -> bool:
             for name in left:
@@ -388,23 +384,24 @@ def size_limit(torture: Torture) -> str:
     return f"files limited in size after {rows} rows, then complete and equal: {told}"
 
 
-def read_only(torture: Torture) -> str:
-    """A folder that turns read-only in the middle of a study, and then is not."""
-    place = "read_only"
-    logs = torture.folder(place) / "step_logs"
+def read_only(torture: Torture, name: str) -> str:
+    """A folder of the study that turns read-only in the middle of it, and then is not."""
+    place = f"read_only_{name or 'study'}"
+    folder = torture.folder(place) / name
+    (torture.work / place).mkdir(mode=0o555)
+    if os.access(torture.work / place, os.W_OK):
+        return "read-only: NOT RUN, permissions don't bind this process"
+    (torture.work / place).chmod(0o755)
 
     def turn(child: int) -> None:
         wait_for_rows(torture.folder(place), 2)
-        logs.chmod(0o555)
+        folder.chmod(0o555)
 
-    (torture.work / "closed").mkdir(mode=0o555)
-    if os.access(torture.work / "closed", os.W_OK):
-        return "read-only: NOT RUN, permissions don't bind this process"
     told = fails_clearly(torture, place, turn)
     rows = finished_rows(torture.folder(place))
-    logs.chmod(0o755)
+    folder.chmod(0o755)
     goes_on(torture, place)
-    return f"read-only after {rows} rows, then complete and equal: {told}"
+    return f"{name or 'its folder'} read-only after {rows} rows, then complete and equal: {told}"
 
 
 def vanished(torture: Torture) -> str:
@@ -459,7 +456,8 @@ def main() -> None:
         if differing:
             sys.exit(1)
         print(size_limit(torture))
-        print(read_only(torture))
+        print(read_only(torture, "step_logs"))
+        print(read_only(torture, ""))
         print(vanished(torture))
         print(full_disk(torture))
     print(f"{time.monotonic() - started:.0f} s")

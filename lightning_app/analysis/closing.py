@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lightning_app.analysis.statistics import Correlation, not_reached_on_top, spearman
+from lightning_app.results.records import TEXT_COLUMNS
 from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
-TEXT_COLUMNS = ("path", "outcome")
 
 
 def load_results(file: Path) -> pd.DataFrame:
@@ -154,10 +154,10 @@ def answer(closing: Closing) -> str:
 def _advice(closing: Closing) -> str:
     """A plain sentence for a study in which most examples did not reach epsilon."""
     n = closing.at_epsilon.correlation.n
-    censored, diverged = closing.counts["censored"], closing.counts["diverged"]
-    if (censored + diverged) * 2 <= n:
+    missed, diverged = n - closing.at_epsilon.reached, closing.counts["diverged"]
+    if missed * 2 <= n:
         return ""
-    if diverged > censored:
+    if diverged * 2 > missed:
         return f"Most examples did not reach epsilon, and {diverged} of {n} diverged: choose a smaller --lr."
     better = [line for line in closing.lines[1:-1] if line.reached * 2 > n]
     within_reach = (
@@ -166,7 +166,7 @@ def _advice(closing: Closing) -> str:
         else "no threshold below ln 2 was reached by half of them in these steps, so try a larger --lr"
     )
     return (
-        f"Most examples ({censored + diverged} of {n}) did not reach a loss of {closing.epsilon:g} in"
+        f"Most examples ({missed} of {n}) did not reach a loss of {closing.epsilon:g} in"
         f" {closing.limit} steps, so this says little about their order. Below a loss of about 1e-2 plain SGD on one"
         " image needs ten times the steps for a tenth of the loss: choose a larger --epsilon, a larger --lr or more"
         f" --max_steps_per_example ({within_reach})."

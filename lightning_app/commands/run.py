@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
-from lightning_app.settings import StudySettings
+from lightning_app.settings import HOW_NOT_WHAT, StudySettings
 
 NOT_IN_THE_IDENTITY = ("accelerator", "devices", "logger")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -66,10 +66,9 @@ class Run(Command):
         return {key: value for key, value in self._dumped()["trainer"].items() if key not in NOT_IN_THE_IDENTITY}
 
     def _config_to_run_again(self) -> str:
-        # Without --overwrite: running a config again must never move a study aside unasked.
-        return yaml.safe_dump(
-            {**self._dumped(), "overwrite": False, "dry_run": False}, sort_keys=False, allow_unicode=True
-        )
+        # Without --overwrite and its like: a config that is run again does nothing that was meant for once.
+        once = {name: StudySettings.__dataclass_fields__[name].default for name in HOW_NOT_WHAT}
+        return yaml.safe_dump({**self._dumped(), **once}, sort_keys=False, allow_unicode=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -52,6 +52,6 @@ def words(status: Status) -> str:
     if status.left and status.seconds_left is not None:
         lines.append(f"Time left  {timedelta(seconds=round(status.seconds_left))} at the pace of the last examples")
     if status.state == "stopped":
-        lines.append("           the command that began it goes on")
+        lines.append("           its last command goes on; config.yaml has it")
     lines.append(f"Last error {status.last_error or 'none'}")
     return "\n".join(lines)

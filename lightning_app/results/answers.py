@@ -5,8 +5,8 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from lightning_app.csv_text import csv_text
 from lightning_app.errors import StorageError
@@ -45,7 +45,10 @@ class Answers:
         """
         self._known[path, str(label)] = correct
         header = [] if self.file.exists() else [COLUMNS]
-        self._keep(csv_text([*header, (path, label, int(correct))]).encode(), "ab")
+        with self._naming():
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("ab") as stream:
+                stream.write(csv_text([*header, (path, label, int(correct))]).encode())
 
     def _read(self) -> None:
         data = self.file.read_bytes()
@@ -57,12 +60,14 @@ class Answers:
                     self._known[cells[0], cells[1]] = cells[2] == "1"
         whole = csv_text([COLUMNS, *((*key, int(correct)) for key, correct in self._known.items())]).encode()
         if whole != data:  # so that the next answer starts on a line of its own
-            self._keep(whole, "wb")
+            aside = self.file.with_name(".answers")
+            with self._naming():
+                aside.write_bytes(whole)
+                aside.replace(self.file)
 
-    def _keep(self, data: bytes, mode: Literal["ab", "wb"]) -> None:
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open(mode) as stream:
-                stream.write(data)
+            yield
         except OSError as error:
             raise StorageError(f"{self.file} can't be written: {error.strerror}") from None

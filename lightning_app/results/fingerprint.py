@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning_app.errors import BadInputError
 
 FORMAT = 2
+MOST = 10**12
 PACKAGES = ("steps-to-epsilon", "torch", "torchvision", "timm", "lightning", "pillow", "numpy")
 
 
@@ -71,11 +72,13 @@ class Fingerprint:
         identity: All that a number depends on.
         stretches: Where the rows were made.
         goal: What the study is to become; in neither, since it may grow.
+        trained_for: The most steps that any example was allowed.
     """
 
     identity: dict[str, object]
     stretches: tuple[Stretch, ...]
     goal: Goal
+    trained_for: int = 0
 
     def text(self) -> str:
         """As it stands in the file."""
@@ -118,17 +121,38 @@ def read_fingerprint(text: str) -> Fingerprint:
         if content["format"] != FORMAT:
             raise ValueError(f"it has format {content['format']!r}, this version writes {FORMAT}")
         stretches = tuple(
-            Stretch(dict(stretch["environment"]), None if stretch["paths"] is None else tuple(stretch["paths"]))
+            Stretch(_object(stretch["environment"]), None if stretch["paths"] is None else _paths(stretch["paths"]))
             for stretch in content["stretches"]
         )
-        goal = Goal(
-            int(content["goal"]["examples"]),
-            int(content["goal"]["max_steps_per_example"]),
-            tuple(content["goal"]["beyond"]),
+        if [stretch.paths is None for stretch in stretches] != [False] * (len(stretches) - 1) + [True]:
+            raise ValueError("its last stretch, and no other, must have paths null")
+        goal = content["goal"]
+        return Fingerprint(
+            _object(content["identity"]),
+            stretches,
+            Goal(_count(goal["examples"]), _count(goal["max_steps_per_example"]), _paths(goal["beyond"])),
+            _count(content["trained_for"]),
         )
-        return Fingerprint(dict(content["identity"]), stretches, goal)
-    except (LookupError, TypeError, RecursionError, OverflowError) as error:
+    except (LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"an object is expected in place of {_short(value)}")
+    return value
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    if not (isinstance(value, list) and all(isinstance(path, str) for path in value)):
+        raise ValueError(f"a list of paths is expected in place of {_short(value)}")
+    return tuple(value)
+
+
+def _count(value: object) -> int:
+    if not (isinstance(value, int) and 0 <= value <= MOST):
+        raise ValueError(f"a count is expected in place of {_short(value)}")
+    return value
 
 
 def require_same(found: Fingerprint, identity: dict[str, object], environment: dict[str, object], mixed: bool) -> None:
@@ -168,7 +192,7 @@ def _way_to_another_epsilon(differing: list[Difference]) -> str:
         return f". The examples there stopped at {old:g}, so that a smaller epsilon has to be trained anew"
     return (
         f". No training is needed for it: the first step with a loss of {new:g} or less is in the step logs there"
-        f" (report --epsilon {new:g})"
+        f" (a command that reads it from them, report --epsilon {new:g}, is still to come)"
     )
 
 

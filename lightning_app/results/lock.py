@@ -42,6 +42,9 @@ class WriterLock:
     def _taken(self) -> bool:
         try:
             self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # its last holder has just taken the empty folder away
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            return False
         except OSError as error:
             raise BadInputError(f"--output_dir: {self.file} can't be written: {error.strerror}") from None
         try:
@@ -51,7 +54,7 @@ class WriterLock:
             return False
         except OSError as error:  # some network file systems have no locks
             log.warning("%s can't be locked (%s): see that no second run writes to it", self.file, error.strerror)
-        if not self._is_in_place():  # its last holder has just taken it away
+        if not self.is_in_place():  # its last holder has just taken it away
             os.close(self._descriptor)
             return False
         with contextlib.suppress(OSError):  # on a full disk the lock holds without its words
@@ -59,16 +62,18 @@ class WriterLock:
             os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         return True
 
-    def _is_in_place(self) -> bool:
+    def is_in_place(self) -> bool:
+        """Whether the lock is still that of the folder: neither has been taken away."""
         try:
-            return os.path.samestat(os.stat(self.file), os.fstat(self._descriptor))
-        except FileNotFoundError:
+            return os.path.samestat(self.file.stat(), os.fstat(self._descriptor))
+        except OSError:
             return False
 
     def release(self) -> None:
         """Gives the folder free."""
-        if self._is_in_place():
-            self.file.unlink()
+        if self.is_in_place():
+            with contextlib.suppress(OSError):  # in a folder that has turned read-only it stays, held by nobody
+                self.file.unlink()
         os.close(self._descriptor)
 
 

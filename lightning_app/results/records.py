@@ -101,6 +101,10 @@ def table_text(rows: Iterable[Row]) -> str:
     return csv_text([COLUMNS]) + "".join(map(row_text, rows))
 
 
+MOST_DIGITS, MOST_SECONDS = 18, 1e9
+"""Of a cell; more is nothing that a run has written."""
+
+
 def read_table(data: bytes) -> Table:
     """Reads a table of results, also while it is being written.
 
@@ -110,8 +114,13 @@ def read_table(data: bytes) -> Table:
         UnreadableTableError: If the header or any other row is not as it was written, or a path stands there twice.
     """
     records, torn = _records(data)
-    if not records or records[0] != csv_text([COLUMNS]).encode():
-        raise UnreadableTableError("line 1 is not the header of a table of results")
+    header = csv_text([COLUMNS]).encode()
+    if not records or records[0] != header:
+        found = records[0] if records else torn
+        ends = " (its lines end in CR LF; they were written with LF)" if found == header[:-1] + b"\r\n" else ""
+        raise UnreadableTableError(
+            f"line 1 is not the header of a table of results: it begins {found[:60].decode(errors='replace')!r}{ends}"
+        )
     rows: dict[str, Row] = {}
     line = 1 + records[0].count(b"\n")
     for record in records[1:]:
@@ -121,10 +130,12 @@ def read_table(data: bytes) -> Table:
             if record is records[-1] and not torn:
                 torn = record
                 break
-            raise UnreadableTableError(f"line {line}: {error}") from None
+            raise UnreadableTableError(
+                f"line {line}: {error} (without that row, its example is trained again)"
+            ) from None
         path = path_of(row)
         if path in rows:
-            raise UnreadableTableError(f"line {line}: {path!r} is there for the second time")
+            raise UnreadableTableError(f"line {line}: {path!r} is there for the second time (take one out)")
         rows[path] = row
         line += record.count(b"\n")
     for number, text in enumerate(torn.split(b"\n")[1:], start=1):
@@ -163,7 +174,12 @@ def _row(record: bytes) -> Row:
         raise ValueError(f"it can't be read as CSV ({error})") from None
     if len(cells) != len(COLUMNS):
         raise ValueError(f"it has {len(cells)} cells under a header of {len(COLUMNS)}")
-    row: Row = {name: _value(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+    row: Row = {}
+    for name, cell in zip(COLUMNS, cells, strict=True):
+        try:
+            row[name] = _value(name, cell)
+        except ValueError:
+            raise ValueError(f"{name} is {cell[:60]!r}") from None
     if row["outcome"] not in get_args(Outcome):
         raise ValueError(f"there is no outcome {row['outcome']!r}")
     needed = ALWAYS_THERE if row["outcome"] == "error" else (*ALWAYS_THERE, *THERE_WHEN_TRAINED)
@@ -179,13 +195,18 @@ def _value(name: str, cell: str) -> Value:
     if not cell:
         return None
     if name in FLOAT_COLUMNS:
-        return float(cell)
-    try:
-        return int(cell)
-    except ValueError:
-        if name != "universal_difficulty_rank" or not math.isfinite(float(cell)):
-            raise
-        return float(cell)
+        number = float(cell)
+        if name == "seconds" and not 0 <= number < MOST_SECONDS:
+            raise ValueError
+        return number
+    if name == "universal_difficulty_rank":
+        number = float(cell)
+        if not math.isfinite(number):
+            raise ValueError
+        return int(cell) if cell.isdecimal() else number
+    if len(cell) > MOST_DIGITS:
+        raise ValueError
+    return int(cell)
 
 
 def path_of(row: Row) -> str:

@@ -17,7 +17,7 @@ class Stock:
         done: Paths of the sample that need no training.
         again: Paths of the sample whose rows stay until they are trained again, with more steps.
         beyond: Paths of the rows that are not in the sample.
-        dropped: Paths whose rows don't stay: an `error`, or a row without its step log.
+        dropped: Paths of the sample whose rows don't stay: an `error`, or a row without its step log.
     """
 
     examples: list[Example]
@@ -42,8 +42,10 @@ def take_stock(sample: Sequence[Example], rows: Sequence[Row], logged: Collectio
         logged: Paths whose step log is there.
         max_steps: Steps after which an example is given up now; no row has taken more.
     """
-    kept = [row for row in rows if row["outcome"] != "error" and path_of(row) in logged]
     sampled = {example.path for example in sample}
+    kept = [
+        row for row in rows if path_of(row) not in sampled or (row["outcome"] != "error" and path_of(row) in logged)
+    ]
     again = {path_of(row) for row in kept if gave_up_earlier(row, max_steps)} & sampled
     staying = {path_of(row) for row in kept}
     places = _places(sample, kept)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lightning_app.results.fingerprint import Fingerprint, read_fingerprint
 from lightning_app.results.lock import WriterLock
 from lightning_app.results.records import (
     Row,
+    Table,
     UnreadableTableError,
     index_of,
     path_of,
@@ -32,6 +33,7 @@ from lightning_app.results.records import (
     row_text,
     step_log_name,
     step_log_text,
+    steps_of,
     table_text,
 )
 from lightning_app.results.resuming import in_number_order
@@ -106,6 +108,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: dict[str, Row] = {}
+        self._lock: WriterLock | None = None
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise BadInputError(f"--output_dir: {folder} can't be written: {there} is no folder that may be written to")
@@ -124,6 +127,7 @@ class RunFolder:
             yield
         finally:
             self._lock.release()
+            self._lock = None
             with contextlib.suppress(OSError):  # the first that is not empty ends it
                 for path in made:
                     path.rmdir()
@@ -135,32 +139,18 @@ class RunFolder:
             BadInputError: If what is there is no study that a run could have left.
         """
         try:
-            return self._find()
+            study = read_study(self.folder)
+            if study is None:
+                return None
+            if not (self.folder / STEP_LOGS).is_dir():
+                raise ValueError(f"{STEP_LOGS}, the folder of the step logs, is not there")
+            names = frozenset(os.listdir(self.folder / STEP_LOGS))
         except (OSError, ValueError) as error:
-            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
             raise BadInputError(
-                f"--output_dir: {self.folder} holds a study that can't be read: {reason}. --overwrite moves it aside"
-                " and starts anew, --output_dir puts this study elsewhere"
+                f"--output_dir: {self.folder} holds a study that can't be read: {error}. Once that is mended, the same"
+                " command goes on; --overwrite moves the study aside and starts anew"
             ) from None
-
-    def _find(self) -> Found | None:
-        table_file, fingerprint_file = self.folder / RESULTS, self.folder / FINGERPRINT
-        if not os.path.lexists(fingerprint_file):
-            # A new study's table comes first: empty, it is what a run left that was killed right then.
-            if os.path.lexists(table_file) and table_file.read_bytes() != table_text([]).encode():
-                raise ValueError(f"{RESULTS} is there, but {FINGERPRINT}, which says what its rows are, is not")
-            return None
-        if not os.path.lexists(table_file):
-            raise ValueError(f"{FINGERPRINT} is there, but {RESULTS} is not")
-        try:
-            table = read_table(table_file.read_bytes())
-        except UnreadableTableError as error:
-            raise ValueError(f"{RESULTS} {error}") from None
-        try:
-            fingerprint = read_fingerprint(fingerprint_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{FINGERPRINT}: {error}") from None
-        names = frozenset(os.listdir(self.folder / STEP_LOGS))
+        fingerprint, table = study
         logged = frozenset(path_of(row) for row in table.rows if names & {_name(row), _name_on_the_move(path_of(row))})
         return Found(fingerprint, table.rows, table.torn, logged)
 
@@ -176,13 +166,14 @@ class RunFolder:
         if not any(os.path.lexists(self.folder / name) for name in (RESULTS, FINGERPRINT)):
             return None
         try:
-            aside = self._aside()
+            aside = self._aside(self.folder)
             old_lock = self._lock
             self.folder.rename(aside)
-            old_lock.file = aside / old_lock.file.name
             self._make()
             self._lock = WriterLock(self.folder)
-            old_lock.release()
+            if old_lock is not None:
+                old_lock.file = aside / old_lock.file.name
+                old_lock.release()
             for file in aside.glob(answers.GLOB):
                 shutil.copy2(file, self.folder)
             return aside
@@ -219,10 +210,10 @@ class RunFolder:
         logs = self.folder / STEP_LOGS
         with _naming(logs):
             names = frozenset(os.listdir(logs))
-            on_the_move = [
+            on_the_move = [  # an `error` has no log
                 path
                 for path, row in self.rows.items()
-                if _name(found[path]) != _name(row) or _name_on_the_move(path) in names
+                if _name_on_the_move(path) in names or _name(found[path]) in names - {_name(row)}
             ]
             for path in on_the_move:
                 if _name_on_the_move(path) not in names:
@@ -232,12 +223,23 @@ class RunFolder:
         with _naming(logs):
             for path in on_the_move:
                 (logs / _name_on_the_move(path)).replace(logs / _name(self.rows[path]))
-            # What no row owns is of an example whose row was never written: it is trained again.
+            (logs / WRITING).unlink(missing_ok=True)
             owned = {_name(row) for row in self.rows.values()}
-            for name in os.listdir(logs):
-                if name == WRITING or (STEP_LOG.fullmatch(name) and name not in owned):
-                    (logs / name).unlink()
+            self._tidy([name for name in os.listdir(logs) if STEP_LOG.fullmatch(name) and name not in owned])
             _flush_folder(logs)
+
+    def _tidy(self, unowned: Sequence[str]) -> None:
+        """Takes away the log of the example whose row was never written; a kill leaves one, more are set aside."""
+        logs = self.folder / STEP_LOGS
+        if len(unowned) < 2:
+            for name in unowned:
+                (logs / name).unlink()
+            return
+        aside = self._aside(logs)
+        aside.mkdir()
+        for name in unowned:
+            (logs / name).replace(aside / name)
+        log.warning("%d step logs belong to no row of the table; they are now in %s", len(unowned), aside)
 
     def commit(self, result: Trajectory | Failure, epsilon: float) -> Row:
         """Puts one finished example on disk: first its whole step log, then its row.
@@ -247,19 +249,23 @@ class RunFolder:
             epsilon: Of the study.
 
         Returns:
-            The row.
+            The row. Where training an example again has failed, that is the row that was there.
 
         Raises:
             StorageError: If it can't be written; the table is as it was before.
         """
         row = row_of(result, epsilon)
         path = path_of(row)
+        if isinstance(result, Failure) and path in self.rows:
+            return self.rows[path]
+        limit = self.fingerprint.goal.max_steps_per_example
+        if self.fingerprint.trained_for < limit:
+            self._change(replace(self.fingerprint, trained_for=limit))
         if isinstance(result, Trajectory):
             self.replace(f"{STEP_LOGS}/{_name(row)}", step_log_text(result.losses).encode())
         if path in self.rows:
             if (fingerprint := self.fingerprint.without(path)) != self.fingerprint:
-                self.replace(FINGERPRINT, fingerprint.text().encode())
-                self.fingerprint = fingerprint
+                self._change(fingerprint)
             del self.rows[path]
             self.rows[path] = row
             self._records[path] = row_text(row).encode()
@@ -270,8 +276,13 @@ class RunFolder:
             self.rows[path] = row
         return row
 
+    def _change(self, fingerprint: Fingerprint) -> None:
+        self.replace(FINGERPRINT, fingerprint.text().encode())
+        self.fingerprint = fingerprint
+
     def _append(self, record: bytes) -> None:
         file = self.folder / RESULTS
+        self._require_lock()
         with _naming(file):
             descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)  # not O_CREAT: a table that is gone stays gone
             try:
@@ -293,7 +304,8 @@ class RunFolder:
             OSError: If it isn't there.
             ValueError: If it is no step log.
         """
-        return read_step_log((self.folder / STEP_LOGS / _name(row)).read_text(encoding="utf-8"))
+        losses = read_step_log((self.folder / STEP_LOGS / _name(row)).read_text(encoding="utf-8"))
+        return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
     def withdraw(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
@@ -318,6 +330,7 @@ class RunFolder:
         """
         file = self.folder / name
         aside = file.with_name(WRITING)
+        self._require_lock()
         with _naming(file):
             try:
                 with aside.open("wb") as stream:
@@ -331,6 +344,11 @@ class RunFolder:
                 raise
             _flush_folder(file.parent)
 
+    def _require_lock(self) -> None:
+        """Keeps a run whose folder was taken away from writing into the next one's."""
+        if self._lock is not None and not self._lock.is_in_place():
+            raise StorageError(f"{self.folder} can't be written: it was moved or removed, or another run has it")
+
     def _replace_table(self) -> None:
         self.replace(RESULTS, table_text([]).encode() + b"".join(self._records[path] for path in self.rows))
 
@@ -340,14 +358,42 @@ class RunFolder:
         except OSError as error:
             raise BadInputError(f"--output_dir: {self.folder} can't be written: {error.strerror}") from None
 
-    def _aside(self) -> Path:
+    def _aside(self, folder: Path) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        aside = self.folder.with_name(f"{self.folder.name}.old-{stamp}")
+        aside = folder.with_name(f"{folder.name}.old-{stamp}")
         number = 1
         while aside.exists():
             number += 1
-            aside = self.folder.with_name(f"{self.folder.name}.old-{stamp}-{number}")
+            aside = folder.with_name(f"{folder.name}.old-{stamp}-{number}")
         return aside
+
+
+def read_study(folder: Path) -> tuple[Fingerprint, Table] | None:
+    """Reads what a study is and its table, also while a run writes to it.
+
+    Returns:
+        None where there is none, or one that was killed before it began.
+
+    Raises:
+        OSError: If a file can't be read.
+        ValueError: If a file is not as it was written, naming it.
+    """
+    table_file, fingerprint_file = folder / RESULTS, folder / FINGERPRINT
+    if not os.path.lexists(fingerprint_file):
+        # A new study's table comes first: empty, it is what a run left that was killed right then.
+        if os.path.lexists(table_file) and table_file.read_bytes() != table_text([]).encode():
+            raise ValueError(f"{RESULTS} is there, but {FINGERPRINT}, which says what its rows are, is not")
+        return None
+    if not os.path.lexists(table_file):
+        raise ValueError(f"{FINGERPRINT} is there, but {RESULTS} is not")
+    try:
+        fingerprint = read_fingerprint(fingerprint_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{FINGERPRINT} is not as it was written ({error})") from None
+    try:
+        return fingerprint, read_table(table_file.read_bytes())
+    except UnreadableTableError as error:
+        raise ValueError(f"{RESULTS} {error}") from None
 
 
 def _name(row: Row) -> str:

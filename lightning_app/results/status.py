@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_app.errors import BadInputError
-from lightning_app.results.fingerprint import read_fingerprint
 from lightning_app.results.lock import is_held
-from lightning_app.results.records import path_of, read_table, steps_of
+from lightning_app.results.records import path_of, steps_of
 from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import FINGERPRINT, RESULTS
+from lightning_app.results.run_folder import FINGERPRINT, read_study
 
 RECENT = 50
 """The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""
@@ -62,15 +61,16 @@ def status_of(folder: Path) -> Status:
     Raises:
         BadInputError: If the folder holds no study.
     """
-    if not (folder / FINGERPRINT).is_file():
+    try:
+        study = read_study(folder)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
+    if study is None:
         if is_held(folder):
             raise BadInputError(f"{folder}: a run has begun there, but not to train yet: it reads, or asks the model")
         raise BadInputError(_no_study(folder))
-    try:
-        goal = read_fingerprint((folder / FINGERPRINT).read_text(encoding="utf-8")).goal
-        table = read_table((folder / RESULTS).read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
+    fingerprint, table = study
+    goal = fingerprint.goal
     beyond = frozenset(goal.beyond)
     rows = [row for row in table.rows if path_of(row) not in beyond]
     outcomes = Counter(str(row["outcome"]) for row in rows)

@@ -141,6 +141,7 @@ class TensorBoardFolder:
         self.name = f"TensorBoard in {folder}"
         self.folder = folder
         self._all: BinaryIO | None = None
+        self._points: dict[int, Values] = {}
 
     def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
         """Those without a run. Runs of no row, such as those of old numbers, are taken away; step logs stay."""
@@ -156,9 +157,12 @@ class TensorBoardFolder:
         for run in self.folder.glob(f"rank_*_example_{number}"):
             self._take_away(run)
         events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
-        file = self._file(name)
+        self._write(name, [_beginning(), *events])
+
+    def _write(self, run: str, events: Iterable[Event]) -> None:
+        file = self._file(run)
         unfinished = file.with_name(UNFINISHED)
-        unfinished.write_bytes(_records([_beginning(), *events]))
+        unfinished.write_bytes(_records(events))
         unfinished.replace(file)
 
     def _take_away(self, run: Path) -> None:
@@ -173,13 +177,18 @@ class TensorBoardFolder:
         if self._all is None:
             self._all = self._file(ALL_EXAMPLES).open("wb")
             self._all.write(_records([_beginning()]))
-        self._all.write(_records([_event(index, {f"study/{tag}": x for tag, x in values.items()})]))
+        self._all.write(_records([_point(index, values)]))
         self._all.flush()
+        self._points[index] = values
 
     def close(self, status: str) -> None:
-        """Closes the run over all examples."""
-        if self._all is not None:
-            self._all.close()
+        """Closes the run over all examples, in the order of their numbers: TensorBoard draws its line as it stands."""
+        if self._all is None:
+            return
+        self._all.close()
+        if list(self._points) != sorted(self._points):
+            points = [_point(index, values) for index, values in sorted(self._points.items())]
+            self._write(ALL_EXAMPLES, [_beginning(), *points])
 
     def _file(self, run: str) -> Path:
         (self.folder / run).mkdir(parents=True, exist_ok=True)
@@ -252,12 +261,13 @@ class Curves:
 
         Args:
             rows: All that are there.
-            again: Paths of those that are about to be trained again.
+            again: Paths of those that are about to be trained again, and shown then.
             losses_of: Reads one's step log.
         """
+        rows = [row for row in rows if path_of(row) not in again]
         there = {curve_name(row, self.digits): row for row in rows}
-        shown = [name for name, row in there.items() if path_of(row) in self.shown]
-        values = [(index_of(row), example_values(row)) for row in rows if path_of(row) not in again]
+        shown = [name for name, row in there.items() if path_of(row) in self.shown and row["outcome"] != "error"]
+        values = [(index_of(row), example_values(row)) for row in rows]
 
         def tell(viewer: Viewer) -> None:
             for name in viewer.lacking(shown, there):
@@ -301,6 +311,10 @@ def _beginning() -> Event:
 def _event(step: int, values: Values) -> Event:
     summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
     return Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _point(index: int, values: Values) -> Event:
+    return _event(index, {f"study/{tag}": x for tag, x in values.items()})
 
 
 def _records(events: Iterable[Event]) -> bytes:

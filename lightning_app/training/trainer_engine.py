@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import lightning.pytorch as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.inputs.example import Example
 from lightning_app.training.callbacks import StopAtEpsilon
@@ -60,9 +61,8 @@ class TrainerEngine:
             yield self._train_one(example, data, start)
 
     def _train_one(self, example: Example, data: SingleExample, start: float) -> Trajectory:
-        stop = StopAtEpsilon(self.rule, self.on_step)
         try:
-            self.make_trainer(stop).fit(self.classifier, datamodule=data)
+            stop = self._fit(data)
             if stop.outcome is None:
                 raise RuntimeError(
                     f"training on {example.path!r} ended after {len(stop.losses)} steps without an outcome"
@@ -79,3 +79,14 @@ class TrainerEngine:
             weight_distance=distance,
             seconds=time.perf_counter() - start,
         )
+
+    def _fit(self, data: SingleExample) -> StopAtEpsilon:
+        while True:
+            stop = StopAtEpsilon(self.rule, self.on_step)
+            try:
+                self.make_trainer(stop).fit(self.classifier, datamodule=data)
+                return stop
+            except SIGTERMException:
+                # While a Trainer sets itself up, Lightning takes SIGTERM for its own and gives up after a step. Whether
+                # to stop is not an engine's to say: the example is trained from its beginning.
+                self.snapshot.restore()

@@ -30,7 +30,7 @@ def test_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "Outcomes   1 error, 1 reached",
         "Rate       2.0 steps/s, 1800 examples/hour",
         "Time left  0:00:04 at the pace of the last examples",
-        "           the command that began it goes on",
+        "           its last command goes on; config.yaml has it",
         "Last error none",
     ]
 

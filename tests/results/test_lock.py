@@ -1,3 +1,4 @@
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ HOLD += "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); sys.st
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.2)
 
 
 def test_one_writer_a_folder(tmp_path: Path) -> None:
@@ -63,3 +64,29 @@ def test_a_lock_that_was_taken_away_meanwhile_is_not_taken_for_one(tmp_path: Pat
     assert is_held(tmp_path)
     other.release()
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_file_that_was_replaced_before_it_could_be_locked_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, calls = fcntl.flock, [0]
+
+    def late(descriptor: int, operation: int) -> None:
+        calls[0] += 1
+        if calls[0] == 1:  # its holder lets go, and a third process takes the folder and lets go too
+            (tmp_path / LOCK).unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 5)
+    held = WriterLock(tmp_path)
+    assert calls[0] == 2
+    assert held.is_in_place()
+    assert is_held(tmp_path)
+    held.release()
+
+
+def test_a_folder_that_its_last_holder_has_just_taken_away_is_made_again(tmp_path: Path) -> None:
+    held = WriterLock(tmp_path / "gone")
+    assert held.is_in_place()
+    held.release()

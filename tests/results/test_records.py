@@ -176,9 +176,12 @@ def test_any_bytes_are_a_table_or_a_clear_error(data: bytes, lines: int) -> None
     [
         (",reached,", ",won,", "line 3: there is no outcome 'won'"),
         (",reached,", ",reached", "line 3: it has 20 cells under a header of 21"),
+        (",7,", ",7777777777777777777,", "line 3: label is '7777777777777777777'"),
+        (",1.5\n", ",inf\n", "line 3: seconds is 'inf'"),
+        (",1.5\n", ",-1\n", "line 3: seconds is '-1'"),
         (",2.0,", ",,", "line 3: final_loss is empty"),
-        (",2.0,", ",two,", "line 3: could not convert string to float: 'two'"),
-        (",12,", ",nan,", "line 3: invalid literal for int() with base 10: 'nan'"),
+        (",2.0,", ",two,", "line 3: final_loss is 'two' (without that row, its example is trained again)"),
+        (",12,", ",nan,", "line 3: universal_difficulty_rank is 'nan'"),
         ("second", "third", "line 6: 'third' is there for the second time"),
         ("second", 'sec"ond', "line 3: it can't be read as CSV"),
         ("third", 'thi"rd', "line 6: its quotes don't end"),
@@ -186,7 +189,7 @@ def test_any_bytes_are_a_table_or_a_clear_error(data: bytes, lines: int) -> None
 )
 def test_a_row_that_was_not_written_so_is_named(old: str, new: str, message: str) -> None:
     paths = ["first", "second", "a\nthird", "third"]
-    rows = [row_of(trajectory([2.0], "reached", Example(n, path, Path(), 0, 12)), 0.1) for n, path in enumerate(paths)]
+    rows = [row_of(trajectory([2.0], "reached", Example(n, path, Path(), 7, 12)), 0.1) for n, path in enumerate(paths)]
     text = [row_text(row) for row in rows]
     place = 3 if old == "third" else 1
     text[place] = text[place].replace(old, new, 1)
@@ -206,3 +209,17 @@ def test_a_step_log_is_read_as_it_was_written(losses: list[float]) -> None:
 def test_any_text_is_a_step_log_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert all(isinstance(loss, float) for loss in read_step_log(text))
+
+
+@pytest.mark.parametrize("tail", [bytes(100), bytes(99) + b"\n", b"4,x,\xff\n", b'4,"x\ny'])
+def test_what_a_power_cut_leaves_of_the_last_row_is_torn(tail: bytes) -> None:
+    row = row_of(trajectory([2.0], "reached"), 0.1)
+    table = read_table(table_text([row]).encode() + tail)
+    assert (table.rows, table.torn) == ([row], tail)
+
+
+def test_a_table_from_a_spreadsheet_is_told_by_its_line_ends() -> None:
+    with pytest.raises(UnreadableTableError, match=r"it begins 'example_index,path.* \(its lines end in CR LF; "):
+        read_table(table_text([]).replace("\n", "\r\n").encode())
+    with pytest.raises(UnreadableTableError, match=r"line 1 is not the header .*: it begins ''$"):
+        read_table(b"")

@@ -16,7 +16,14 @@ from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
 from lightning_app.results.records import COLUMNS, path_of, table_text
 from lightning_app.results.resuming import Stock, take_stock
-from lightning_app.results.run_folder import Found, RunFolder, folder_name, is_complete, json_text
+from lightning_app.results.run_folder import (
+    Found,
+    RunFolder,
+    folder_name,
+    is_complete,
+    json_text,
+    read_study,
+)
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 from tests.torture import Killer
 
@@ -99,7 +106,7 @@ def test_what_was_written_is_found(tmp_path: Path) -> None:
     rows = [study.commit(result(1), 0.5), study.commit(Failure(example(0, 'b,"\n.jpg'), "broken"), 0.5)]
     found = RunFolder(tmp_path / "m").find()
     assert found is not None
-    assert found == Found(FINGERPRINT, rows, b"", frozenset({"a.jpg"}))
+    assert found == Found(replace(FINGERPRINT, trained_for=100), rows, b"", frozenset({"a.jpg"}))
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60])
@@ -120,13 +127,13 @@ def test_a_torn_last_row_is_told_from_the_others(tmp_path: Path, cut: int) -> No
     ("spoil", "message"),
     [
         (lambda f: (f / "run.json").unlink(), "run.json, which says what its rows are, is not"),
-        (lambda f: (f / "run.json").write_text("{"), "run.json: Expecting property name"),
-        (lambda f: (f / "run.json").write_text('{"format": 1}'), "run.json: it has format 1, this version writes 2"),
-        (lambda f: (f / "run.json").write_text('{"format": 2, "identity": 3}'), "run.json: "),
+        (lambda f: (f / "run.json").write_text("{"), "run.json is not as it was written (Expecting property name"),
+        (lambda f: (f / "run.json").write_text('{"format": 1}'), "(it has format 1, this version writes 2)"),
+        (lambda f: (f / "run.json").write_text('{"format": 2, "identity": 3}'), "run.json is not as it was written"),
         (lambda f: (f / "single_example_results.csv").unlink(), "run.json is there, but single_example_results.csv is"),
         (lambda f: (f / "single_example_results.csv").write_text("a,b\n1,2\n"), "line 1 is not the header"),
         (lambda f: (f / "single_example_results.csv").write_text(HEADER + "\n1,2\n3,4\n"), "line 2: it has 2 cells"),
-        (lambda f: (f / "step_logs").rename(f / "elsewhere"), "step_logs: No such file or directory"),
+        (lambda f: (f / "step_logs").rename(f / "elsewhere"), "step_logs, the folder of the step logs, is not there"),
     ],
 )
 def test_what_no_run_could_have_left_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
@@ -136,7 +143,7 @@ def test_what_no_run_could_have_left_is_refused(tmp_path: Path, spoil: Callable[
     with pytest.raises(BadInputError, match=r"m holds a study that can't be read: ") as error:
         study.find()
     assert message in str(error.value)
-    assert "--overwrite moves it aside" in str(error.value)
+    assert "Once that is mended, the same command goes on; --overwrite moves the study aside" in str(error.value)
 
 
 def test_a_study_that_was_killed_before_it_began_is_a_new_one(tmp_path: Path) -> None:
@@ -188,7 +195,8 @@ def resumed(folder: Path, sample: Sequence[Example], limit: int = 100) -> tuple[
     study = RunFolder(folder)
     found = study.find()
     stock = take_stock(sample, found.rows if found else [], found.logged if found else (), limit)
-    study.start(replace(FINGERPRINT, goal=Goal(len(sample), limit)), "", found.rows if found else [], stock.rows)
+    fingerprint = replace(found.fingerprint if found else FINGERPRINT, goal=Goal(len(sample), limit))
+    study.start(fingerprint, "", found.rows if found else [], stock.rows)
     return study, stock
 
 
@@ -251,8 +259,11 @@ def test_it_can_be_killed_at_every_operation_on_a_file(tmp_path: Path) -> None:
             assert not list(folder.rglob(".writing")), operation
     kinds = {operation.split("/")[-1].split(" for")[0] for operation in killed_at}
     assert len(killed_at) > 80
-    assert any("half of a write of single_example_results.csv" in kind for kind in kinds)
+    assert "half of a write of single_example_results.csv" in kinds
     assert any(kind.startswith("moving_") for kind in kinds)
+    # All is flushed: rows, files before they are renamed, names.
+    for flushed in ("single_example_results.csv", ".writing", "step_logs"):
+        assert f"after a fsync of {flushed}" in kinds
 
 
 def killed(work: Callable[[], None], number: int, note: Path) -> str:
@@ -311,6 +322,18 @@ def test_files_of_others_among_the_step_logs_are_left_alone(tmp_path: Path) -> N
     study_of(tmp_path / "m", sample_of(5), 10)
     assert "notes.txt" in logs(tmp_path / "m")
     assert len(logs(tmp_path / "m")) == 6
+    assert not list((tmp_path / "m").glob("step_logs.old-*"))
+
+
+def test_step_logs_whose_rows_somebody_took_out_are_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    expected = contents(tmp_path / "m")
+    (tmp_path / "m" / "single_example_results.csv").write_text(HEADER + "\n")
+    study_of(tmp_path / "m", sample_of(5), 10)
+    (aside,) = (tmp_path / "m").glob("step_logs.old-*")
+    assert {file.name: file.read_text() for file in aside.iterdir()} == expected[1]
+    assert "5 step logs belong to no row of the table" in caplog.text
+    assert contents(tmp_path / "m") == expected
 
 
 def test_rows_of_an_earlier_environment_are_known_and_let_go_when_trained_again(tmp_path: Path) -> None:
@@ -361,6 +384,58 @@ def test_on_a_full_disk_a_row_is_taken_back(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StorageError, match=r"single_example_results.csv can't be written: No space left on device"):
         study.commit(result(1, "b"), 0.5)
     assert lines(study.folder) == before
+
+
+def test_a_write_that_fails_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new(tmp_path / "m")
+    study.commit(result(1, "b"), 0.5)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"example_0_a_steps.csv can't be written: No space left on device"):
+        study.commit(result(0, "a"), 0.5)
+    assert not list(tmp_path.rglob(".writing"))
+
+
+def test_a_run_whose_folder_was_taken_away_does_not_write_into_the_next_one(tmp_path: Path) -> None:
+    study = RunFolder(tmp_path / "m")
+    with study.locked():
+        study.start(FINGERPRINT, "", [], [])
+        study.commit(result(0, "a"), 0.5)
+        (tmp_path / "m").rename(tmp_path / "away")
+        with RunFolder(tmp_path / "m").locked():
+            study_of(tmp_path / "m", sample_of(3), 10)
+            before = contents(tmp_path / "m")
+            for write in (lambda: study.commit(result(1, "b"), 0.5), study.rest):
+                with pytest.raises(StorageError, match="it was moved or removed, or another run has it"):
+                    write()
+            assert contents(tmp_path / "m") == before
+
+
+def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def fails() -> None:
+        with RunFolder(tmp_path / "m").locked():
+            monkeypatch.setattr(Path, "unlink", refused)
+            raise StorageError("the study's own")
+
+    with pytest.raises(StorageError, match="the study's own"):
+        fails()
+    monkeypatch.undo()
+    with RunFolder(tmp_path / "m").locked():
+        pass
+
+
+def test_another_limit_is_noted_before_the_first_row_that_has_it(tmp_path: Path) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    study, stock = resumed(tmp_path / "m", sample_of(5), 50)
+    assert read_study(tmp_path / "m")[0].trained_for == 10  # type: ignore[index]
+    study.commit(trained(stock.left[0], 50), 0.5)
+    assert read_study(tmp_path / "m")[0].trained_for == 50  # type: ignore[index]
 
 
 def test_what_is_complete(tmp_path: Path) -> None:

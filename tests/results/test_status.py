@@ -70,7 +70,7 @@ def test_what_is_to_be_trained_again_is_left_and_what_is_beyond_is_apart(study: 
 
 
 def test_the_time_left_is_by_the_last_rows(study: RunFolder) -> None:
-    study.replace("run.json", replace(EMPTY, goal=Goal(100, 10)).text().encode())
+    study.start(replace(EMPTY, goal=Goal(100, 10)), "", [], [])
     for index in range(30):
         study.commit(trained(index, seconds=1000.0), 0.1)
     for index in range(30, 80):
@@ -98,11 +98,16 @@ def test_no_study_is_one_clear_error(study: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"nowhere holds no study \(no run.json is there\): give a"):
         status_of(tmp_path / "nowhere")
     (tmp_path / "outputs").mkdir()
+    study.commit(trained(0), 0.1)
     study.folder.joinpath("run.json").rename(tmp_path / "run.json.away")
     (tmp_path / "outputs" / "m").mkdir()
     (tmp_path / "run.json.away").rename(tmp_path / "outputs" / "m" / "run.json")
     with pytest.raises(BadInputError, match=r"outputs is not a study's folder; it holds these: .*outputs/m$"):
         status_of(tmp_path / "outputs")
-    (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(BadInputError, match="holds a study that can't be read: "):
+    with pytest.raises(BadInputError, match=r"can't be read: single_example_results.csv is there, but"):
         status_of(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(BadInputError, match=r"can't be read: run.json is not as it was written"):
+        status_of(tmp_path)
+    with pytest.raises(BadInputError, match="holds no study"):
+        status_of(tmp_path / ("x" * 300))

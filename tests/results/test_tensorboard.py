@@ -10,9 +10,10 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_app.inputs.example import Example, Rank
-from lightning_app.results.records import row_of
+from lightning_app.results.records import path_of, row_of
 from lightning_app.results.tensorboard import (
     ALL_EXAMPLES,
+    EVENTS,
     Curves,
     LightningLogger,
     TensorBoardFolder,
@@ -101,6 +102,24 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
     assert every["study/outcome"] == {0: 1, 1: 2, 2: 3, 3: 0}
     assert every["study/steps"] == {0: 300, 1: 2, 3: 2}
     assert every["study/final_loss"] == pytest.approx({0: 1 / 300, 3: 0.001})
+
+
+def test_what_is_there_is_shown_but_not_what_is_trained_again() -> None:
+    results = [trajectory([1.0, 0.5], "reached", 5), trajectory([1.0, 0.9], "censored", 1), trajectory([2.0], index=0)]
+    rows = [row_of(result, 0.5) for result in results]
+    losses = {path_of(row): result.losses for row, result in zip(rows, results, strict=True)}
+    stale = Path("tb/rank_7_reached_example_5")
+    for run in (stale, Path("tb/rank_1_censored_example_1"), Path("tb/mine")):
+        run.mkdir(parents=True)
+        (run / EVENTS).write_bytes(b"")
+    with Curves([TensorBoardFolder(Path("tb"))], frozenset(losses) - {"a/0.jpg"}, 1) as curves:
+        curves.keep(rows, {"a/1.jpg"}, lambda row: losses[path_of(row)])
+        names = {"mine", "rank_1_reached_example_5", ALL_EXAMPLES}
+        assert {run.name for run in Path("tb").iterdir()} == names
+        add(curves, trajectory([1.0, 0.9, 0.4], "reached", 1))
+    assert {run.name for run in Path("tb").iterdir()} == names | {"rank_1_reached_example_1"}
+    assert list(scalars(Path("tb/rank_1_reached_example_5"))["step_loss/loss"].values()) == [1.0, 0.5]
+    assert list(scalars(Path("tb") / ALL_EXAMPLES)["study/steps"].items()) == [(0, 1), (1, 3), (5, 2)]
 
 
 def test_another_logger_gets_the_same_curves_step_by_step() -> None:
