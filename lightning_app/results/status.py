@@ -1,5 +1,6 @@
 """Where a study stands, read from its folder while a run may be writing to it."""
 
+import glob
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def status_of(folder: Path) -> Status:
 
 
 def _no_study(folder: Path) -> str:
-    studies = sorted(str(file.parent) for file in folder.glob(f"*/{FINGERPRINT}"))
+    files = glob.glob(f"*/{FINGERPRINT}", root_dir=folder)  # not Path.glob, which raises where the folder is none
+    studies = sorted(str(folder / Path(file).parent) for file in files)
     if studies:
         return f"{folder} is not a study's folder; it holds these: {', '.join(studies)}"
     return (
