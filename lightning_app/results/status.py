@@ -98,7 +98,7 @@ def status_of(folder: Path) -> Status:
 
 
 def _no_study(folder: Path) -> str:
-    files = glob.glob(f"*/{FINGERPRINT}", root_dir=folder)  # not Path.glob, which raises where the folder is none
+    files = glob.glob(f"*/{FINGERPRINT}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none
     studies = sorted(str(folder / Path(file).parent) for file in files)
     if studies:
         return f"{folder} is not a study's folder; it holds these: {', '.join(studies)}"
