@@ -213,7 +213,7 @@ class RunFolder:
             on_the_move = [  # an `error` has no log
                 path
                 for path, row in self.rows.items()
-                if _name_on_the_move(path) in names or _name(found[path]) in names - {_name(row)}
+                if _name_on_the_move(path) in names or (found[path] != row and _name(found[path]) in names)
             ]
             for path in on_the_move:
                 if _name_on_the_move(path) not in names:

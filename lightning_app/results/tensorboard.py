@@ -152,10 +152,7 @@ class TensorBoardFolder:
         return [name for name in shown if not (self.folder / name / EVENTS).is_file()]
 
     def curve(self, name: str, losses: Sequence[float]) -> None:
-        """Writes one run, in place of one of the same example with another outcome."""
-        number = name.rpartition("_")[2]
-        for run in self.folder.glob(f"rank_*_example_{number}"):
-            self._take_away(run)
+        """Writes one run."""
         events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
         self._write(name, [_beginning(), *events])
 
