@@ -57,6 +57,8 @@ def interrupt(study: list[str], rows: int) -> None:
     assert main(study) == 0
     lines = RESULTS.read_bytes().splitlines(keepends=True)
     RESULTS.write_bytes(b"".join(lines[: 1 + rows]))
+    for number in range(rows, len(lines) - 1):
+        next((OUT / "step_logs").glob(f"example_{number}_*")).unlink()
     (OUT / "training_summary.json").unlink()
     (OUT / "steps_vs_difficulty.png").unlink()
 

@@ -10,7 +10,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import lightning.pytorch as L
 from jsonargparse import ActionConfigFile, Namespace
@@ -30,7 +30,8 @@ class NamedConfig(ActionConfigFile):
         file = named_config(str(values))
         try:
             self.apply_config(parser, cfg, self.dest, str(file))
-        except (ArgumentError, TypeError, ValueError) as error:
+        # For YAML that has another form than the options, jsonargparse raises AttributeError, RecursionError, ...
+        except Exception as error:
             raise BadInputError(f"--config {file}: {_one_line(error)}") from error
 
 
@@ -134,7 +135,14 @@ class Command(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds and checks the settings; Trainers are built when they are needed."""
         values = {field.name: self.config[field.name] for field in fields(self.settings_class)}
+        for field in fields(self.settings_class):
+            if values[field.name] is None and type(None) not in get_args(field.type):
+                raise BadInputError(f"--{field.name} must have a value, got null")
         self.settings = self.settings_class(**values)
+        if not isinstance(self.config["trainer"], Namespace):
+            raise BadInputError(
+                f"--trainer: got {self.config['trainer']}, expected flags such as trainer: {{devices: 1}}"
+            )
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
         # A user's callback, plugin or logger that refuses its arguments, or whose package isn't there.

@@ -124,3 +124,28 @@ def test_a_bad_command_line_is_one_line(argv: list[str], message: str, capsys: p
     assert printed.startswith("steps-to-epsilon run: error: ")
     assert message in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "3", "[1, 2]", "a: [", "\0", "trainer: 3", "a: &a [*a]", "trainer: {devices: {}}", "root_dir: 3"),
+        *(
+            "max_examples: 1e999",
+            "epsilon: .inf",
+            "lr: null",
+            "max_examples: null",
+            "select: null",
+            "? [a]: b",
+            "- - -",
+        ),
+        "!!python/object/apply:os.mkdir [sprung]",
+        "trainer: {logger: {class_path: os.mkdir, init_args: {path: sprung}}}",
+    ],
+)
+def test_any_yaml_is_one_clear_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.yaml").write_text(text)
+    assert main(["run", "--config", "odd.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("steps-to-epsilon run: error: --")
+    assert not Path("sprung").exists()

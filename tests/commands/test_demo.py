@@ -141,7 +141,11 @@ def test_what_was_interrupted_goes_on_and_nothing_is_deleted(made: Path, copy: P
     table = STUDY / "single_example_results.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))  # what a kill leaves
     kept = rows(STUDY)
-    (STUDY / "training_summary.json").unlink()
+    for file in (
+        "training_summary.json",
+        *(f"step_logs/{f.name}" for f in (STUDY / "step_logs").glob("example_[23]_*")),
+    ):
+        (STUDY / file).unlink()
     shutil.rmtree(POOL)
     shutil.rmtree("demo/models/digits_vit")
     Path("demo/models/.digits_vit.unfinished").mkdir()

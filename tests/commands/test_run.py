@@ -166,7 +166,7 @@ def test_tensorboard_shows_the_step_logs_of_a_seeded_sample(
         names.append(curves())
     assert [len(some) for some in names] == [4, 2, 0, 6]
     assert names[1] < names[0] < names[3]
-    assert "Loss curves of 2 of them: tensorboard --logdir outputs/tiny/tensorboard" in capsys.readouterr().err
+    assert "Loss curves of 2 examples: tensorboard --logdir outputs/tiny/tensorboard" in capsys.readouterr().err
     every = scalars(OUT / "tensorboard" / ALL_EXAMPLES)
     for row in rows():
         index, losses = int(row["example_index"]), steps(OUT, row)
