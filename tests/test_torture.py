@@ -15,12 +15,12 @@ def test_a_study_that_is_killed_and_starved_is_the_undisturbed_one(study: list[s
     for name in ("--max_examples", "--max_steps_per_example"):
         place = flags.index(name)
         del flags[place : place + 2]
-    own = ["--kills", "14", "--examples", "3", "5", "--limits", "4", "12", "--model", "tiny", "--seed", "3"]
+    own = ["--kills", "8", "--examples", "2", "4", "--limits", "4", "12", "--model", "tiny", "--seed", "3"]
+    own += ["--disasters", "size_limit"]
     program = [sys.executable, "-m", "tests.torture", *own, "--", *flags]
     done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " kills in " in done.stdout
     assert int(done.stdout.split(" kills in ")[0].split()[-1]) >= 10
     assert "files that differ from the undisturbed study's: none" in done.stdout
-    for what in ("files limited in size after", "moved away after"):
-        assert what in done.stdout
+    assert "files limited in size after" in done.stdout

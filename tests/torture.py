@@ -423,6 +423,15 @@ def vanished(torture: Torture) -> str:
     return f"moved away after {rows} rows, put back, then complete and equal: {told}"
 
 
+DISASTERS: dict[str, Callable[[Torture], str]] = {
+    "size_limit": size_limit,
+    "read_only_logs": lambda torture: read_only(torture, "step_logs"),
+    "read_only_study": lambda torture: read_only(torture, ""),
+    "vanished": vanished,
+    "full_disk": full_disk,
+}
+
+
 def main() -> None:
     """Tortures the study that the flags after `--` describe, the demo's by default."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -430,6 +439,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, nargs=2, default=(20, 40), help="at first, and grown")
     parser.add_argument("--limits", type=int, nargs=2, default=(40, 80), help="most steps at first, and then")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--disasters", nargs="*", choices=DISASTERS, default=list(DISASTERS))
     parser.add_argument("--model", default="digits_mambaout", help="the name of the study's folder")
     own, flags = sys.argv[1:], ["--config", "digits"]
     if "--" in own:
@@ -455,11 +465,8 @@ def main() -> None:
         )
         if differing:
             sys.exit(1)
-        print(size_limit(torture))
-        print(read_only(torture, "step_logs"))
-        print(read_only(torture, ""))
-        print(vanished(torture))
-        print(full_disk(torture))
+        for name in options.disasters:
+            print(DISASTERS[name](torture))
     print(f"{time.monotonic() - started:.0f} s")
 
 
