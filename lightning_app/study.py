@@ -37,7 +37,7 @@ from lightning_app.results.fingerprint import (
     versions,
 )
 from lightning_app.results.records import Row, path_of, steps_of
-from lightning_app.results.resuming import Stock, gave_up_earlier, in_number_order, take_stock
+from lightning_app.results.resuming import Stock, gave_up_earlier, take_stock
 from lightning_app.results.run_folder import (
     PICTURE,
     RESULTS,
@@ -350,7 +350,7 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     settings = prepared.settings
     folder.rest()
     beyond = frozenset(stock.beyond)
-    rows = [row for row in in_number_order(folder.rows.values()) if path_of(row) not in beyond]
+    rows = [row for path, row in folder.rows.items() if path not in beyond]
     frame = load_results(folder.folder / RESULTS)
     frame = frame[~frame["path"].isin(beyond)]
     closing = close(frame, settings.epsilon, settings.max_steps_per_example)
