@@ -46,7 +46,6 @@ from lightning_app.results.run_folder import (
     Found,
     RunFolder,
     folder_name,
-    json_text,
 )
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
 from lightning_app.settings import HOW_NOT_WHAT, StudySettings, require_folder
@@ -56,6 +55,7 @@ from lightning_app.training.device import Device, pin_numerics, resolve_device
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
+from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 

@@ -1,24 +1,17 @@
 """`demo`: the whole study on real images that a dependency ships, offline, in a few minutes."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from lightning_app.errors import BadInputError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(f"{message}; the demo has no options")
+from lightning_app.commands.plain import PlainParser
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> PlainParser:
     """`demo` has no options but `--help`."""
-    return _Parser(
-        prog="steps-to-epsilon demo",
-        description="The whole study on scikit-learn's handwritten digits, offline, in a few minutes. Writes to ./demo."
-        " Started again it keeps what is whole and goes on.",
+    return PlainParser(
+        "demo",
+        "The whole study on scikit-learn's handwritten digits, offline, in a few minutes. Writes to ./demo. Started"
+        " again it keeps what is whole and goes on.",
     )
 
 

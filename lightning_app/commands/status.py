@@ -1,23 +1,19 @@
 """`status`: where a study stands."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
-from lightning_app.errors import BadInputError
+from lightning_app.commands.plain import PlainParser
 from lightning_app.results.status import Status, status_of
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> PlainParser:
     """What `status` takes."""
-    parser = _Parser(
-        prog="steps-to-epsilon status",
-        description="Where a study stands: what is done, what is left and how long that takes, also while it runs.",
-        allow_abbrev=False,
+    parser = PlainParser(
+        "status", "Where a study stands: what is done, what is left and how long that takes, also while it runs."
     )
     parser.add_argument("folder", type=Path, help="the study's folder, such as outputs/MODEL")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -30,11 +26,6 @@ def main(argv: Sequence[str]) -> int:
     status = status_of(arguments.folder)
     print(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(f"{message}; steps-to-epsilon status --help shows what it takes")
 
 
 def words(status: Status) -> str:

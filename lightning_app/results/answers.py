@@ -5,11 +5,10 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from lightning_app.csv_text import csv_text
-from lightning_app.errors import StorageError
+from lightning_app.whole_files import naming, write_whole
 
 GLOB = "answers-*.csv"
 COLUMNS = ("path", "label", "correct")
@@ -45,7 +44,7 @@ class Answers:
         """
         self._known[path, str(label)] = correct
         header = [] if self.file.exists() else [COLUMNS]
-        with self._naming():
+        with naming(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("ab") as stream:
                 stream.write(csv_text([*header, (path, label, int(correct))]).encode())
@@ -60,14 +59,4 @@ class Answers:
                     self._known[cells[0], cells[1]] = cells[2] == "1"
         whole = csv_text([COLUMNS, *((*key, int(correct)) for key, correct in self._known.items())]).encode()
         if whole != data:  # so that the next answer starts on a line of its own
-            aside = self.file.with_name(".answers")
-            with self._naming():
-                aside.write_bytes(whole)
-                aside.replace(self.file)
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(f"{self.file} can't be written: {error.strerror}") from None
+            write_whole(self.file, whole)

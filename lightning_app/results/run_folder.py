@@ -38,6 +38,7 @@ from lightning_app.results.records import (
 )
 from lightning_app.results.resuming import in_number_order
 from lightning_app.training.trajectory import Failure, Trajectory
+from lightning_app.whole_files import WRITING, flush_folder, naming, write_whole
 
 log = logging.getLogger("lightning_app")
 
@@ -48,7 +49,6 @@ SUMMARY = "training_summary.json"
 FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
-WRITING = ".writing"
 STEP_LOG = re.compile(r"(example_\d+_.*_steps|moving_[0-9a-f]{64})\.csv", re.DOTALL)
 
 
@@ -195,7 +195,7 @@ class RunFolder:
         self.rows = {path_of(row): row for row in rows}
         self._records = {path: row_text(row).encode() for path, row in self.rows.items()}
         self.fingerprint = fingerprint
-        with _naming(self.folder / STEP_LOGS):
+        with naming(self.folder / STEP_LOGS):
             (self.folder / STEP_LOGS).mkdir(exist_ok=True)
         self._number_anew({path_of(row): row for row in found if path_of(row) in self.rows})
         self.replace(CONFIG, config.encode())
@@ -208,7 +208,7 @@ class RunFolder:
         get their new names. So a log is at any moment under its row's own number, or under its path's name.
         """
         logs = self.folder / STEP_LOGS
-        with _naming(logs):
+        with naming(logs):
             names = frozenset(os.listdir(logs))
             on_the_move = [  # an `error` has no log
                 path
@@ -218,15 +218,15 @@ class RunFolder:
             for path in on_the_move:
                 if _name_on_the_move(path) not in names:
                     (logs / _name(found[path])).replace(logs / _name_on_the_move(path))
-            _flush_folder(logs)
+            flush_folder(logs)
         self._replace_table()
-        with _naming(logs):
+        with naming(logs):
             for path in on_the_move:
                 (logs / _name_on_the_move(path)).replace(logs / _name(self.rows[path]))
             (logs / WRITING).unlink(missing_ok=True)
             owned = {_name(row) for row in self.rows.values()}
             self._tidy([name for name in os.listdir(logs) if STEP_LOG.fullmatch(name) and name not in owned])
-            _flush_folder(logs)
+            flush_folder(logs)
 
     def _tidy(self, unowned: Sequence[str]) -> None:
         """Takes away the log of the example whose row was never written; a kill leaves one, more are set aside."""
@@ -283,7 +283,7 @@ class RunFolder:
     def _append(self, record: bytes) -> None:
         file = self.folder / RESULTS
         self._require_lock()
-        with _naming(file):
+        with naming(file):
             descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)  # not O_CREAT: a table that is gone stays gone
             try:
                 size = os.fstat(descriptor).st_size
@@ -328,21 +328,8 @@ class RunFolder:
         Raises:
             StorageError: If it can't be written.
         """
-        file = self.folder / name
-        aside = file.with_name(WRITING)
         self._require_lock()
-        with _naming(file):
-            try:
-                with aside.open("wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                aside.replace(file)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    aside.unlink()  # a half-written file would hold the space that others need
-                raise
-            _flush_folder(file.parent)
+        write_whole(self.folder / name, data)
 
     def _require_lock(self) -> None:
         """Keeps a run whose folder was taken away from writing into the next one's."""
@@ -402,39 +389,3 @@ def _name(row: Row) -> str:
 
 def _name_on_the_move(path: str) -> str:
     return f"moving_{hashlib.sha256(path.encode()).hexdigest()}.csv"
-
-
-@contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Names the file that a failed write was for."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{file} can't be written: {error.strerror or error}") from error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Puts a folder's list of names on the disk, so that a rename outlives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems can't
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def json_text(content: object) -> str:
-    """JSON with non-finite numbers as null."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-
-
-def _finite(content: object) -> object:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and content - content != 0:
-        return None
-    return content

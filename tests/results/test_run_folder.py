@@ -1,5 +1,3 @@
-import json
-import math
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -21,7 +19,6 @@ from lightning_app.results.run_folder import (
     RunFolder,
     folder_name,
     is_complete,
-    json_text,
     read_study,
 )
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
@@ -479,8 +476,3 @@ def test_any_file_of_answers_is_read_and_answers_read_back(
     answers.file.write_bytes(junk)
     Answers(tmp_path, {"weights": "x"}).put("a", 1, True)
     assert Answers(tmp_path, {"weights": "x"}).get("a", 1) is True
-
-
-def test_json_has_null_for_what_is_not_finite() -> None:
-    content = {"a": [math.nan, (math.inf, 1.5)], "b": {"c": -math.inf, "p": Path("x")}}
-    assert json.loads(json_text(content)) == {"a": [None, [None, 1.5]], "b": {"c": None, "p": "x"}}
