@@ -15,6 +15,9 @@ FAILED, BAD_INPUT = 1, 2
 
 COMMANDS = {
     "demo": "the whole study on real images that come along, offline, in a few minutes; start here",
+    "evaluate": "timm models over a folder of images: who gets what right (the correctness matrix)",
+    "rank": "from the matrix to a ranking by universal difficulty; how reliable it is, how far two agree",
+    "plan": "a pilot and a forecast before the hours are spent; takes the flags of run",
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
     "status": "where a study stands, also while it runs",
     "fit": "one example: --data.path IMAGE",

@@ -1,6 +1,5 @@
 """Reads what a model got wrong from a published correctness matrix, joined to the ranking by path."""
 
-import csv
 import difflib
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.ranking import Ranking, read_names, read_ranking, read_text
+from lightning_app.inputs.model_list import name_in_pool, read_published_names
+from lightning_app.inputs.ranking import Ranking, read_ranking
 from lightning_app.settings import StudySettings
 
 
@@ -62,13 +62,10 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     needs_matrix = f"--model_csv_name {settings.model_csv_name} needs --correctness_npy, the matrix whose row it names"
     if settings.correctness_npy is None and not settings.imagenet_models_csv.is_file():
         raise BadInputError(needs_matrix)
-    try:
-        names = read_names(read_text(settings.imagenet_models_csv, "imagenet_models_csv"))
-    except csv.Error as error:
-        raise BadInputError(
-            f"--imagenet_models_csv {settings.imagenet_models_csv} can't be read as CSV: {error}"
-        ) from None
+    names = read_published_names(settings.imagenet_models_csv, "imagenet_models_csv")
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
+    if settings.model_csv_name is None and name not in names:
+        name = name_in_pool(name)
     if name not in names:
         source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
         raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
@@ -77,9 +74,9 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     if settings.correctness_npy is None:
         raise BadInputError(needs_matrix)
     row = names.index(name)
-    matrix = _open_matrix(settings.correctness_npy)
-    columns = _columns(settings, ranking)
     source = f"--correctness_npy {settings.correctness_npy}"
+    matrix = open_matrix(settings.correctness_npy, "--correctness_npy")
+    columns = _columns(settings, ranking)
     if matrix.shape[1] != columns.places:
         raise BadInputError(
             f"{source} has {matrix.shape[1]} columns, but {columns.file} has {columns.places} places:"
@@ -93,10 +90,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
             f"{source} has {matrix.shape[0]} rows and {settings.imagenet_models_csv} has {len(names)} names;"
             f" row {row} is taken for {name}"
         )
-    for i, one_row in enumerate(matrix):  # row by row: the matrix stays on the disk
-        odd = one_row[(one_row != 0) & (one_row != 1)]
-        if odd.size:
-            raise BadInputError(f"{source} row {i} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
+    require_zeros_and_ones(matrix, source)
     values = np.asarray(matrix[row])
     known = {entry.path: bool(values[entry.place]) for entry in columns.paths}
     correct = {entry.path: known[entry.path] for entry in ranking.paths if entry.path in known}
@@ -118,21 +112,41 @@ def _columns(settings: StudySettings, ranking: Ranking) -> Ranking:
     return read_ranking(beside, "matrix_examples_csv") if beside.is_file() else ranking
 
 
-def _open_matrix(file: Path) -> npt.NDArray[np.generic]:
+def open_matrix(file: Path, flag: str) -> npt.NDArray[np.generic]:
+    """Maps a matrix of numbers, models x examples, without reading it and without unpickling anything.
+
+    Args:
+        file: A .npy file.
+        flag: What named it, for messages.
+
+    Raises:
+        BadInputError: If it isn't there or is anything else.
+    """
+    source = f"{flag} {file}"
     try:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise BadInputError(f"--correctness_npy: there is no {file} ({file.absolute()})") from None
+        raise BadInputError(f"{flag}: there is no {file} ({file.absolute()})") from None
     # A damaged header makes NumPy raise nearly anything: ValueError, OverflowError, tokenize's errors, ...
     except Exception:
-        raise BadInputError(
-            f"--correctness_npy {file} is not a NumPy array of numbers (.npy; pickled objects are refused)"
-        ) from None
+        raise BadInputError(f"{source} is not a NumPy array of numbers (.npy; pickled objects are refused)") from None
     if not isinstance(matrix, np.ndarray):
         matrix.close()
-        raise BadInputError(f"--correctness_npy {file} is an archive of arrays: expected one .npy array")
+        raise BadInputError(f"{source} is an archive of arrays: expected one .npy array")
     if matrix.ndim != 2:
-        raise BadInputError(f"--correctness_npy {file} has shape {matrix.shape}: expected 2-D, models x examples")
+        raise BadInputError(f"{source} has shape {matrix.shape}: expected 2-D, models x examples")
     if matrix.dtype.kind not in "biuf":
-        raise BadInputError(f"--correctness_npy {file} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
+        raise BadInputError(f"{source} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
     return matrix
+
+
+def require_zeros_and_ones(matrix: npt.NDArray[np.generic], source: str) -> None:
+    """Refuses any other value; row by row, so that the matrix stays on the disk.
+
+    Raises:
+        BadInputError: Naming the row and the value.
+    """
+    for i, row in enumerate(matrix):
+        odd = row[(row != 0) & (row != 1)]
+        if odd.size:
+            raise BadInputError(f"{source} row {i} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")

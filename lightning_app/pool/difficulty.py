@@ -1,6 +1,5 @@
 """Universal difficulty: how many models get an image wrong."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,47 +8,75 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from lightning_app.csv_text import csv_text
+from lightning_app.pool.matrix import Pool
+from lightning_app.whole_files import write_whole
 
-RANKING = "ranking.csv"
 
-
-def rank_by_difficulty(
-    paths: Sequence[str], correct: npt.NDArray[np.uint8], losses: npt.NDArray[np.float64]
-) -> pd.DataFrame:
+def rank_by_difficulty(pool: Pool) -> pd.DataFrame:
     """Ranks images by the share of models that get them wrong.
 
-    Images with the same share are many; they are ordered by their mean loss over the models, then by path.
+    Images with the same share are many; they are ordered by their mean loss over the models, where the pool has losses,
+    then by path.
 
     Args:
-        paths: Of the images.
-        correct: 1 where a model is right, shape (models, images).
-        losses: Cross-entropies, shape (models, images).
+        pool: Of M models and N images.
 
     Returns:
-        A row an image, easiest first: path, rank (from 1, without ties), rank_average (images with the same share tie),
-        n_correct, n_models, mean_loss.
+        N rows, easiest first: path, rank (from 1, without ties), label (if the pool hands labels on), rank_average
+        (images with the same share tie), n_correct, n_models, mean_loss (NaN without losses).
     """
-    n_correct = correct.sum(axis=0, dtype=np.int64)
+    n_correct = pool.correct.sum(axis=0, dtype=np.int64)
     frame = pd.DataFrame(
         {
-            "path": list(paths),
+            "path": list(pool.paths),
             "rank_average": rankdata(-n_correct),
             "n_correct": n_correct,
-            "n_models": correct.shape[0],
-            "mean_loss": losses.mean(axis=0),
+            "n_models": len(pool.names),
+            "mean_loss": mean_loss(pool),
         }
     )
+    if pool.labels is not None:
+        frame.insert(1, "label", pool.labels)
     frame = frame.sort_values(["n_correct", "mean_loss", "path"], ascending=[False, True, True], ignore_index=True)
     frame.insert(1, "rank", np.arange(1, len(frame) + 1))
     return frame
 
 
-def write_ranking(folder: Path, ranking: pd.DataFrame) -> None:
-    """Writes ranking.csv, a table that `--examples_csv` reads.
+def mean_loss(pool: Pool) -> npt.NDArray[np.float64]:
+    """The mean cross-entropy of each image over the models, shape (images,); NaN where the pool has no losses."""
+    if pool.losses is None:
+        return np.full(len(pool.paths), np.nan)
+    return np.asarray(pool.losses.mean(axis=0, dtype=np.float64))
+
+
+def say_ties(ranking: pd.DataFrame) -> str:
+    """How many images share their place with others, and what decides between them."""
+    tied = int(ranking["n_correct"].duplicated(keep=False).sum())
+    if not tied:
+        return f"No two of the {len(ranking):,} images have the same number of wrong models"
+    by = "path, since the pool has no losses" if ranking["mean_loss"].isna().all() else "mean loss, then by path"
+    return f"{tied:,} of {len(ranking):,} images have as many wrong models as others: ordered by {by}"
+        f"{tied:,} of {len(ranking):,} images have their share of wrong models in common with others: ordered by {by}"
+    )
+
+
+def write_ranking(file: Path, ranking: pd.DataFrame) -> None:
+    """Writes a ranking as a table that `--examples_csv` reads.
 
     Args:
-        folder: Gets the file.
+        file: Where to.
         ranking: As `rank_by_difficulty` makes it.
+
+    Raises:
+        StorageError: If it can't be written.
     """
-    text = csv_text([list(ranking.columns), *ranking.to_numpy(dtype=object).tolist()])
-    (folder / RANKING).write_text(text, encoding="utf-8", newline="")
+    cells = ranking.astype(object).where(ranking.notna(), None).to_numpy(dtype=object).tolist()
+    write_whole(file, csv_text([list(ranking.columns), *cells]).encode())
+
+
+def one_line(ranking: pd.DataFrame) -> str | None:
+    """The published form: all paths on one line, easiest first; None where a path can't stand there."""
+    paths = ranking["path"].tolist()
+    if any("\n" in path or "\r" in path for path in paths):
+        return None
+    return csv_text([paths])

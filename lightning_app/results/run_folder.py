@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lightning_app.errors import BadInputError, StorageError
+from lightning_app.inputs.model_list import name_in_pool
 from lightning_app.results import answers
 from lightning_app.results.fingerprint import Fingerprint, read_fingerprint
 from lightning_app.results.lock import WriterLock
@@ -58,10 +59,7 @@ def folder_name(model_name: str) -> str:
     Raises:
         BadInputError: If nothing but dots is left.
     """
-    name = model_name
-    if name.startswith("local-dir:"):
-        name = Path(os.path.realpath(name.removeprefix("local-dir:"))).name  # Path.resolve refuses links in a circle
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", name_in_pool(model_name))
     if not name.strip("."):
         raise BadInputError(f"--model_name {model_name} gives no name for an output folder")
     return name

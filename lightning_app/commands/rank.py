@@ -1,0 +1,141 @@
+"""`rank`: from a correctness matrix to the universal difficulty of every image."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from lightning_app.commands.plain import PlainParser
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.model_list import name_in_pool, split_models
+from lightning_app.inputs.ranking import read_ranking
+from lightning_app.pool.agreement import EXTREME, agree, reliability
+from lightning_app.pool.difficulty import one_line, rank_by_difficulty, say_ties, write_ranking
+from lightning_app.pool.matrix import Pool, read_pool
+from lightning_app.whole_files import json_text, naming, write_whole
+
+SEED = 0
+"""Of the random halves."""
+
+
+def parser() -> PlainParser:
+    """What `rank` takes."""
+    parser = PlainParser(
+        "rank",
+        "Rank images by universal difficulty, the share of a pool's models that get them wrong. Ties, which are many,"
+        " go by the mean loss over the models, then by path. Writes a table (path, rank, rank_average, n_correct,"
+        " n_models, mean_loss) and the published one-line form, both for run's --examples_csv, and says how reliable"
+        " the ranking is. With --against it compares two rankings and writes nothing.",
+    )
+    parser.add_argument(
+        "pool", type=Path, help="the folder that evaluate wrote, or any matrix models x images of 0/1 (.npy)"
+        " (with --against also a ranking)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--imagenet_models_csv", type=Path, metavar="FILE",
+        help="the models of the matrix's rows, on one line (default: models.csv beside the matrix)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--matrix_examples_csv", type=Path, metavar="FILE",
+        help="the paths of the matrix's columns (default: examples.csv beside the matrix)",
+    )  # fmt: skip
+    parser.add_argument("--models", metavar="A,B|FILE", help="rank by these models alone (default: all)")
+    parser.add_argument(
+        "--without", metavar="A[,B]", help="leave models out, such as the one to be studied: a model that is in the"
+        " pool is part of its own difficulty ranking",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output_csv", type=Path, metavar="FILE",
+        help="the table; the one-line form and the figures go beside it as FILE_line.csv and FILE.json (default:"
+        " ranking.csv in the pool's folder, with --without M ranking_without_M.csv, with --models ranking_subset.csv)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", type=Path, metavar="RANKING",
+        help="compare with another ranking (a pool's folder, a matrix, or a ranking in any form) and write nothing",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    asked = parser().parse_args(argv)
+    models = split_models(asked.models, "models") if asked.models is not None else []
+    without = split_models(asked.without, "without") if asked.without is not None else []
+    options = (asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)
+    if asked.against is not None:
+        if asked.output_csv is not None:
+            raise BadInputError("--output_csv: --against only compares and writes nothing; leave one of them out")
+        _compare(_ranks(asked.pool, *options), asked.pool, _ranks(asked.against, None, None, [], []), asked.against)
+        return 0
+    pool = _pool(asked.pool, *options)
+    file = asked.output_csv or pool.source.parent / f"ranking{_suffix(models, without)}.csv"
+    if not file.parent.is_dir():
+        raise BadInputError(f"--output_csv: there is no folder {file.parent} ({file.parent.absolute()})")
+    if any(file.absolute() == other.absolute() for other in (pool.source, pool.source.with_name("examples.csv"))):
+        raise BadInputError(f"--output_csv: {file} is the pool's own file, choose another name")
+    ranking = rank_by_difficulty(pool)
+    found = reliability(pool, SEED)
+    line = one_line(ranking)
+    files = {"table": file, "line": file.with_name(f"{file.stem}_line.csv"), "json": file.with_suffix(".json")}
+    content = {
+        "pool": str(pool.source), "models": pool.names, "without": [name_in_pool(name) for name in without],
+        "images": len(ranking), "ties": say_ties(ranking), "reliability": {**asdict(found), "seed": SEED},
+    }  # fmt: skip
+    write_ranking(files["table"], ranking)
+    if line is None:
+        with naming(files["line"]):
+            files["line"].unlink(missing_ok=True)
+        _warn("a path has a line break in it, so there is no one-line form")
+        del files["line"]
+    else:
+        write_whole(files["line"], line.encode())
+    write_whole(files["json"], json_text(content).encode())
+    print(f"{len(ranking):,} images, ranked by the share of {len(pool.names):,} models that get them wrong")
+    print(f"Ties: {say_ties(ranking)}")
+    print(f"Reliability: {found}")
+    print(f"Written: {', '.join(map(str, files.values()))}")
+    return 0
+
+
+def _pool(
+    place: Path, models_csv: Path | None, examples_csv: Path | None, models: Sequence[str], without: Sequence[str]
+) -> Pool:
+    if not place.exists():
+        raise BadInputError(f"there is no {place} ({place.absolute()}): expected evaluate's folder or a matrix (.npy)")
+    pool = read_pool(place, models_csv, examples_csv)
+    for remark in pool.remarks:
+        _warn(remark)
+    return pool.of_models(models, without)
+
+
+def _ranks(
+    place: Path, models_csv: Path | None, examples_csv: Path | None, models: Sequence[str], without: Sequence[str]
+) -> dict[str, float]:
+    """Rank by path; where only the path would decide between images with the same share, they tie."""
+    if place.is_dir() or place.suffix == ".npy":
+        ranking = rank_by_difficulty(_pool(place, models_csv, examples_csv, models, without))
+        column = "rank_average" if ranking["mean_loss"].isna().all() else "rank"
+        return dict(zip(ranking["path"].tolist(), ranking[column].tolist(), strict=True))
+    if models_csv or examples_csv or models or without:
+        raise BadInputError(f"{place} is taken for a ranking: options about models are for a pool's folder or matrix")
+    return {entry.path: float(entry.rank) for entry in read_ranking(place, "against").paths}
+
+
+def _compare(first: dict[str, float], a: Path, second: dict[str, float], b: Path) -> None:
+    found = agree(first, second)
+    print(f"{found.correlation.n:,} images in common, joined by {found.joined_by}; {found.only_first:,} only in {a},"
+          f" {found.only_second:,} only in {b}")  # fmt: skip
+    print(f"Spearman {found.correlation}")
+    print(f"Of the easiest {EXTREME:.0%} of the one {found.easiest:.0%} are among the easiest {EXTREME:.0%} of the"
+          f" other, of the hardest {found.hardest:.0%} (by chance {EXTREME:.0%})")  # fmt: skip
+
+
+def _suffix(models: Sequence[str], without: Sequence[str]) -> str:
+    left_out = "_".join(re.sub(r"[^A-Za-z0-9._-]", "_", name_in_pool(name)) for name in without)
+    suffix = ("_subset" if models else "") + (f"_without_{left_out}" if without else "")
+    return suffix if len(suffix) <= 100 else "_subset"
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

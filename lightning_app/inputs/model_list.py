@@ -1,0 +1,71 @@
+"""Lists of models: as they are typed, as they are published, and what a pool calls one of them."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.ranking import read_names, read_text, split_lines
+
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+def name_in_pool(model_name: str) -> str:
+    """What a pool calls a model: timm's name as it is, for `local-dir:FOLDER` the resolved folder's own name."""
+    if not model_name.startswith("local-dir:"):
+        return model_name
+    return Path(os.path.realpath(model_name.removeprefix("local-dir:"))).name  # Path.resolve refuses links in a circle
+
+
+def split_models(models: str | Sequence[str], flag: str = "models") -> list[str]:
+    """The models that an option names.
+
+    Args:
+        models: Names with commas between them, or a list of them; or the name of a file: a YAML list, or text with a
+            name a line (commas are fine too, and what follows a # is left out).
+        flag: The option, for messages.
+
+    Raises:
+        BadInputError: If nothing is named, one is named twice, or the file can't be read.
+    """
+    words = models.split(",") if isinstance(models, str) else list(models)
+    if len(words) == 1 and Path(words[0]).is_file():
+        words = _from_file(Path(words[0]), flag)
+    names = [name for word in words if (name := word.strip())]
+    if not names:
+        raise BadInputError(f"--{flag} names no model: expected A,B,… or a file with a name a line, got {models!r}")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise BadInputError(f"--{flag} names {name} {count} times")
+    return names
+
+
+def _from_file(file: Path, flag: str) -> list[str]:
+    text = read_text(file, flag)
+    if file.suffix.lower() not in YAML_SUFFIXES:
+        return [word for line in split_lines(text) for word in line.partition("#")[0].split(",")]
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BadInputError(f"--{flag} {file} is not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and list(content) == ["models"]:
+        content = content["models"]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise BadInputError(f"--{flag} {file} must be a YAML list of model names")
+    return content
+
+
+def read_published_names(file: Path, flag: str) -> list[str]:
+    """Reads a published list: one line of names, best first; or a name a line.
+
+    Raises:
+        BadInputError: If it can't be read.
+    """
+    try:
+        return read_names(read_text(file, flag))
+    except csv.Error as error:
+        raise BadInputError(f"--{flag} {file} can't be read as CSV: {error}") from None

@@ -1,0 +1,181 @@
+"""The pool's files: who gets what right, and how large each loss is. No torch."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_app.csv_text import csv_text
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.correctness import near, open_matrix, require_zeros_and_ones
+from lightning_app.inputs.model_list import name_in_pool, read_published_names
+from lightning_app.inputs.ranking import read_ranking
+from lightning_app.whole_files import naming, write_whole
+
+MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
+
+Numbers = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a pool of models says of a set of images.
+
+    Args:
+        source: Where it was read.
+        names: The models.
+        paths: The images.
+        correct: 1 where a model is right, else 0; shape (models, images).
+        losses: Cross-entropies, same shape; None where the pool has none.
+        labels: Class indices of the images; None where they are not to be handed on.
+        remarks: What the user should hear.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    correct: Numbers
+    losses: Numbers | None = None
+    labels: tuple[int, ...] | None = None
+    remarks: tuple[str, ...] = ()
+
+    def of_models(self, models: Sequence[str], without: Sequence[str]) -> "Pool":
+        """A part of the pool.
+
+        Args:
+            models: Those to take, as the pool or `run` names them; none for all.
+            without: Those to leave out.
+
+        Raises:
+            BadInputError: If one isn't in the pool, or none is left.
+        """
+        taken = [self._row(name, "models") for name in models] or list(range(len(self.names)))
+        left_out = {self._row(name, "without") for name in without}
+        for name in (self.names[row] for row in left_out.difference(taken)):
+            raise BadInputError(f"--without {name}: it is not among --models, so there is nothing to leave out")
+        rows = [row for row in taken if row not in left_out]
+        if not rows:
+            raise BadInputError(f"--without: none of the pool's {len(taken)} models is left")
+        if rows == list(range(len(self.names))):
+            return self
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in rows),
+            correct=self.correct[rows],
+            losses=None if self.losses is None else self.losses[rows],
+        )
+
+    def _row(self, name: str, flag: str) -> int:
+        for known in (name, name_in_pool(name)):
+            if known in self.names:
+                return self.names.index(known)
+        raise BadInputError(
+            f"--{flag}: {name!r} is not in {self.source} ({len(self.names)} models){near(name, self.names)}"
+        )
+
+
+def read_pool(place: Path, models_csv: Path | None, examples_csv: Path | None) -> Pool:
+    """Reads what `evaluate` wrote, or a published matrix.
+
+    Args:
+        place: The folder, or the matrix itself.
+        models_csv: The list of models; None for models.csv beside the matrix.
+        examples_csv: The paths of the columns; None for examples.csv beside the matrix, and where that isn't there
+            columns are named by their number.
+
+    Raises:
+        BadInputError: If a file can't be read, a value isn't 0 or 1, or shapes don't fit.
+    """
+    file = place / MATRIX if place.is_dir() else place
+    if place.is_dir() and not file.is_file():
+        raise BadInputError(
+            f"{place} holds no {MATRIX}: expected a folder that evaluate has finished, or a matrix (.npy)"
+        )
+    matrix = open_matrix(file, "the matrix")
+    source = f"the matrix {file}"
+    if 0 in matrix.shape:
+        raise BadInputError(f"{source} has shape {matrix.shape}: expected models x examples")
+    names, remarks = _names(matrix, models_csv or file.with_name(MODELS), source)
+    require_zeros_and_ones(matrix, source)
+    correct = matrix[: len(names)]
+    losses = _losses(file.with_name(LOSSES), matrix)
+    if losses is not None:
+        losses = losses[: len(names)]
+    examples = examples_csv or file.with_name(EXAMPLES)
+    if examples_csv is None and not examples.is_file():
+        digits = len(str(matrix.shape[1] - 1))
+        paths = tuple(f"column_{i:0{digits}}" for i in range(matrix.shape[1]))
+        remarks.append(
+            f"there is no {EXAMPLES} beside the matrix: its columns are called {paths[0]} and so on"
+            " (--matrix_examples_csv names their paths)"
+        )
+        return Pool(file, names, paths, correct, losses, None, tuple(remarks))
+    columns = read_ranking(examples, "matrix_examples_csv")
+    if columns.places != matrix.shape[1]:
+        raise BadInputError(
+            f"{source} has {matrix.shape[1]} columns, but {examples} has {columns.places} places: they must be the same"
+        )
+    if len(columns.paths) < columns.places:
+        remarks.append(f"{columns.places - len(columns.paths)} columns have no path and are left out")
+    entries = sorted(columns.paths, key=lambda entry: entry.place)
+    places = [entry.place for entry in entries]
+    if places != list(range(matrix.shape[1])):
+        correct, losses = correct[:, places], None if losses is None else losses[:, places]
+    known = [entry.label for entry in entries if entry.label is not None]
+    labels = tuple(known) if len(known) == len(entries) else None
+    return Pool(file, names, tuple(entry.path for entry in entries), correct, losses, labels, tuple(remarks))
+
+
+def _names(matrix: Numbers, file: Path, source: str) -> tuple[tuple[str, ...], list[str]]:
+    names = read_published_names(file, "imagenet_models_csv")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInputError(f"--imagenet_models_csv {file} holds {twice!r} more than once")
+    if len(names) > matrix.shape[0]:
+        raise BadInputError(f"{source} has {matrix.shape[0]} rows, but {file} has {len(names)} names")
+    if len(names) == matrix.shape[0]:
+        return tuple(names), []
+    remark = (
+        f"{source} has {matrix.shape[0]} rows and {file} has {len(names)} names: the first {len(names)} rows are"
+        " theirs, the others are left out"
+    )
+    return tuple(names), [remark]
+
+
+def _losses(file: Path, matrix: Numbers) -> Numbers | None:
+    if not file.is_file():
+        return None
+    losses = open_matrix(file, "the losses")
+    if losses.shape != matrix.shape:
+        raise BadInputError(f"{file} has shape {losses.shape}, the matrix {matrix.shape}: they must be the same")
+    return losses
+
+
+def write_pool(folder: Path, pool: Pool) -> None:
+    """Writes a pool's files; the matrix goes first and comes last, so that it is there only with all the others.
+
+    Args:
+        folder: Gets correctness.npy (uint8), losses.npy (float32), models.csv (one line) and examples.csv.
+        pool: Its rows in the order of `models.csv`.
+
+    Raises:
+        StorageError: If a file can't be written.
+    """
+    with naming(folder / MATRIX):
+        (folder / MATRIX).unlink(missing_ok=True)
+    if pool.losses is not None:
+        write_whole(folder / LOSSES, _npy(pool.losses.astype(np.float32)))
+    write_whole(folder / MODELS, csv_text([pool.names]).encode())
+    header = ["path"] if pool.labels is None else ["path", "label"]
+    columns = [pool.paths] if pool.labels is None else [pool.paths, pool.labels]
+    write_whole(folder / EXAMPLES, csv_text([header, *zip(*columns, strict=True)]).encode())
+    write_whole(folder / MATRIX, _npy(pool.correct.astype(np.uint8)))
+
+
+def _npy(array: Numbers) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
