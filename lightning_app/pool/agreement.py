@@ -62,8 +62,8 @@ class Reliability:
 def reliability(pool: Pool, seed: int) -> Reliability:
     """Splits the models into random halves and compares the halves' rankings.
 
-    Each half ranks as the pool does: by how many get an image wrong, ties by mean loss where there are losses; else they
-    stay ties.
+    Each half ranks as the pool does: by how many get an image wrong, ties by mean loss where there are losses (else
+    they stay ties).
 
     Args:
         pool: Of M models and N images.

@@ -56,8 +56,6 @@ def say_ties(ranking: pd.DataFrame) -> str:
         return f"No two of the {len(ranking):,} images have the same number of wrong models"
     by = "path, since the pool has no losses" if ranking["mean_loss"].isna().all() else "mean loss, then by path"
     return f"{tied:,} of {len(ranking):,} images have as many wrong models as others: ordered by {by}"
-        f"{tied:,} of {len(ranking):,} images have their share of wrong models in common with others: ordered by {by}"
-    )
 
 
 def write_ranking(file: Path, ranking: pd.DataFrame) -> None:
