@@ -32,7 +32,12 @@ def require(flag: str, rule: str, value: object, holds: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class Settings:
+    """The options of a command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings):
     """Which classifier, and how its classes are numbered.
 
     Args:
@@ -155,6 +160,41 @@ class ValidationSettings(ModelSettings):
         super().__post_init__()
         require("batch_size", ">= 1", self.batch_size, self.batch_size >= 1)
         require_folder(self.root_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Settings):
+    """What a pool of models says of a folder of images.
+
+    Args:
+        models: The pool: names with commas between them (anything that run takes as --model_name), a YAML list, or a
+            file with a name a line.
+        root_dir: Folder of images, one folder a class, or with WordNet ids in the paths.
+        output_dir: Gets the correctness matrix, its lists of models and images, and a table a model.
+        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from --ground_truth, from
+            WordNet ids in the paths (ImageNet models), or from the sorted class folders.
+        ground_truth: For ImageNet's validation images in one folder: the devkit's
+            ILSVRC2012_validation_ground_truth.txt with its meta.mat beside it, or a list of WordNet ids; line n is the
+            image whose name ends with n.
+        batch_size: Images in one forward pass.
+        num_workers: Processes that decode images (default: up to 8 for a GPU, none for a CPU).
+    """
+
+    models: str | list[str]
+    root_dir: Path
+    output_dir: Path
+    class_to_idx: Path | None = None
+    ground_truth: Path | None = None
+    batch_size: int = 64
+    num_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and that the folder is there."""
+        require("batch_size", ">= 1", self.batch_size, self.batch_size >= 1)
+        require("num_workers", ">= 0", self.num_workers, self.num_workers is None or self.num_workers >= 0)
+        require_folder(self.root_dir)
+        if self.class_to_idx is not None and self.ground_truth is not None:
+            raise BadInputError("--class_to_idx and --ground_truth both give labels: leave one of them out")
 
 
 def require_folder(root_dir: Path) -> None:

@@ -17,7 +17,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.errors import BadInputError
-from lightning_app.settings import ModelSettings
+from lightning_app.settings import Settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -70,7 +70,7 @@ class Command(LightningCLI):
     """
 
     name: ClassVar[str]
-    settings_class: ClassVar[type[ModelSettings]]
+    settings_class: ClassVar[type[Settings]]
     trainer_flags: ClassVar[Sequence[str] | None] = None
     own_trainer_defaults: ClassVar[dict[str, object]] = {}
 
@@ -165,7 +165,7 @@ class Command(LightningCLI):
         return f"--trainer.accelerator {flags['accelerator']} --trainer.devices {flags['devices']}"
 
 
-def switches_spelled_out(argv: Sequence[str], settings_class: type[ModelSettings]) -> list[str]:
+def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) -> list[str]:
     """Lets a yes-or-no option stand alone: `--overwrite` is `--overwrite=true` (jsonargparse wants the word)."""
     switches = {f"--{field.name}" for field in fields(settings_class) if field.type is bool}
     following = [*argv, ""][1:]

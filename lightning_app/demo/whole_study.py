@@ -11,22 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 from tqdm import tqdm
 
 from lightning_app.analysis.closing import Closing, answer, close, load_results, words
-from lightning_app.commands import run
+from lightning_app.commands import evaluate, rank, run
 from lightning_app.commands.base import CONFIGS
 from lightning_app.demo.digits import DIGITS, write_digits
-from lightning_app.demo.small_networks import SmallNetwork, labelled_images, steps, train_from_scratch
+from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
 from lightning_app.errors import BadInputError
-from lightning_app.pool.difficulty import rank_by_difficulty, write_ranking
-from lightning_app.pool.evaluating import best_first, evaluate, write_matrix
 from lightning_app.progress import StudyLog, seconds_between_bars
 from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, SUMMARY, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import pin_numerics
-from lightning_app.training.pretrained import load_pretrained
 
 log = logging.getLogger("lightning_app")
 
@@ -36,6 +32,8 @@ FOLDER = Path("demo")
 
 IMAGES, TRAINING_IMAGES = FOLDER / "images", FOLDER / "training_images"
 NETWORKS, POOL, OUTPUTS = FOLDER / "models", FOLDER / "pool", FOLDER / "outputs"
+RANKING = "ranking.csv"
+ON_THE_CPU = ("--trainer.accelerator", "cpu")
 RECIPE, LOG = FOLDER / "recipe.json", FOLDER / "demo.log"
 
 
@@ -80,10 +78,11 @@ def run_demo(recipe: Recipe) -> int:
             pin_numerics("cpu")
             write_images(recipe)
             train_networks(recipe)
-            rank_images(recipe)
     except OSError as error:
         raise BadInputError(f"the demo needs {FOLDER.absolute()}, and that failed: {error}") from error
-    exit_code = DONE
+    exit_code = rank_images(recipe)
+    if exit_code != DONE:
+        return exit_code
     if is_complete(study):
         print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
         print(words(closing_of(study)))
@@ -134,27 +133,24 @@ def train_networks(recipe: Recipe) -> None:
                 bar.update(each)
 
 
-def rank_images(recipe: Recipe) -> None:
-    """Makes the correctness matrix of all networks, and the ranking by all but the one that is studied."""
-    log.info("3. Who gets what right: the correctness matrix and the ranking by universal difficulty, in %s", POOL)
-    make_once(POOL, partial(_evaluate_and_rank, recipe))
+def rank_images(recipe: Recipe) -> int:
+    """Asks all networks about the images, and ranks these by all networks but the one that is studied.
 
-
-def _evaluate_and_rank(recipe: Recipe, folder: Path) -> None:
-    files, labels = labelled_images(IMAGES)
-    paths = [file.relative_to(IMAGES).as_posix() for file in files]
-    members = []
-    with progress("Asking", len(files) * len(recipe.networks), "image") as bar:
-        for network in recipe.networks:
-            pretrained = load_pretrained(f"local-dir:{NETWORKS / network.name}")
-            members.append(evaluate(network.name, pretrained, files, labels, bar.update))
-    write_matrix(folder, paths, best_first(members))
-    pool = members[1:]
-    ranking = rank_by_difficulty(
-        paths, np.stack([member.correct for member in pool]), np.stack([member.losses for member in pool])
-    )
-    write_ranking(folder, ranking)
-    log.info("   right: %s", ", ".join(f"{member.name} {member.accuracy:.1%}" for member in members))
+    Returns:
+        An exit code.
+    """
+    if (POOL / RANKING).is_file():
+        print(f"3. The correctness matrix and the ranking are there already ({POOL})", file=sys.stderr)
+        return DONE
+    models = ",".join(f"local-dir:{NETWORKS / network.name}" for network in recipe.networks)
+    argv = ["--models", models, "--root_dir", str(IMAGES), "--output_dir", str(POOL), *ON_THE_CPU]
+    print(f"\n3. Who gets what right: steps-to-epsilon evaluate {shlex.join(argv)}", file=sys.stderr)
+    exit_code = evaluate.main(argv)
+    if exit_code != DONE:
+        return exit_code
+    argv = [str(POOL), "--without", recipe.networks[0].name, "--output_csv", str(POOL / RANKING)]
+    print(f"\n   By universal difficulty: steps-to-epsilon rank {shlex.join(argv)}", file=sys.stderr)
+    return rank.main(argv)
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> bool:

@@ -72,9 +72,7 @@ def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:
         file, image = found
         twin = owner.setdefault(image, entry.path)
         if twin != entry.path:
-            raise BadInputError(
-                f"--examples_csv: {twin!r} and {entry.path!r} are one image, {file}: a ranking holds each once"
-            )
+            raise BadInputError(f"{twin!r} and {entry.path!r} are one image, {file}: each may be there once")
         files[entry.path] = Path(file)
     if not files:
         raise BadInputError(_none_found(paths[0].path, len(paths), root_dir))

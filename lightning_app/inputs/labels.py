@@ -10,6 +10,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath, read_text
 
 BY_MAPPING = "class_to_idx and the class folder"
+BY_GROUND_TRUTH = "WordNet ids of the ground truth"
 WORDNET_ID = re.compile(r"(?<![0-9A-Za-z])n\d{8}(?!\d)")
 
 
@@ -42,7 +43,11 @@ class Labels:
 
 
 def find_labels(
-    paths: Sequence[RankedPath], files: Mapping[str, Path], class_to_idx: Path | None, classes: Classes
+    paths: Sequence[RankedPath],
+    files: Mapping[str, Path],
+    class_to_idx: Path | None,
+    classes: Classes,
+    ground_truth: Mapping[str, str] | None = None,
 ) -> Labels:
     """Labels every path that has a file.
 
@@ -51,6 +56,7 @@ def find_labels(
         files: Their files; paths without one are passed over.
         class_to_idx: The JSON file of `--class_to_idx`, or None.
         classes: The model's.
+        ground_truth: The WordNet id of every path, where a list of the dataset has them, else None.
 
     Raises:
         BadInputError: If a label is missing or outside the model's classes, or folders and classes don't fit.
@@ -60,6 +66,8 @@ def find_labels(
         labels = Labels("the ranking's label column", {e.path: e.label for e in there if e.label is not None})
     elif class_to_idx is not None:
         labels = _by_mapping(there, files, class_to_idx)
+    elif ground_truth is not None:
+        labels = _by_ground_truth(there, ground_truth, classes)
     elif classes.wordnet_ids and any(WORDNET_ID.search(entry.path) for entry in there):
         labels = _by_wordnet_id(there, classes)
     else:
@@ -87,6 +95,24 @@ def _by_mapping(paths: Sequence[RankedPath], files: Mapping[str, Path], file: Pa
             raise BadInputError(f"--class_to_idx {file} has no {folder!r}, the class folder of {entry.path!r}")
         of[entry.path] = mapping[folder]
     return Labels(BY_MAPPING, of)
+
+
+def _by_ground_truth(paths: Sequence[RankedPath], ids: Mapping[str, str], classes: Classes) -> Labels:
+    if classes.wordnet_ids:
+        names, where = classes.wordnet_ids, f"in {classes.subset}"
+    else:
+        names, where = tuple(sorted({ids[entry.path] for entry in paths})), "among the ids of these images"
+        if len(names) != classes.count:
+            raise BadInputError(
+                f"--ground_truth names {len(names)} classes for these images, but the model has {classes.count} classes"
+            )
+    index = {name: i for i, name in enumerate(names)}
+    for entry in paths:
+        if ids[entry.path] not in index:
+            raise BadInputError(
+                f"--ground_truth: {entry.path!r} is {ids[entry.path]}, which is not {where}, the model's classes"
+            )
+    return Labels(BY_GROUND_TRUTH, {entry.path: index[ids[entry.path]] for entry in paths})
 
 
 def _by_wordnet_id(paths: Sequence[RankedPath], classes: Classes) -> Labels:

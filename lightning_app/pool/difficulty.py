@@ -55,7 +55,7 @@ def say_ties(ranking: pd.DataFrame) -> str:
     if not tied:
         return f"No two of the {len(ranking):,} images have the same number of wrong models"
     by = "path, since the pool has no losses" if ranking["mean_loss"].isna().all() else "mean loss, then by path"
-    return f"{tied:,} of {len(ranking):,} images have as many wrong models as others: ordered by {by}"
+    return f"{tied:,} of {len(ranking):,} images have as many models wrong as another image has: ordered by {by}"
 
 
 def write_ranking(file: Path, ranking: pd.DataFrame) -> None:

@@ -1,81 +1,392 @@
-"""Asks every model of the pool about every image, and writes down who is right."""
+"""Asks every model of a pool about every image, in the order of the steps, and writes down who is right."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import logging
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from lightning_app.csv_text import csv_text
-from lightning_app.training.datamodule import LabelledImages
-from lightning_app.training.loss import is_correct, precise_loss
-from lightning_app.training.pretrained import Pretrained
+from lightning_app.choosing import FEWEST_FOR_ACCURACY, say_missing
+from lightning_app.errors import BadInputError, StorageError
+from lightning_app.inputs.ground_truth import read_ground_truth
+from lightning_app.inputs.images import find_images, images_below
+from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING, Classes, Labels, find_labels
+from lightning_app.inputs.model_list import name_in_pool, split_models
+from lightning_app.inputs.ranking import RankedPath
+from lightning_app.pool.asking import Asked, ask_about_all
+from lightning_app.pool.matrix import MATRIX, Pool, write_pool
+from lightning_app.pool.pool_folder import Member, PoolFolder, best_first, file_name
+from lightning_app.progress import FILE_ONLY, StudyLog, seconds_between_bars
+from lightning_app.results.fingerprint import environment, file_sha256
+from lightning_app.results.lock import WriterLock
+from lightning_app.settings import EvaluationSettings
+from lightning_app.stopping import exit_at_once
+from lightning_app.training.device import Device
+from lightning_app.training.pretrained import classes_by_config, classes_of, load_pretrained, weights_sha256
 
-MATRIX, MODELS, EXAMPLES = "correctness.npy", "models.csv", "examples.csv"
-BATCH = 64
+log = logging.getLogger("lightning_app")
+
+DONE, DONE_WITH_ERRORS = 0, 3
+MOST_WORKERS = 8
+"""Processes that decode for one GPU, unless told otherwise."""
+NAMED_AT_MOST = 5
+"""Unreadable images on the screen; the log file names all."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """What one model of the pool says.
+class Images:
+    """The images of `--root_dir`, in the order of the matrix's columns.
 
     Args:
-        name: The model's.
-        correct: 1 where its label's logit is above every other, else 0; shape (images,).
-        losses: The cross-entropy, shape (images,).
+        entries: Their paths below it.
+        files: Where they are.
+        ground_truth: WordNet ids by path, where `--ground_truth` has them.
     """
 
-    name: str
-    correct: npt.NDArray[np.uint8]
-    losses: npt.NDArray[np.float64]
+    entries: list[RankedPath]
+    files: dict[str, Path]
+    ground_truth: dict[str, str] | None
 
     @property
-    def accuracy(self) -> float:
-        """The share of images that it gets right."""
-        return float(self.correct.mean())
+    def paths(self) -> list[str]:
+        """Their paths below `--root_dir`."""
+        return [entry.path for entry in self.entries]
 
 
-@torch.no_grad()
-def evaluate(
-    name: str, pretrained: Pretrained, files: Sequence[Path], labels: Sequence[int], on_images: Callable[[int], object]
-) -> Member:
-    """Asks one model about every image, on the CPU, in batches, with the model's own evaluation transform.
+def evaluate(settings: EvaluationSettings, device: Device) -> int:
+    """Asks the pool, or goes on with one that is there.
 
     Args:
-        name: The model's, for the list.
-        pretrained: The model.
-        files: The images.
-        labels: Class indices, in the order of the files.
-        on_images: Called with a number of images when they are done, for a progress bar.
+        settings: Checked.
+        device: Where the models are asked.
+
+    Returns:
+        The exit code.
 
     Raises:
-        UnreadableImageError: If a file can't be decoded.
+        BadInputError: Before any work, or if no model could be asked.
+        StorageError: If a result can't be written.
     """
-    correct, losses = [], []
-    for images, targets in DataLoader(LabelledImages(files, labels, pretrained.transform), batch_size=BATCH):
-        logits = pretrained.network(images)
-        correct.append(is_correct(logits, targets))
-        losses.append(precise_loss(logits, targets))
-        on_images(len(targets))
-    return Member(name, torch.cat(correct).numpy().astype(np.uint8), torch.cat(losses).double().numpy())
+    with StudyLog() as study_log, exit_at_once("; the same command goes on"):
+        models = named_models(settings.models)
+        images = find(settings)
+        log.info("Images: %s below %s", f"{len(images.entries):,}", settings.root_dir)
+        require_labels_that_fit(models, images, settings)
+        made = not settings.output_dir.exists()
+        try:
+            settings.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(f"--output_dir: {settings.output_dir} can't be made: {error.strerror}") from None
+        lock = WriterLock(settings.output_dir)
+        try:
+            folder = PoolFolder(settings.output_dir)
+            folder.claim(_identity(settings, images))
+            study_log.to_file(settings.output_dir / f"evaluate_{datetime.now():%Y%m%d-%H%M%S}.log")
+            members, failures = ask_each(models, images, settings, device, folder)
+            conclude(members, models, images, settings, folder)
+        finally:
+            lock.release()
+            if made and not any(settings.output_dir.iterdir()):
+                settings.output_dir.rmdir()
+    if failures:
+        log_failures(failures, len(models))
+        return DONE_WITH_ERRORS
+    return DONE
 
 
-def best_first(members: Sequence[Member]) -> list[Member]:
-    """The order of the matrix's rows: the most accurate first, ties by name."""
-    return sorted(members, key=lambda member: (-member.accuracy, member.name))
+def named_models(models: str | Sequence[str]) -> dict[str, str]:
+    """The models by their names in the pool.
 
-
-def write_matrix(folder: Path, paths: Sequence[str], members: Sequence[Member]) -> None:
-    """Writes the correctness matrix, its rows' names and its columns' paths.
-
-    Args:
-        folder: Gets correctness.npy (models x images, uint8), models.csv (one line) and examples.csv.
-        paths: Of the images.
-        members: In the order of the rows.
+    Raises:
+        BadInputError: If two have one name, or would have one table.
     """
-    np.save(folder / MATRIX, np.stack([member.correct for member in members]), allow_pickle=False)
-    (folder / MODELS).write_text(csv_text([[member.name for member in members]]), encoding="utf-8")
-    (folder / EXAMPLES).write_text(csv_text([["path"], *([path] for path in paths)]), encoding="utf-8", newline="")
+    named: dict[str, str] = {}
+    tables: dict[str, str] = {}
+    for model in split_models(models):
+        name = name_in_pool(model)
+        twin = tables.setdefault(file_name(name).lower(), model)
+        if not name or twin != model:
+            raise BadInputError(f"--models: {twin} and {model} would both be {name!r} in the pool: rename a folder")
+        named[name] = model
+    return named
+
+
+def find(settings: EvaluationSettings) -> Images:
+    """Finds every image, and what the dataset's own list says of it.
+
+    Raises:
+        BadInputError: If there is none, or the list doesn't have them.
+    """
+    root = str(settings.root_dir)
+    paths = [entry.path.removeprefix(root).lstrip("/") for entry in images_below(settings.root_dir)]
+    say_missing("file names are not UTF-8 text and are left out", tuple(path for path in paths if not _is_text(path)))
+    entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_is_text, paths))]
+    files = find_images(entries, settings.root_dir).files
+    truth = settings.ground_truth
+    return Images(entries, files, None if truth is None else read_ground_truth(truth, files))
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+def require_labels_that_fit(models: Mapping[str, str], images: Images, settings: EvaluationSettings) -> None:
+    """Refuses models whose classes aren't the folder's, as far as their configurations tell, before any is loaded.
+
+    Raises:
+        BadInputError: Naming the models, and both numbers.
+    """
+    refused: dict[str, list[str]] = {}
+    known: dict[Classes, str | None] = {}
+    for name, model in models.items():
+        classes = classes_by_config(model)
+        if classes is None:
+            continue
+        if classes not in known:
+            try:
+                label(images, settings, classes)
+                known[classes] = None
+            except BadInputError as error:
+                known[classes] = str(error)
+        if (reason := known[classes]) is not None:
+            refused.setdefault(reason, []).append(name)
+    if refused:
+        raise BadInputError("; ".join(f"--models {', '.join(names)}: {why}" for why, names in refused.items()))
+
+
+def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Labels:
+    """The images' class indices for one model.
+
+    Raises:
+        BadInputError: If there are none, or they aren't the model's.
+    """
+    try:
+        return find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
+    except BadInputError as error:
+        if images.ground_truth is None and any("/" not in path for path in images.paths):
+            raise BadInputError(
+                f"{error}. Images lie in {settings.root_dir} itself, without a class folder: --ground_truth names the"
+                " list that has their classes"
+            ) from None
+        raise
+
+
+def _identity(settings: EvaluationSettings, images: Images) -> dict[str, object]:
+    """What all tables of a folder have in common."""
+    lines = "".join(f"{path}\n{images.files[path].stat().st_size}\n" for path in images.paths)
+    return {
+        "images": len(images.entries),
+        "images_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "class_to_idx_sha256": file_sha256(settings.class_to_idx) if settings.class_to_idx else None,
+        "ground_truth_sha256": file_sha256(settings.ground_truth) if settings.ground_truth else None,
+    }
+
+
+def ask_each(
+    models: Mapping[str, str], images: Images, settings: EvaluationSettings, device: Device, folder: PoolFolder
+) -> tuple[list[Member], dict[str, str]]:
+    """Asks the models that are not done, and puts each on disk when it is.
+
+    Returns:
+        The models that are done, and why the others aren't.
+
+    Raises:
+        BadInputError: If none is.
+    """
+    done = _still_right(folder.done(), models)
+    if done:
+        log.info("Going on: %d of %d models are done and kept", len(done), len(models))
+    failures: dict[str, str] = {}
+    n = len(images.entries)
+    pace = seconds_between_bars()
+    with tqdm(total=n * len(models), initial=n * len(done), desc="All models", unit="image", mininterval=pace,
+              file=sys.stderr, dynamic_ncols=True, leave=False, position=0) as whole:  # fmt: skip
+        for name, model in models.items():
+            if name in done:
+                continue
+            before = whole.n
+            try:
+                done[name] = _ask_one(name, model, images, settings, device, folder, whole)
+            except StorageError:
+                raise
+            except BadInputError as error:
+                failures[name] = str(error)
+            # Out of memory, an input that the architecture refuses, whatever a custom model raises: the rest go on.
+            except Exception as error:
+                log.debug("%s", name, exc_info=True, extra=FILE_ONLY)
+                failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if name in failures:
+                log.error("%s is left out: %s", name, failures[name])
+                whole.update(before + n - whole.n)
+    if not done:
+        raise BadInputError(f"--models: none of the {len(models)} could be asked. {next(iter(failures.values()))}")
+    return list(done.values()), failures
+
+
+def _still_right(done: dict[str, Member], models: Mapping[str, str]) -> dict[str, Member]:
+    """Those of the models that are done whose files are what they were."""
+    kept: dict[str, Member] = {}
+    for name, model in models.items():
+        member = done.get(name)
+        if member is None:
+            continue
+        if member.model_name != model and not model.startswith("local-dir:"):
+            log.warning("%s was %s and is asked again as %s", name, member.model_name, model)
+        elif member.files_sha256 != _files_sha256(model):
+            log.warning("%s has other files than when it was asked, and is asked again", name)
+        else:
+            kept[name] = member
+    return kept
+
+
+def _files_sha256(model: str) -> str | None:
+    if not model.startswith("local-dir:"):
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(Path(model.removeprefix("local-dir:")).glob("*")):
+        if file.suffix in (".json", ".safetensors", ".bin"):
+            digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _ask_one(
+    name: str,
+    model: str,
+    images: Images,
+    settings: EvaluationSettings,
+    device: Device,
+    folder: PoolFolder,
+    whole: "tqdm[NoReturn]",
+) -> Member:
+    started = time.monotonic()
+    files_sha256 = _files_sha256(model)
+    pretrained = load_pretrained(model)
+    labels = label(images, settings, pretrained.classes)
+    of = [labels.of[path] for path in images.paths]
+    pace = seconds_between_bars()
+    with tqdm(total=len(of), desc=name, unit="image", mininterval=pace, file=sys.stderr, dynamic_ncols=True,
+              leave=False, position=1, delay=pace) as bar:  # fmt: skip
+
+        def on_images(count: int) -> None:
+            bar.update(count)
+            whole.update(count)
+
+        asked = ask_about_all(
+            pretrained, [images.files[path] for path in images.paths], of, device.root, settings.batch_size,
+            _workers(settings, device), on_images,
+        )  # fmt: skip
+    if not asked.readable.any():
+        raise BadInputError(f"none of the {len(of)} images can be read, for example {asked.unreadable[0]}")
+    member = Member(
+        name=name,
+        model_name=model,
+        files_sha256=files_sha256,
+        weights_sha256=weights_sha256(pretrained.network),
+        classes=pretrained.classes.count,
+        label_rule=labels.rule,
+        transform=pretrained.transform_settings,
+        images=int(asked.readable.sum()),
+        right=int(asked.correct.sum()),
+        top1=round(asked.accuracy[0], 6),  # torchmetrics divides in float32
+        top5=round(asked.accuracy[1], 6),
+        mean_loss=float(asked.losses[asked.readable].mean(dtype=np.float64)),
+        seconds=time.monotonic() - started,
+        environment=environment(device.name, device.threads),
+    )
+    folder.put(member, images.paths, of, asked)
+    for reason in asked.unreadable.values():
+        log.info("can't be read: %s", reason, extra=FILE_ONLY)
+    _say(member, asked, images)
+    return member
+
+
+def _workers(settings: EvaluationSettings, device: Device) -> int:
+    if settings.num_workers is not None:
+        return settings.num_workers
+    return 0 if device.kind == "cpu" else min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+def _say(member: Member, asked: Asked, images: Images) -> None:
+    log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
+             member.name, 100 * member.right / member.images, 100 * (member.top5 or 0), member.mean_loss,
+             f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
+    if member.right < 2 / member.classes * member.images and member.images >= FEWEST_FOR_ACCURACY:
+        log.warning("%s is hardly better than guessing among %d classes: are the labels right? (they are by %s)",
+                    member.name, member.classes, member.label_rule)  # fmt: skip
+    if not math.isfinite(member.mean_loss or 0):
+        bad = int((~np.isfinite(asked.losses[asked.readable])).sum())
+        log.warning("%s: the loss of %d images is not finite; they count as wrong", member.name, bad)
+    if (member.top1 or 0) * member.images - member.right > 0.5:
+        log.warning("%s: some images have several classes with the largest logit; torchmetrics takes the first of them,"
+                    " the matrix counts a tie as wrong", member.name)  # fmt: skip
+
+
+def conclude(
+    members: Sequence[Member],
+    models: Mapping[str, str],
+    images: Images,
+    settings: EvaluationSettings,
+    folder: PoolFolder,
+) -> None:
+    """Writes the accuracies and the matrix of all models that are done."""
+    ordered = best_first(members)
+    paths = images.paths
+    answers = [folder.answers(member, paths) for member in ordered]
+    readable = np.logical_and.reduce([answer.readable for answer in answers])
+    unread = np.flatnonzero(~readable).tolist()
+    if unread:
+        log.warning("%d of %d images can't be read and are left out of the matrix, for example %s", len(unread),
+                    len(paths), ", ".join(repr(paths[i]) for i in unread[:NAMED_AT_MOST]))  # fmt: skip
+        for i in unread:
+            log.info("left out: %r", paths[i], extra=FILE_ONLY)
+    keep = np.flatnonzero(readable)
+    pool = Pool(
+        folder.folder,
+        tuple(member.name for member in ordered),
+        tuple(paths[i] for i in keep),
+        np.stack([answer.correct[keep] for answer in answers]),
+        np.stack([answer.losses[keep] for answer in answers]),
+        _labels_for_run(ordered, images, settings, keep.tolist()),
+    )
+    others = sorted(folder.done().keys() - models.keys())
+    if others:
+        log.warning("%d models that were asked earlier are not in --models now and not in the matrix: %s (their tables"
+                    " are kept)", len(others), ", ".join(others[:NAMED_AT_MOST]))  # fmt: skip
+    folder.write_accuracy(ordered)
+    write_pool(folder.folder, pool)
+    log.info("%s: %d models x %s images, best %s, last %s. Next: steps-to-epsilon rank %s",
+             folder.folder / MATRIX, len(ordered), f"{len(keep):,}", ordered[0].name, ordered[-1].name,
+             shlex.quote(str(folder.folder)))  # fmt: skip
+
+
+def _labels_for_run(
+    members: Sequence[Member], images: Images, settings: EvaluationSettings, keep: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Labels that `run` could not find itself, where all models number their classes alike."""
+    if {member.label_rule for member in members} not in ({BY_GROUND_TRUTH}, {BY_MAPPING}):
+        return None
+    found = [label(images, settings, classes_of(count)) for count in sorted({m.classes for m in members})]
+    if any(labels.of != found[0].of for labels in found):
+        log.warning("the models number their classes differently, so examples.csv has no labels")
+        return None
+    return tuple(found[0].of[images.entries[i].path] for i in keep)
+
+
+def log_failures(failures: Mapping[str, str], asked_for: int) -> None:
+    """Says at the end which models are missing."""
+    log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries them again",
+                len(failures), asked_for, ", ".join(failures))  # fmt: skip

@@ -32,7 +32,21 @@ def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Booleans, shape (N,).
     """
-    return (rivals(logits.float(), labels) < 0).all(dim=1)
+    return is_in_top(logits, labels, 1)
+
+
+def is_in_top(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Whether fewer than k other classes have a logit at or above the label's; one that is NaN counts as above.
+
+    Args:
+        logits: Shape (N, C), C >= 2.
+        labels: Class indices, shape (N,).
+        k: How many classes may be named.
+
+    Returns:
+        Booleans, shape (N,).
+    """
+    return (~(rivals(logits.float(), labels) < 0)).sum(dim=1) < k
 
 
 def rivals(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Loads a pretrained timm classifier with its own evaluation transform."""
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import textwrap
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,10 +69,28 @@ def load_pretrained(model_name: str) -> Pretrained:
         raise BadInputError(f"{require_classifier}, it has {count} classes")
     if settings["input_size"][0] != 3:
         raise BadInputError(f"{require_classifier}, its input has {settings['input_size'][0]} channels")
-    subset = infer_imagenet_subset(network)
-    ids = tuple(ImageNetInfo(subset).label_names()) if subset is not None else ()
     transform = create_transform(**settings, is_training=False)
-    return Pretrained(network, transform, settings, Classes(count, subset, ids))
+    return Pretrained(network, transform, settings, classes_of(count))
+
+
+def classes_by_config(model_name: str) -> Classes | None:
+    """What a model tells apart, by its configuration alone, without its weights; None where that doesn't say."""
+    try:
+        source, name = timm.models.parse_model_name(model_name)
+        if source == "local-dir":
+            config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
+            count = config.get("num_classes") or config["pretrained_cfg"]["num_classes"]
+        else:
+            count = timm.models.get_pretrained_cfg(name).num_classes
+        return classes_of(int(count))
+    except Exception:  # whatever is wrong is said when the model itself is loaded
+        return None
+
+
+def classes_of(count: int) -> Classes:
+    """The classes of a model by their number, as timm guesses the ImageNet subset."""
+    subset = infer_imagenet_subset({"num_classes": count})
+    return Classes(count, subset, tuple(ImageNetInfo(subset).label_names()) if subset is not None else ())
 
 
 def weights_sha256(network: nn.Module) -> str:

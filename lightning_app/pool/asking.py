@@ -1,0 +1,128 @@
+"""One model of the pool, asked about every image."""
+
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_app.training.loss import is_correct, is_in_top, precise_loss
+from lightning_app.training.photograph import UnreadableImageError, read_pixels
+from lightning_app.training.pretrained import Pretrained, Transform
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one model says of N images.
+
+    Args:
+        readable: Whether an image could be read; where not, the numbers below are 0 or NaN. Shape (N,), as all others.
+        predicted: The class with the largest logit.
+        correct: 1 where the label's logit is above every other, else 0.
+        losses: Cross-entropies, float32.
+        top5: 1 where fewer than five other classes have a logit at or above the label's.
+        accuracy: Top-1 and top-5 (of all classes where there are fewer), by torchmetrics, over the readable ones.
+        unreadable: Why, by the image's place.
+    """
+
+    readable: npt.NDArray[np.bool_]
+    predicted: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.uint8]
+    losses: npt.NDArray[np.float32]
+    top5: npt.NDArray[np.uint8]
+    accuracy: tuple[float, float]
+    unreadable: dict[int, str]
+
+
+@torch.no_grad()
+def ask_about_all(
+    pretrained: Pretrained,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    device: torch.device,
+    batch_size: int,
+    num_workers: int,
+    on_images: Callable[[int], object],
+) -> Asked:
+    """Asks one model about every image, in batches, with the model's own evaluation transform.
+
+    Args:
+        pretrained: The model; its network is left on the device.
+        files: The images.
+        labels: Class indices, in the order of the files.
+        device: Where it is asked.
+        batch_size: Images in one forward pass.
+        num_workers: Processes that decode; 0 decodes here.
+        on_images: Called with a number of images when they are done, for a progress bar.
+    """
+    network, n = pretrained.network.to(device), len(files)
+    predicted, correct, top5 = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    losses, readable = np.full(n, np.nan, np.float32), np.zeros(n, np.bool_)
+    top = min(TOP, pretrained.classes.count)
+    accuracies = [MulticlassAccuracy(pretrained.classes.count, top_k=k, average="micro").to(device) for k in (1, top)]
+    unreadable: dict[int, str] = {}
+    loader = DataLoader(
+        _Decoded(files, pretrained.transform),
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+    targets = torch.as_tensor(labels)
+    for places, pixels, reasons in loader:
+        unreadable.update(reasons)
+        if len(places):
+            y = targets[places].to(device)
+            logits = network(pixels.to(device, non_blocking=True)).float()
+            for accuracy in accuracies:
+                accuracy.update(logits, y)
+            readable[places] = True
+            predicted[places] = logits.argmax(dim=1).cpu().numpy()
+            correct[places] = is_correct(logits, y).cpu().numpy()
+            losses[places] = precise_loss(logits, y).cpu().numpy()
+            top5[places] = is_in_top(logits, y, top).cpu().numpy()
+        on_images(len(places) + len(reasons))
+    top1, top_few = (float(accuracy.compute()) if readable.any() else float("nan") for accuracy in accuracies)
+    return Asked(readable, predicted, correct, losses, top5, (top1, top_few), unreadable)
+
+
+Decoded = tuple[int, Tensor | str]
+Batch = tuple[Tensor, Tensor, dict[int, str]]
+
+
+class _Decoded(Dataset[Decoded]):
+    """Images, or the reasons why they can't be read, with their places."""
+
+    def __init__(self, files: Sequence[Path], transform: Transform) -> None:
+        self.files = files
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> Decoded:
+        try:
+            return place, read_pixels(self.files[place], self.transform)
+        except UnreadableImageError as error:
+            return place, str(error)
+
+
+def _collate(decoded: Sequence[Decoded]) -> Batch:
+    read = [(place, pixels) for place, pixels in decoded if isinstance(pixels, Tensor)]
+    reasons = {place: reason for place, reason in decoded if isinstance(reason, str)}
+    places = torch.tensor([place for place, _ in read], dtype=torch.int64)
+    return places, torch.stack([pixels for _, pixels in read]) if read else torch.empty(0), reasons
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

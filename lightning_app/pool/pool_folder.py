@@ -1,0 +1,181 @@
+"""What `evaluate` leaves behind: a table a model as soon as it is done, the matrix when all are."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_app.csv_text import csv_text
+from lightning_app.errors import BadInputError
+from lightning_app.pool.asking import Asked
+from lightning_app.pool.matrix import EXAMPLES, LOSSES, MATRIX, MODELS
+from lightning_app.whole_files import json_text, naming, write_whole
+
+TABLES, ACCURACY, IDENTITY = "tables", "accuracy.csv", "evaluate.json"
+COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the pool that is done; its table holds what it says of each image.
+
+    Args:
+        name: In the pool.
+        model_name: As it was asked for.
+        files_sha256: Of the files of a `local-dir:` model, else None: with others it is asked again.
+        weights_sha256: Of its parameters and buffers.
+        classes: How many it tells apart.
+        label_rule: Where the labels came from.
+        transform: timm's settings of its evaluation transform.
+        images: That it could read.
+        right: Of them; it orders the list.
+        top1: Accuracy, by torchmetrics.
+        top5: Likewise.
+        mean_loss: Mean cross-entropy.
+        seconds: That it took.
+        environment: Where it was asked.
+    """
+
+    name: str
+    model_name: str
+    files_sha256: str | None
+    weights_sha256: str
+    classes: int
+    label_rule: str
+    transform: dict[str, object]
+    images: int
+    right: int
+    top1: float | None
+    top5: float | None
+    mean_loss: float | None
+    seconds: float
+    environment: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A table, read back: of every image whether it could be read, 1 if it is right, its loss (NaN where unread)."""
+
+    readable: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.uint8]
+    losses: npt.NDArray[np.float32]
+
+
+class PoolFolder:
+    """The folder of `--output_dir`.
+
+    Args:
+        folder: There already, and held by this process alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def claim(self, identity: dict[str, object]) -> None:
+        """Writes what the tables depend on beside the models, or sees that what is there is the same.
+
+        Raises:
+            BadInputError: If the folder holds other answers, or files of something else under the same names.
+        """
+        file = self.folder / IDENTITY
+        if file.is_file():
+            try:
+                before = json.loads(file.read_text(encoding="utf-8"))
+                if not isinstance(before, dict):
+                    raise ValueError("it holds no object")
+            except (OSError, ValueError) as error:
+                raise BadInputError(f"--output_dir: {file} can't be read: {error}") from None
+            changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
+            if changed and self.done():
+                what = "; ".join(f"{key}: {before.get(key)} then, {identity.get(key)} now" for key in changed)
+                raise BadInputError(
+                    f"--output_dir: {self.folder} holds answers about something else ({what}): choose another folder"
+                )
+            if not changed:
+                return
+        foreign = [name for name in (MATRIX, LOSSES, MODELS, EXAMPLES, TABLES) if (self.folder / name).exists()]
+        if foreign and not file.is_file():
+            raise BadInputError(
+                f"--output_dir: {self.folder} holds {', '.join(foreign)}, which evaluate has not written (there is no"
+                f" {IDENTITY}): choose another folder"
+            )
+        with naming(self.folder / TABLES):
+            (self.folder / TABLES).mkdir(exist_ok=True)
+        write_whole(file, json_text(identity).encode())
+
+    def done(self) -> dict[str, Member]:
+        """The models that are done, by name."""
+        members: dict[str, Member] = {}
+        for file in sorted((self.folder / TABLES).glob("*.json")):
+            try:
+                member = Member(**json.loads(file.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError):
+                continue  # it is asked again
+            if self._table(member.name).is_file():
+                members[member.name] = member
+        return members
+
+    def put(self, member: Member, paths: Sequence[str], labels: Sequence[int], asked: Asked) -> None:
+        """Writes a model's table, and then that it is done.
+
+        Raises:
+            StorageError: If they can't be written.
+        """
+        said = self._table(member.name).with_suffix(".json")
+        with naming(said):
+            said.unlink(missing_ok=True)
+        columns = zip(
+            paths, labels, asked.readable.tolist(), asked.predicted.tolist(), asked.correct.tolist(),
+            asked.losses.astype(np.float64).tolist(), asked.top5.tolist(), strict=True,
+        )  # fmt: skip
+        rows = [
+            (path, label, predicted, right, float(np.exp(-loss)), loss, top5) if read else (path, label, *[None] * 5)
+            for path, label, read, predicted, right, loss, top5 in columns
+        ]
+        write_whole(self._table(member.name), csv_text([COLUMNS, *rows]).encode())
+        write_whole(said, json_text(asdict(member)).encode())
+
+    def answers(self, member: Member, paths: Sequence[str]) -> Answers:
+        """Reads a model's table back.
+
+        Raises:
+            BadInputError: If it isn't what was written.
+        """
+        file = self._table(member.name)
+        try:
+            frame = pd.read_csv(
+                file, usecols=["path", "correct", "loss"], dtype={"path": str},
+                keep_default_na=False, na_values={"correct": [""], "loss": [""]},
+            )  # fmt: skip
+            if frame["path"].tolist() != list(paths):
+                raise ValueError("its paths are not those of the images")
+            correct, losses = frame["correct"].to_numpy(np.float64), frame["loss"].to_numpy(np.float32)
+        except (OSError, ValueError) as error:
+            raise BadInputError(
+                f"--output_dir: {file} can't be read: {error}. Without it the same command asks the model again"
+            ) from None
+        return Answers(~np.isnan(correct), (correct == 1).astype(np.uint8), losses)
+
+    def write_accuracy(self, members: Sequence[Member]) -> None:
+        """Writes accuracy.csv, best first."""
+        header = ("model", "images", "right", "top1", "top5", "mean_loss", "model_name")
+        rows = [(m.name, m.images, m.right, m.top1, m.top5, m.mean_loss, m.model_name) for m in members]
+        write_whole(self.folder / ACCURACY, csv_text([header, *rows]).encode())
+
+    def _table(self, name: str) -> Path:
+        return self.folder / TABLES / f"{file_name(name)}.csv"
+
+
+def file_name(name: str) -> str:
+    """A model's name with unusual characters as `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def best_first(members: Sequence[Member]) -> list[Member]:
+    """The order of the matrix's rows: the most accurate first, ties by name."""
+    return sorted(members, key=lambda member: (-member.right / max(member.images, 1), member.name))
