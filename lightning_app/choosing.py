@@ -1,9 +1,12 @@
 """Chooses the sample: by the matrix's row, or by asking the model itself."""
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
+import numpy as np
 from tqdm import tqdm
 
 from lightning_app.errors import BadInputError
@@ -55,6 +58,7 @@ class Chooser:
         self.device = device
         self.answers = answers
         self.unreadable: dict[str, str] = {}
+        self._seconds: list[float] = []
 
     def choose(self, ranking: Ranking, model_row: ModelRow | None) -> list[RankedPath]:
         """Draws the sample, in draw order.
@@ -94,6 +98,11 @@ class Chooser:
         log.info("Sample: %d %simages drawn with seed %d%s", len(sample), kind, self.settings.seed, of_them)
         return sample
 
+    @property
+    def seconds_an_answer(self) -> float:
+        """The median time of an image that the model was asked about now; NaN without one."""
+        return float(np.median(self._seconds)) if self._seconds else math.nan
+
     def _draw(self, candidates: list[RankedPath], is_correct: Callable[[RankedPath], bool | None]) -> list[RankedPath]:
         settings = self.settings
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
@@ -132,11 +141,13 @@ class Chooser:
         answer = self.answers.get(entry.path, label)
         if answer is None:
             file = self.images.files[entry.path]
+            started = time.perf_counter()
             try:
                 answer = ask(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
             except UnreadableImageError as error:
                 self.unreadable[entry.path] = str(error)
                 return None
+            self._seconds.append(time.perf_counter() - started)
             self.answers.put(entry.path, label, answer)
         return answer
 

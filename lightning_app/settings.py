@@ -1,7 +1,7 @@
 """Every option of the commands, checked once, where it enters, and carried as a frozen dataclass from then on."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -141,6 +141,29 @@ class StudySettings(TrainingSettings):
         require("max_hours", "> 0", self.max_hours, self.max_hours is None or 0 < self.max_hours < math.inf)
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
             raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings(StudySettings):
+    """A study that is to be forecast.
+
+    Args:
+        pilot_examples: How many examples to train for the forecast: the first of the draw, which the study keeps.
+        pilot_minutes: How long their training may take; they are given fewer steps where it would take longer.
+    """
+
+    pilot_examples: int = 50
+    pilot_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        super().__post_init__()
+        require("pilot_examples", ">= 10, or the intervals say nothing", self.pilot_examples, self.pilot_examples >= 10)
+        require("pilot_minutes", "> 0", self.pilot_minutes, 0 < self.pilot_minutes < math.inf)
+
+    def study(self) -> StudySettings:
+        """The study itself."""
+        return StudySettings(**{field.name: getattr(self, field.name) for field in fields(StudySettings)})
 
 
 @dataclass(frozen=True, kw_only=True)

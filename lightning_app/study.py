@@ -6,34 +6,23 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 
-import lightning.pytorch as L
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.analysis.closing import close, load_results, words
+from lightning_app.analysis.closing import Closing, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
-from lightning_app.choosing import Chooser, say_missing
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
-from lightning_app.inputs.images import find_images
-from lightning_app.inputs.labels import BY_MAPPING, find_labels
-from lightning_app.inputs.ranking import read_ranking
-from lightning_app.inputs.sampling import in_training_order
+from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
-from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import (
     Fingerprint,
     Goal,
     Stretch,
-    environment,
-    file_sha256,
-    require_same,
     versions,
 )
 from lightning_app.results.records import Row, path_of, steps_of
@@ -48,11 +37,9 @@ from lightning_app.results.run_folder import (
     folder_name,
 )
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
-from lightning_app.settings import HOW_NOT_WHAT, StudySettings, require_folder
+from lightning_app.settings import HOW_NOT_WHAT, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.device import Device, pin_numerics, resolve_device
-from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from lightning_app.whole_files import json_text
@@ -60,38 +47,6 @@ from lightning_app.whole_files import json_text
 log = logging.getLogger("lightning_app")
 
 DONE, DONE_WITH_ERRORS = 0, 3
-
-
-@dataclass(frozen=True)
-class Lightning:
-    """What the command line says of Lightning.
-
-    Args:
-        make_trainer: Builds a Trainer from its flags, with these callbacks.
-        flags: Those of its flags that numbers may depend on; part of the identity.
-        device_flags: The device flags as typed, for messages.
-        loggers: Those of `--trainer.logger`; None where it was not given: TensorBoard in the study's folder.
-    """
-
-    make_trainer: Callable[[list[L.Callback]], L.Trainer]
-    flags: Mapping[str, object]
-    device_flags: str
-    loggers: Sequence[Logger] | None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study that is ready to train."""
-
-    settings: StudySettings
-    pretrained: Pretrained
-    device: Device
-    sample: list[Example]
-    found: Found | None
-    identity: dict[str, object]
-    environment: dict[str, object]
-    counts: dict[str, int]
-    rank_digits: int
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:
@@ -109,11 +64,23 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
         BadInputError: Before any training.
         StorageError: If a result can't be written.
     """
+    with opened(settings) as (folder, study_log):
+        return _run(settings, lightning, config, folder, study_log)
+
+
+@contextmanager
+def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
+    """Holds a study's folder, and logs what ends the work on it.
+
+    Raises:
+        BadInputError: If another process holds the folder, or it can't be written.
+        StorageError: If a result can't be written.
+    """
     with StudyLog() as study_log:
         try:
             folder = RunFolder(settings.output_dir / folder_name(settings.model_name))
             with folder.locked():
-                return _run(settings, lightning, config, folder, study_log)
+                yield folder, study_log
         except BadInputError:
             raise
         except StorageError as error:
@@ -133,9 +100,9 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
     with exit_at_once("; the same command goes on"):
         prepared = prepare(settings, lightning, folder)
         if settings.dry_run:
-            _show_sample(prepared)
+            show_sample(prepared)
             if prepared.found is not None:
-                _say_stock(_stock_of(prepared), prepared.found, settings.max_steps_per_example)
+                _say_stock(stock_of(prepared), prepared.found, settings.max_steps_per_example)
             return DONE
         aside = folder.move_aside() if settings.overwrite else None
         study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
@@ -143,12 +110,9 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
             log.info("The study that was here is now in %s", aside)
         stock = go_on(prepared, folder, config)
     with stop_between_examples(deadline) as stop:
-        try:
-            failures = train(prepared, stock, lightning, folder, stop)
-        except MisconfigurationException as error:  # a user's callback or plugin, at the first example
-            folder.withdraw()
-            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
-        left = conclude(prepared, stock, folder, time.monotonic() - started)
+        failures = train(prepared, stock, stock.left, lightning, folder, stop)
+        closing, left = conclude(prepared, stock, folder, time.monotonic() - started)
+        say_closing(prepared, closing, folder)
     if stop.came is not None or (stop.is_over and left):
         _say_how_to_go_on(stop, stock, folder.rows, left)
         return 128 + (stop.came or signal.SIGTERM)
@@ -158,102 +122,10 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
     return DONE
 
 
-def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) -> Prepared:
-    """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
-
-    Raises:
-        BadInputError: If anything given can't be used, or the study that is there is another one.
-    """
-    device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
-    if settings.root_dir is not None:
-        require_folder(settings.root_dir)
-    found = None if settings.overwrite else folder.find()
-    ranking = read_ranking(settings.examples_csv)
-    log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
-    model_row = read_model_row(settings, ranking)
-    images = find_images(ranking.paths, settings.root_dir)
-    say_missing("image files are missing and left out", images.missing)
-    numerics = pin_numerics(device.kind)
-    pretrained = load_pretrained(settings.model_name)
-    labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
-    log.info("Model: %s, %d classes, on %s; labels by %s",
-             settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
-    mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
-    if mapping is not settings.class_to_idx:
-        log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)
-    numbers = {
-        "weights_sha256": weights_sha256(pretrained.network),
-        "transform": pretrained.transform_settings,
-        "device_kind": device.kind,
-        "numerics": numerics,
-    }
-    identity: dict[str, object] = {
-        **numbers,
-        "label_rule": labels.rule,
-        "class_to_idx_sha256": file_sha256(mapping) if mapping else None,
-        "optimizer": {
-            "name": "SGD",
-            "lr": settings.lr,
-            "weight_decay": settings.weight_decay,
-            "momentum": settings.momentum,
-        },
-        "loss": "softplus(logsumexp of the other logits less the label's), float32",
-        "epsilon": settings.epsilon,
-        "lightning": dict(lightning.flags),
-        "seed": settings.seed,
-        "select": settings.select,
-        "ranking_sha256": file_sha256(settings.examples_csv),
-        "correctness": f"row {model_row.name}, sha256 {model_row.sha256}" if model_row else "the model itself",
-    }
-    where = environment(device.name, device.threads)
-    if found is not None:  # before the model is asked, which may take minutes
-        try:
-            _require_the_same_study(found, identity, where, settings, folder.folder)
-        except BadInputError as error:
-            if not settings.dry_run:
-                raise
-            log.warning("a run would be refused: %s", error)
-            found = None
-    answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
-    chooser = Chooser(settings, images, labels, pretrained, device, answers)
-    sample = chooser.choose(ranking, model_row)
-    counts = {
-        "ranked": len(ranking.paths),
-        "images_found": len(images.files),
-        "images_missing": len(images.missing),
-        "sampled": len(sample),
-    }
-    examples = in_training_order(sample, images.files, labels.of)
-    rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
-    return Prepared(settings, pretrained, device, examples, found, identity, where, counts, rank_digits)
-
-
-def _require_the_same_study(
-    found: Found, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
-) -> None:
-    """Refuses to go on where the rows to come would not be of the study that is there.
-
-    Raises:
-        BadInputError: With what differs, old and new.
-    """
-    try:
-        require_same(found.fingerprint, identity, where, settings.allow_mixed_environment)
-    except BadInputError as error:
-        raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
-    limit, asked = found.fingerprint.trained_for, settings.max_steps_per_example
-    if asked < limit:
-        raise BadInputError(
-            f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
-            f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
-            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each (a command"
-            " that reads them, report --epsilon, is still to come). --output_dir puts this study elsewhere"
-        )
-
-
 def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
     """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is."""
     found, limit = prepared.found, prepared.settings.max_steps_per_example
-    stock = _stock_of(prepared)
+    stock = stock_of(prepared)
     stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
     trained_for = 0
     if found is not None:
@@ -266,7 +138,8 @@ def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
     return stock
 
 
-def _stock_of(prepared: Prepared) -> Stock:
+def stock_of(prepared: Prepared) -> Stock:
+    """What is there of the sample, and what is left to train."""
     rows, logged = (prepared.found.rows, prepared.found.logged) if prepared.found else ([], frozenset())
     return take_stock(prepared.sample, rows, logged, prepared.settings.max_steps_per_example)
 
@@ -287,34 +160,66 @@ def _say_stock(stock: Stock, found: Found, limit: int) -> None:
                  len(stock.beyond))  # fmt: skip
 
 
-def train(prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, stop: StopSignal) -> int:
-    """Trains every example that is left and puts each on disk as soon as it ends.
+def train(
+    prepared: Prepared,
+    stock: Stock,
+    examples: Sequence[Example],
+    lightning: Lightning,
+    folder: RunFolder,
+    stop: StopSignal,
+) -> int:
+    """Trains examples of the sample, in the order given, and puts each on disk as soon as it ends.
 
     Returns:
         How many could not be trained.
+
+    Raises:
+        BadInputError: If Lightning refuses its flags at the first example.
     """
     with curves_of(prepared, lightning, folder) as curves:
         curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
-        return _train_each(prepared, stock, lightning, folder, curves, stop) if stock.left else 0
+        try:
+            return _train_each(prepared, stock, examples, lightning, folder, curves, stop) if examples else 0
+        except MisconfigurationException as error:  # a user's callback or plugin
+            folder.withdraw()
+            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
+
+
+def engine_of(
+    prepared: Prepared,
+    lightning: Lightning,
+    stop_rule: StopRule,
+    stop: StopSignal,
+    on_step: Callable[[], None] | None = None,
+) -> TrainerEngine:
+    """What trains the examples."""
+    settings = prepared.settings
+    return TrainerEngine(
+        Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
+        prepared.pretrained.transform,
+        stop_rule,
+        lambda callback: lightning.make_trainer([callback, stop]),
+        on_step,
+    )
 
 
 def _train_each(
-    prepared: Prepared, stock: Stock, lightning: Lightning, folder: RunFolder, curves: Curves, stop: StopSignal
+    prepared: Prepared,
+    stock: Stock,
+    examples: Sequence[Example],
+    lightning: Lightning,
+    folder: RunFolder,
+    curves: Curves,
+    stop: StopSignal,
 ) -> int:
     settings = prepared.settings
     log.info("Engine: trainer, a Lightning Trainer an example; to train: %d (loss <= %g, at most %d steps, lr %g)",
-             len(stock.left), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
+             len(examples), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
     kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
     failures = 0
     with StudyBar(len(stock.examples), kept) as bar:
-        engine = TrainerEngine(
-            Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
-            prepared.pretrained.transform,
-            StopRule(settings.epsilon, settings.max_steps_per_example),
-            lambda callback: lightning.make_trainer([callback, stop]),
-            bar.step,
-        )
-        for result in engine.train(stock.left):
+        rule = StopRule(settings.epsilon, settings.max_steps_per_example)
+        for result in engine_of(prepared, lightning, rule, stop, bar.step).train(examples):
             row = folder.commit(result, settings.epsilon)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
             failures += isinstance(result, Failure)
@@ -341,11 +246,11 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
     return Curves(viewers, shown, prepared.rank_digits)
 
 
-def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float) -> int:
+def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float) -> tuple[Closing, int]:
     """Puts the folder to rest: sorted table, summary, picture. All but the table speak of the sample alone.
 
     Returns:
-        How many examples of the sample are left.
+        The closing statistics, and how many examples of the sample are left.
     """
     settings = prepared.settings
     folder.rest()
@@ -370,14 +275,18 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
         },
     }
     folder.replace(SUMMARY, json_text(summary).encode())
+    return closing, len(stock.examples) - done
+
+
+def say_closing(prepared: Prepared, closing: Closing, folder: RunFolder) -> None:
+    """Prints the closing table, and what is odd about it."""
     log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
-    if closing.limit < settings.max_steps_per_example:
+    if closing.limit < prepared.settings.max_steps_per_example:
         log.warning("some rows were censored at %d steps and are still to be trained again: until then the table takes"
                     " every row as it stood at that step", closing.limit)  # fmt: skip
     if len(folder.fingerprint.stretches) > 1:
         log.warning("the rows were made in %d environments; the summary names them",
                     len(folder.fingerprint.stretches))  # fmt: skip
-    return len(stock.examples) - done
 
 
 def _say_how_to_go_on(stop: StopSignal, stock: Stock, rows: Mapping[str, Row], left: int) -> None:
@@ -400,11 +309,3 @@ def _say_result(result: Trajectory | Failure) -> None:
     log.info("example %d (rank %s) %r: %s after %d steps, loss %.3g to %.3g, %.2f s", example.index, example.rank,
              example.path, result.outcome, len(result.losses), result.losses[0], result.losses[-1], result.seconds,
              extra=FILE_ONLY)  # fmt: skip
-
-
-def _show_sample(prepared: Prepared) -> None:
-    log.info("Dry run: nothing is trained. The sample's images with their labels, easiest first:")
-    for example in prepared.sample[:5]:
-        log.info("  rank %s, label %d: %s", example.rank, example.label, example.image)
-    if len(prepared.sample) > 5:
-        log.info("  and %d more", len(prepared.sample) - 5)

@@ -120,3 +120,19 @@ def _both_above(x: Floats, y: Floats) -> Floats:
 def _above(ordered: list[float], value: float) -> float:
     left, right = bisect_left(ordered, value), bisect_right(ordered, value)
     return len(ordered) - right + 0.5 * (right - left)
+
+
+POWER_80 = NORMAL_95 + float(stats.norm.ppf(0.8))
+
+
+def smallest_visible(n: int) -> float:
+    """The smallest correlation that n pairs tell from zero in 80 % of samples (two-sided, p < .05), by Fisher's z.
+
+    NaN for fewer than four pairs.
+    """
+    return math.tanh(POWER_80 / math.sqrt(n - 3)) if n > 3 else math.nan
+
+
+def pairs_to_see(rho: float) -> int:
+    """How many pairs tell a correlation from zero in 80 % of samples; the inverse of `smallest_visible`."""
+    return math.ceil((POWER_80 / math.atanh(abs(rho))) ** 2 + 3)

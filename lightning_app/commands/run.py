@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import yaml
@@ -11,6 +11,9 @@ from lightning.pytorch.loggers import Logger
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import HOW_NOT_WHAT, StudySettings
+
+if TYPE_CHECKING:
+    from lightning_app.preparing import Lightning
 
 NOT_IN_THE_IDENTITY = ("accelerator", "devices", "logger")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -27,15 +30,14 @@ class Run(Command):
     def execute(self) -> int:
         """Runs the study."""
         # Here and not above: --help and a mistyped flag don't wait for timm, pandas, scipy and matplotlib.
-        from lightning_app.study import Lightning, run_study
+        from lightning_app.study import run_study
 
-        lightning = Lightning(
-            self.example_trainer,
-            self._flags_that_matter(),
-            self.device_flags,
-            self._loggers(),
-        )
-        return run_study(self.settings, lightning, self._config_to_run_again())
+        return run_study(self.settings, self._lightning(), self._config_to_run_again())
+
+    def _lightning(self) -> "Lightning":
+        from lightning_app.preparing import Lightning
+
+        return Lightning(self.example_trainer, self._flags_that_matter(), self.device_flags, self._loggers())
 
     def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
         """The Trainer of one example: one epoch of all its steps, nothing but our callback to watch it."""

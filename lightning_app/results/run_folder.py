@@ -305,6 +305,14 @@ class RunFolder:
         losses = read_step_log((self.folder / STEP_LOGS / _name(row)).read_text(encoding="utf-8"))
         return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
+    def step_log_size(self, row: Row) -> int:
+        """Bytes of a row's step log.
+
+        Raises:
+            OSError: If it isn't there.
+        """
+        return (self.folder / STEP_LOGS / _name(row)).stat().st_size
+
     def withdraw(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
         if not self.rows:

@@ -1,0 +1,216 @@
+"""From a pilot to a forecast: what a study would reach, what it would take, what it could see. Pure functions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from lightning_app.analysis.statistics import Floats
+
+LEVEL = 0.8
+"""Of every interval here."""
+TAIL = 0.2
+"""The last part of a curve, to which its tail is fitted."""
+IN_THE_TAIL = 0.1
+"""A curve whose last loss is above this hasn't shown its tail, and is not extrapolated."""
+FARTHEST = 1e12
+"""Steps; what is extrapolated beyond is never."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One example of the pilot.
+
+    Args:
+        losses: Of every step, shape (steps,).
+        ended: Whether it came to its end (epsilon or a loss that is not finite); else the pilot gave it up.
+        seconds: That it took.
+    """
+
+    losses: Floats
+    ended: bool
+    seconds: float
+
+    def steps_to(self, threshold: float) -> float:
+        """The first step at or below a threshold: observed, else extrapolated, else infinite.
+
+        Plain SGD on one image drives the loss down by a power of the step, mostly near 1/step. The power and its factor
+        are fitted to the last fifth of the curve by least squares in the logarithms.
+        """
+        found = np.flatnonzero(self.losses <= threshold)
+        if found.size:
+            return float(found[0] + 1)
+        return math.inf if self.ended else self._extrapolated(threshold)
+
+    @property
+    def shows_its_tail(self) -> bool:
+        """Whether it can be extrapolated."""
+        tail = self._tail()
+        return len(tail) >= 5 and bool(tail[-1] <= IN_THE_TAIL) and self._power()[0] > 0
+
+    def _tail(self) -> Floats:
+        return self.losses[int(len(self.losses) * (1 - TAIL)) :]
+
+    def _power(self) -> tuple[float, float]:
+        """Of loss = exp(-b) step^-p, the p and b."""
+        tail = self._tail()
+        steps = np.arange(len(self.losses) - len(tail) + 1, len(self.losses) + 1)
+        p, b = np.polyfit(np.log(steps), -np.log(np.maximum(tail, np.finfo(np.float64).tiny)), 1)
+        return float(p), float(b)
+
+    def _extrapolated(self, threshold: float) -> float:
+        if not self.shows_its_tail:
+            return math.inf
+        p, b = self._power()
+        exponent = (-math.log(threshold) - b) / p
+        if exponent > math.log(FARTHEST):
+            return math.inf
+        return max(math.exp(exponent), len(self.losses) + 1.0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A forecast with its 80 % interval; infinite where it is never."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> "Interval":
+        """In another unit."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+    def plus(self, known: float) -> "Interval":
+        """With something known added."""
+        return Interval(self.value + known, self.low + known, self.high + known)
+
+
+@dataclass(frozen=True)
+class ThresholdForecast:
+    """One threshold.
+
+    Args:
+        threshold: The loss.
+        share: Of the examples that are left, those that reach it within the steps allowed.
+        median: Steps of the median example; not bounded by the steps allowed.
+        ninetieth: Steps in the 90th percentile.
+    """
+
+    threshold: float
+    share: Interval
+    median: Interval
+    ninetieth: Interval
+
+
+def forecast(
+    curves: Sequence[Curve], thresholds: Mapping[str, float], max_steps: int, left: int
+) -> dict[str, ThresholdForecast]:
+    """Forecasts what the examples that are left will do, from a pilot drawn like them.
+
+    Args:
+        curves: The pilot's, at least one.
+        thresholds: Losses by name; none below the pilot's epsilon.
+        max_steps: Steps allowed to an example.
+        left: Examples that are left; with none the pilot's own numbers come back.
+    """
+    lines: dict[str, ThresholdForecast] = {}
+    for name, threshold in thresholds.items():
+        steps = np.array([curve.steps_to(threshold) for curve in curves])
+        lines[name] = ThresholdForecast(
+            threshold,
+            share_of_rest(int((steps <= max_steps).sum()), len(steps), left),
+            quantile_of_rest(steps, 0.5, left),
+            quantile_of_rest(steps, 0.9, left),
+        )
+    return lines
+
+
+def share_of_rest(reached: int, pilot: int, left: int) -> Interval:
+    """The share of the rest that will do what so many of the pilot did.
+
+    The beta-binomial predictive distribution under Jeffreys' prior.
+    """
+    share = reached / pilot
+    if not left:
+        return Interval(share, share, share)
+    reaching = stats.betabinom(left, reached + 0.5, pilot - reached + 0.5)
+    low, high = (float(reaching.ppf(p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(share, low / left, high / left)
+
+
+def quantile_of_rest(steps: Floats, q: float, left: int) -> Interval:
+    """A quantile of the rest's steps.
+
+    Pilot and rest are drawn alike, so how many of the pilot's n lie below the r-th of the rest's m is negative
+    hypergeometric, whatever the distribution of steps:
+    P(K = k) = C(k + r - 1, k) C(n - k + m - r, n - k) / C(n + m, n). The interval's ends lie between the pilot's values
+    at which that distribution comes to 10 % and 90 %, interpolated in the logarithm.
+
+    Args:
+        steps: The pilot's, infinite where never; shape (n,).
+        q: Which quantile.
+        left: The rest's m; with none the pilot's own quantile comes back.
+    """
+    ordered = np.sort(steps)
+    n = len(ordered)
+    value = _between(ordered, q * n - 0.5)
+    if not left:
+        return Interval(value, value, value)
+    r = max(1, math.ceil(q * left))
+    below = stats.nhypergeom(n + left, n, r).cdf(np.arange(n))
+    low, high = (float(np.interp(p, below, np.arange(n))) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    highest = math.inf if below[-1] < (1 + LEVEL) / 2 else _between(ordered, high)
+    lowest = 1.0 if below[0] > (1 - LEVEL) / 2 else _between(ordered, low)
+    return Interval(value, min(lowest, value), max(highest, value))
+
+
+def _between(ordered: Floats, place: float) -> float:
+    """The value at a place, from 0, of ordered ones, interpolated in the logarithm."""
+    place = min(max(place, 0.0), len(ordered) - 1.0)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    if math.isinf(above):
+        return float(above) if place > math.floor(place) or math.isinf(below) else float(below)
+    return float(math.exp(np.interp(place - math.floor(place), (0, 1), np.log((below, above)))))
+
+
+def total_of_rest(each: Sequence[float], left: int) -> Interval:
+    """The sum over the rest, from the pilot's values of each, by Student's t for a mean of new draws."""
+    values = np.asarray(each, dtype=np.float64)
+    n, total = len(values), float(np.mean(each)) * left
+    if not left or n < 2:
+        return Interval(total, total, total if not left else math.inf)
+    error = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) * math.sqrt(1 / n + 1 / left)) * left
+    return Interval(total, max(total - error, 0.0), total + error)
+
+
+def steps_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
+    """Steps that each example of the pilot takes when it is given all that are allowed."""
+    return [
+        float(len(curve.losses)) if curve.ended else min(curve.steps_to(epsilon), float(max_steps)) for curve in curves
+    ]
+
+
+def seconds_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
+    """Seconds of each example of the pilot when it is given all the steps that are allowed: its own, stretched."""
+    an_example, a_step = cost_of_steps(curves)
+    taken = steps_taken(curves, epsilon, max_steps)
+    return [
+        curve.seconds * (an_example + a_step * steps) / (an_example + a_step * len(curve.losses))
+        for curve, steps in zip(curves, taken, strict=True)
+    ]
+
+
+def cost_of_steps(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Seconds of an example, and of a step beside them: least squares with neither below 0."""
+    counts = np.array([len(curve.losses) for curve in curves], dtype=np.float64)
+    seconds = np.array([curve.seconds for curve in curves])
+    (example, step), _ = optimize.nnls(np.stack([np.ones_like(counts), counts], axis=1), seconds)
+    return float(example), float(step)
+
+
+def round_up(steps: float) -> int:
+    """To two digits."""
+    unit = int(10 ** max(0, math.floor(math.log10(steps)) - 1))
+    return math.ceil(steps / unit) * unit

@@ -1,0 +1,167 @@
+"""The plan, in the order of its steps: the first examples of the draw, their curves, the forecast, what to do."""
+
+import logging
+import math
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+
+import numpy as np
+
+from lightning_app.analysis.forecast import Curve
+from lightning_app.analysis.outlook import Pilot, look_ahead, size_in_words, words
+from lightning_app.inputs.example import Example
+from lightning_app.inputs.sampling import draw_key, in_draw_order
+from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
+from lightning_app.results.records import Row, path_of
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.settings import PlanSettings
+from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
+from lightning_app.study import DONE, DONE_WITH_ERRORS, conclude, engine_of, go_on, opened, stock_of, train
+from lightning_app.training.trajectory import StopRule, Trajectory
+from lightning_app.whole_files import json_text
+
+log = logging.getLogger("lightning_app")
+
+PLAN = "plan.json"
+PROBES = (5, 30)
+"""Steps: the first training pays for what is loaded late, the second tells the pace."""
+FEWEST_STEPS = 100
+"""Of a pilot example, however slow the model: a shorter curve says nothing of its tail."""
+MOST_CENSORED = 0.2
+"""Of the examples, before the plan warns first."""
+
+
+def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int:
+    """Trains the pilot, or takes what is there of it, and says what the study would be.
+
+    Args:
+        settings: Checked.
+        lightning: Lightning's part of the command line.
+        config: The text of `config.yaml`: the study, to be run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BadInputError: Before any training.
+        StorageError: If a result can't be written.
+    """
+    study = settings.study()
+    wanted = settings.pilot_examples
+    pilot = replace(study, max_examples=wanted if study.max_examples == -1 else min(wanted, study.max_examples))
+    with opened(study) as (folder, study_log):
+        with exit_at_once("; the same command goes on"):
+            prepared = prepare(pilot, lightning, folder)
+            if study.dry_run:
+                show_sample(prepared)
+                return DONE
+            aside = folder.move_aside() if study.overwrite else None
+            study_log.to_file(folder.folder / f"plan_{datetime.now():%Y%m%d-%H%M%S}.log")
+            if aside is not None:
+                log.info("The study that was here is now in %s", aside)
+        with stop_between_examples(time.monotonic() + 60 * settings.pilot_minutes) as stop:
+            prepared = train_pilot(prepared, settings, lightning, folder, config, stop)
+        if stop.came is not None:
+            log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
+            return 128 + (stop.came or signal.SIGTERM)
+        rows = folder.rows or {path_of(row): row for row in (prepared.found.rows if prepared.found else [])}
+        curves = read_curves(prepared, rows, folder)
+        if len(curves) < 2:
+            log.error("No forecast: %d of %d pilot examples could be trained in --pilot_minutes %g", len(curves),
+                      len(prepared.sample), settings.pilot_minutes)  # fmt: skip
+            return DONE_WITH_ERRORS
+        outlook = look_ahead(
+            pilot_of(prepared, rows, curves, folder), study.epsilon, study.max_steps_per_example, study.max_examples
+        )
+        free = shutil.disk_usage(folder.folder).free
+        content = {"lr": study.lr, "device": prepared.device.name, "free_bytes": free, **asdict(outlook)}
+        folder.replace(PLAN, json_text(content).encode())
+        if outlook.censored > MOST_CENSORED:
+            log.warning("with these flags about %.0f %% of the examples would be censored", 100 * outlook.censored)
+        log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
+        if outlook.step_log_bytes.high > free:
+            log.warning("the disk has %s left, the step logs may need more", size_in_words(free))
+    return DONE
+
+
+def train_pilot(
+    prepared: Prepared,
+    settings: PlanSettings,
+    lightning: Lightning,
+    folder: RunFolder,
+    config: str,
+    stop: StopSignal,
+) -> Prepared:
+    """Trains what is not there of the pilot, in draw order: where time runs out, what is there is a random part.
+
+    Returns:
+        The pilot with the number of steps that its examples were given.
+    """
+    asked = settings.max_steps_per_example
+    left = stock_of(prepared).left  # with all the steps that are asked for
+    if not left:
+        log.info("The pilot's %d examples are there already", len(prepared.sample))
+        return prepared
+    before = prepared.found.fingerprint.trained_for if prepared.found else 0
+    seconds = 0.8 * 60 * settings.pilot_minutes / len(left)
+    limit = min(asked, max(before, FEWEST_STEPS, int(seconds * steps_a_second(prepared, left, lightning, stop))))
+    if limit < asked:
+        log.info("Pilot: %d examples get up to %d steps each, which fits into %g minutes; a run trains those again that"
+                 " need more", len(left), limit, settings.pilot_minutes)  # fmt: skip
+    prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
+    if not stock_of(prepared).left:
+        return prepared
+    started = time.monotonic()
+    stock = go_on(prepared, folder, config)
+    train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop)
+    conclude(prepared, stock, folder, time.monotonic() - started)
+    return prepared
+
+
+def steps_a_second(prepared: Prepared, left: Sequence[Example], lightning: Lightning, stop: StopSignal) -> float:
+    """The pace, from a few steps that are not kept; infinite where no example can be read."""
+    pace = math.inf
+    for steps in PROBES:
+        rule = StopRule(prepared.settings.epsilon, steps)
+        for result in engine_of(prepared, lightning, rule, stop).train(left):
+            if isinstance(result, Trajectory):
+                pace = len(result.losses) / result.seconds
+                break
+    return pace
+
+
+def read_curves(prepared: Prepared, rows: Mapping[str, Row], folder: RunFolder) -> dict[str, Curve]:
+    """The pilot's curves by path; examples that could not be trained have none."""
+    curves: dict[str, Curve] = {}
+    for example in prepared.sample:
+        row = rows.get(example.path)
+        if row is not None and row["outcome"] != "error":
+            losses = np.asarray(folder.losses_of(row), dtype=np.float64)
+            seconds = row["seconds"]
+            assert isinstance(seconds, float)
+            curves[example.path] = Curve(losses, row["outcome"] in ("reached", "diverged"), seconds)
+    return curves
+
+
+def pilot_of(prepared: Prepared, rows: Mapping[str, Row], curves: Mapping[str, Curve], folder: RunFolder) -> Pilot:
+    """What the forecast needs to know of the pilot."""
+    settings = prepared.settings
+    in_draw = sorted(prepared.candidates, key=lambda path: draw_key(path, settings.seed))
+    sampled = {example.path for example in prepared.sample}
+    is_whole = len(sampled) < settings.max_examples  # there are no more
+    drawn = len(in_draw) if is_whole else 1 + max(place for place, path in enumerate(in_draw) if path in sampled)
+    sizes = [folder.step_log_size(rows[path]) for path in curves]
+    return Pilot(
+        curves=list(curves.values()),
+        examples=len(sampled),
+        drawn=drawn,
+        candidates=len(in_draw),
+        asks=settings.correctness_npy is None,
+        seconds_an_answer=prepared.seconds_an_answer,
+        others_done=len(rows.keys() - sampled),
+        bytes_a_step=sum(sizes) / sum(len(curve.losses) for curve in curves.values()),
+    )

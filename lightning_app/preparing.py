@@ -1,0 +1,179 @@
+"""What comes before any training: reads all that goes in, sees that it fits, and draws the sample."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as L
+from lightning.pytorch.loggers import Logger
+
+from lightning_app.choosing import Chooser, say_missing
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.correctness import read_model_row
+from lightning_app.inputs.example import Example
+from lightning_app.inputs.images import find_images
+from lightning_app.inputs.labels import BY_MAPPING, find_labels
+from lightning_app.inputs.ranking import read_ranking
+from lightning_app.inputs.sampling import in_training_order
+from lightning_app.results.answers import Answers
+from lightning_app.results.fingerprint import environment, file_sha256, require_same
+from lightning_app.results.run_folder import Found, RunFolder
+from lightning_app.settings import StudySettings, require_folder
+from lightning_app.training.device import Device, pin_numerics, resolve_device
+from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
+
+log = logging.getLogger("lightning_app")
+
+
+@dataclass(frozen=True)
+class Lightning:
+    """What the command line says of Lightning.
+
+    Args:
+        make_trainer: Builds a Trainer from its flags, with these callbacks.
+        flags: Those of its flags that numbers may depend on; part of the identity.
+        device_flags: The device flags as typed, for messages.
+        loggers: Those of `--trainer.logger`; None where it was not given: TensorBoard in the study's folder.
+    """
+
+    make_trainer: Callable[[list[L.Callback]], L.Trainer]
+    flags: Mapping[str, object]
+    device_flags: str
+    loggers: Sequence[Logger] | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that is ready to train.
+
+    Args:
+        settings: Of the study.
+        pretrained: The model.
+        device: That trains.
+        sample: In training order: easiest first.
+        found: The study that is there, or None.
+        identity: What the numbers depend on.
+        environment: Where they are made.
+        counts: Of images, for the summary.
+        rank_digits: Of the highest rank.
+        candidates: Paths of the ranking whose images are there.
+        seconds_an_answer: That the model took for an image when it was asked whether it gets it right; NaN where it
+            was not asked.
+    """
+
+    settings: StudySettings
+    pretrained: Pretrained
+    device: Device
+    sample: list[Example]
+    found: Found | None
+    identity: dict[str, object]
+    environment: dict[str, object]
+    counts: dict[str, int]
+    rank_digits: int
+    candidates: tuple[str, ...]
+    seconds_an_answer: float
+
+
+def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) -> Prepared:
+    """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
+
+    Raises:
+        BadInputError: If anything given can't be used, or the study that is there is another one.
+    """
+    device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
+    if settings.root_dir is not None:
+        require_folder(settings.root_dir)
+    found = None if settings.overwrite else folder.find()
+    ranking = read_ranking(settings.examples_csv)
+    log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
+    model_row = read_model_row(settings, ranking)
+    images = find_images(ranking.paths, settings.root_dir)
+    say_missing("image files are missing and left out", images.missing)
+    numerics = pin_numerics(device.kind)
+    pretrained = load_pretrained(settings.model_name)
+    labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
+    log.info("Model: %s, %d classes, on %s; labels by %s",
+             settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
+    mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
+    if mapping is not settings.class_to_idx:
+        log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)
+    numbers = {
+        "weights_sha256": weights_sha256(pretrained.network),
+        "transform": pretrained.transform_settings,
+        "device_kind": device.kind,
+        "numerics": numerics,
+    }
+    identity: dict[str, object] = {
+        **numbers,
+        "label_rule": labels.rule,
+        "class_to_idx_sha256": file_sha256(mapping) if mapping else None,
+        "optimizer": {
+            "name": "SGD",
+            "lr": settings.lr,
+            "weight_decay": settings.weight_decay,
+            "momentum": settings.momentum,
+        },
+        "loss": "softplus(logsumexp of the other logits less the label's), float32",
+        "epsilon": settings.epsilon,
+        "lightning": dict(lightning.flags),
+        "seed": settings.seed,
+        "select": settings.select,
+        "ranking_sha256": file_sha256(settings.examples_csv),
+        "correctness": f"row {model_row.name}, sha256 {model_row.sha256}" if model_row else "the model itself",
+    }
+    where = environment(device.name, device.threads)
+    if found is not None:  # before the model is asked, which may take minutes
+        try:
+            _require_the_same_study(found, identity, where, settings, folder.folder)
+        except BadInputError as error:
+            if not settings.dry_run:
+                raise
+            log.warning("a run would be refused: %s", error)
+            found = None
+    answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
+    chooser = Chooser(settings, images, labels, pretrained, device, answers)
+    sample = chooser.choose(ranking, model_row)
+    counts = {
+        "ranked": len(ranking.paths),
+        "images_found": len(images.files),
+        "images_missing": len(images.missing),
+        "sampled": len(sample),
+    }
+    examples = in_training_order(sample, images.files, labels.of)
+    rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
+    return Prepared(
+        settings, pretrained, device, examples, found, identity, where, counts, rank_digits, tuple(images.files),
+        chooser.seconds_an_answer,
+    )  # fmt: skip
+
+
+def _require_the_same_study(
+    found: Found, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
+) -> None:
+    """Refuses to go on where the rows to come would not be of the study that is there.
+
+    Raises:
+        BadInputError: With what differs, old and new.
+    """
+    try:
+        require_same(found.fingerprint, identity, where, settings.allow_mixed_environment)
+    except BadInputError as error:
+        raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
+    limit, asked = found.fingerprint.trained_for, settings.max_steps_per_example
+    if asked < limit:
+        raise BadInputError(
+            f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
+            f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
+            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each (a command"
+            " that reads them, report --epsilon, is still to come). --output_dir puts this study elsewhere"
+        )
+
+
+def show_sample(prepared: Prepared) -> None:
+    """What a dry run says."""
+    log.info("Dry run: nothing is trained. The sample's images with their labels, easiest first:")
+    for example in prepared.sample[:5]:
+        log.info("  rank %s, label %d: %s", example.rank, example.label, example.image)
+    if len(prepared.sample) > 5:
+        log.info("  and %d more", len(prepared.sample) - 5)
