@@ -15,6 +15,8 @@ TAIL = 0.2
 """The last part of a curve, to which its tail is fitted."""
 IN_THE_TAIL = 0.1
 """A curve whose last loss is above this hasn't shown its tail, and is not extrapolated."""
+SLOWEST = 0.01
+"""The power of the step below which a curve stands still."""
 FARTHEST = 1e12
 """Steps; what is extrapolated beyond is never."""
 
@@ -48,7 +50,7 @@ class Curve:
     def shows_its_tail(self) -> bool:
         """Whether it can be extrapolated."""
         tail = self._tail()
-        return len(tail) >= 5 and bool(tail[-1] <= IN_THE_TAIL) and self._power()[0] > 0
+        return len(tail) >= 5 and bool(tail[-1] <= IN_THE_TAIL) and self._power()[0] > SLOWEST
 
     def _tail(self) -> Floats:
         return self.losses[int(len(self.losses) * (1 - TAIL)) :]

@@ -24,7 +24,7 @@ EFFECTS = (0.15, 0.10)
 """Correlations that a study may want to tell from zero; the published ones are .12 to .19."""
 A_LOSS_WITHIN_REACH = 1e-2
 FASTER = 10
-"""Times the learning rate, where no number of steps would do."""
+"""Times the learning rate, where the curves don't tell how many steps would do."""
 DEVICES = (2, 4, 8)
 
 
@@ -105,8 +105,8 @@ class Recommendation:
 
     Args:
         epsilon: A loss that most examples reach.
-        max_steps_per_example: Within so many steps; None where no number of steps would do, and a larger learning rate
-            is to be tried first.
+        max_steps_per_example: Within so many steps; None where the curves don't tell, and a larger learning rate is to
+            be tried first.
         sample: So many examples.
     """
 
@@ -270,8 +270,8 @@ def _advice(outlook: Outlook) -> str:
     best = outlook.recommendation
     if best.max_steps_per_example is None:
         return (
-            f"Recommended: no number of steps brings enough examples to a loss of {best.epsilon:g}; plan again with"
-            f" {FASTER} times the --lr."
+            f"Recommended: plan again with {FASTER} times the --lr, or a longer pilot (--pilot_minutes); these curves"
+            f" can't tell how many steps bring enough examples to a loss of {best.epsilon:g}."
         )
     return (
         f"Recommended: --epsilon {best.epsilon:g} --max_steps_per_example {best.max_steps_per_example} --max_examples"

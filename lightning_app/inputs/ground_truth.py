@@ -53,14 +53,14 @@ def read_ground_truth(file: Path, paths: Iterable[str]) -> dict[str, str]:
 
 def _translated(numbers: list[int], file: Path) -> list[str]:
     meta = file.with_name(META)
-    try:
-        synsets = np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])
-        known = {int(n): str(i) for n, i in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
-    except FileNotFoundError:
+    if not meta.is_file():
         raise BadInputError(
             f"--ground_truth {file} holds the devkit's own numbers, and there is no {meta}, which says what they mean:"
             f" put the devkit's {META} beside it"
-        ) from None
+        )
+    try:
+        synsets = np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])
+        known = {int(n): str(i) for n, i in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
     except Exception as error:  # scipy raises nearly anything for a file of another kind
         raise BadInputError(f"--ground_truth: {meta} is not the devkit's: {error}") from None
     unknown = next((n for n in numbers if n not in known), None)

@@ -85,11 +85,12 @@ def ask_about_all(
             logits = network(pixels.to(device, non_blocking=True)).float()
             for accuracy in accuracies:
                 accuracy.update(logits, y)
-            readable[places] = True
-            predicted[places] = logits.argmax(dim=1).cpu().numpy()
-            correct[places] = is_correct(logits, y).cpu().numpy()
-            losses[places] = precise_loss(logits, y).cpu().numpy()
-            top5[places] = is_in_top(logits, y, top).cpu().numpy()
+            at = places.numpy()
+            readable[at] = True
+            predicted[at] = logits.argmax(dim=1).cpu().numpy()
+            correct[at] = is_correct(logits, y).cpu().numpy()
+            losses[at] = precise_loss(logits, y).cpu().numpy()
+            top5[at] = is_in_top(logits, y, top).cpu().numpy()
         on_images(len(places) + len(reasons))
     top1, top_few = (float(accuracy.compute()) if readable.any() else float("nan") for accuracy in accuracies)
     return Asked(readable, predicted, correct, losses, top5, (top1, top_few), unreadable)

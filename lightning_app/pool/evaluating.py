@@ -94,14 +94,14 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
             study_log.to_file(settings.output_dir / f"evaluate_{datetime.now():%Y%m%d-%H%M%S}.log")
             members, failures = ask_each(models, images, settings, device, folder)
             conclude(members, models, images, settings, folder)
+            if failures:
+                log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries"
+                            " them again", len(failures), len(models), ", ".join(failures))  # fmt: skip
         finally:
             lock.release()
             if made and not any(settings.output_dir.iterdir()):
                 settings.output_dir.rmdir()
-    if failures:
-        log_failures(failures, len(models))
-        return DONE_WITH_ERRORS
-    return DONE
+    return DONE_WITH_ERRORS if failures else DONE
 
 
 def named_models(models: str | Sequence[str]) -> dict[str, str]:
@@ -384,9 +384,3 @@ def _labels_for_run(
         log.warning("the models number their classes differently, so examples.csv has no labels")
         return None
     return tuple(found[0].of[images.entries[i].path] for i in keep)
-
-
-def log_failures(failures: Mapping[str, str], asked_for: int) -> None:
-    """Says at the end which models are missing."""
-    log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries them again",
-                len(failures), asked_for, ", ".join(failures))  # fmt: skip

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lightning_app.analysis.statistics import delete_one_spearman, not_reached_on_top, spearman
+from lightning_app.analysis.statistics import (
+    delete_one_spearman,
+    not_reached_on_top,
+    pairs_to_see,
+    smallest_visible,
+    spearman,
+)
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=25)
 
@@ -78,3 +84,18 @@ def test_minus_one_as_a_number_has_the_wrong_sign() -> None:
 
 def test_not_reached_ties_above_every_count() -> None:
     assert not_reached_on_top(np.array([3.0, -1, 50, -1]), 50).tolist() == [3, 51, 50, 51]
+
+
+def test_what_a_sample_can_see() -> None:
+    assert [pairs_to_see(rho) for rho in (0.10, 0.15, -0.15, 0.3)] == [783, 347, 347, 85]
+    assert smallest_visible(783) == pytest.approx(0.1, abs=1e-4)
+    assert math.isnan(smallest_visible(3))
+
+
+def test_a_sample_sees_it_four_times_in_five() -> None:
+    chance = np.random.default_rng(0)
+    n = pairs_to_see(0.3)
+    x = chance.normal(size=(2000, n))
+    y = 0.3 * x + math.sqrt(1 - 0.09) * chance.normal(size=(2000, n))
+    seen = [stats.pearsonr(a, b).pvalue < 0.05 for a, b in zip(x, y, strict=True)]
+    assert 0.77 < np.mean(seen) < 0.83

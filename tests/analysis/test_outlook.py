@@ -1,0 +1,107 @@
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lightning_app.analysis.forecast import Curve
+from lightning_app.analysis.outlook import Pilot, look_ahead, size_in_words, words
+from lightning_app.whole_files import json_text
+
+SPREAD = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
+
+
+def pilot(steps: int, epsilon: float, scale: float = 1.0) -> Pilot:
+    """Fifty examples whose loss is spread / step, a step a hundredth of a second, cut at epsilon or at some steps."""
+    curves = []
+    for factor in scale * SPREAD:
+        taken = min(steps, math.ceil(factor / epsilon))
+        losses = factor / np.arange(1, taken + 1.0)
+        curves.append(Curve(losses, bool(losses[-1] <= epsilon), 0.01 * taken))
+    return Pilot(
+        curves=curves, examples=50, drawn=200, candidates=10_000, asks=True, seconds_an_answer=0.1, others_done=0,
+        bytes_a_step=25.0,
+    )  # fmt: skip
+
+
+def test_what_there_is_to_draw_from_and_to_ask() -> None:
+    asked = pilot(100, 0.1)
+    assert asked.available == 2500
+    assert asked.seconds_asking(50) == 0
+    assert asked.seconds_asking(150) == pytest.approx(100 * 4 * 0.1)
+    assert replace(asked, asks=False).seconds_asking(150) == pytest.approx(100 * 0.1)  # to compare with the matrix
+    assert replace(asked, drawn=10_000).available == 50
+    assert replace(asked, others_done=30).left(100) == 20
+
+
+def test_time_and_disk_are_those_of_the_steps() -> None:
+    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, 550)
+    each = np.ceil(SPREAD / 0.01).mean()
+    assert outlook.left == 500
+    assert outlook.samples[-1].examples == 550
+    expected = (500 * each * 0.01 + 500 * 4 * 0.1) / 3600
+    assert outlook.samples[-1].hours.value == pytest.approx(expected, rel=1e-6)
+    assert outlook.samples[-1].hours.low < expected < outlook.samples[-1].hours.high
+    assert outlook.hours_on_devices[4].value == pytest.approx(expected / 4)
+    assert outlook.step_log_bytes.value == pytest.approx(500 * each * 25, rel=1e-6)
+    assert outlook.seconds_a_step == pytest.approx(0.01)
+
+
+def test_a_pilot_that_was_cut_short_is_trained_again() -> None:
+    short = look_ahead(pilot(200, 1e-3), 1e-3, 10_000, 50)  # the pilot alone
+    assert short.left == 0
+    assert short.samples[-1].hours.value == pytest.approx(0.01 * (SPREAD / 1e-3).sum() / 3600, rel=1e-2)
+    assert look_ahead(pilot(10_000, 1e-3), 1e-3, 10_000, 50).samples[-1].hours.value == 0
+
+
+def test_most_reach_it_so_it_is_recommended() -> None:
+    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, -1)
+    assert outlook.censored == 0
+    best = outlook.recommendation
+    assert (best.epsilon, best.max_steps_per_example, best.sample.examples) == (0.01, 1000, 783)
+    assert [sample.examples for sample in outlook.samples] == [347, 783, 2500]
+    assert "Recommended: --epsilon 0.01 --max_steps_per_example 1000 --max_examples 783" in words(outlook, "cpu")
+
+
+def test_a_larger_epsilon_is_recommended_where_the_steps_do_not_do() -> None:
+    outlook = look_ahead(pilot(500, 1e-5), 1e-5, 2500, 800)
+    assert outlook.censored == 1
+    assert (outlook.recommendation.epsilon, outlook.recommendation.max_steps_per_example) == (1e-3, 2500)
+    said = words(outlook, "cpu")
+    assert "reached within 2,500 steps" in said
+    assert "50 of the curves were cut short, at 500 steps at most, and are extrapolated" in said
+    (line,) = [line for line in said.splitlines() if line.strip().startswith("0.0001 ")]
+    assert "0 % (0 % to" in line
+    assert "10,000 (" in line
+
+
+def test_more_steps_are_recommended_where_nothing_is_in_reach() -> None:
+    outlook = look_ahead(pilot(500, 1e-4, scale=10), 1e-4, 500, 800)
+    best = outlook.recommendation
+    assert best.epsilon == 1e-2
+    assert best.max_steps_per_example is not None
+    assert best.max_steps_per_example >= 1000 * math.exp(0.5 * stats.norm.ppf(0.9))
+
+
+def test_another_learning_rate_is_recommended_where_no_steps_would_do() -> None:
+    still = Pilot([Curve(np.full(100, 2.0), False, 1.0)] * 50, 50, 200, 10_000, True, math.nan, 0, 25.0)
+    outlook = look_ahead(still, 1e-4, 100, 800)
+    assert outlook.without_tail == 50
+    assert outlook.recommendation.max_steps_per_example is None
+    said = words(outlook, "cpu")
+    assert "plan again with 10 times the --lr" in said
+    assert "50 of the 50 curves end before their tail and count as never" in said
+    assert "never" in said
+    json.loads(json_text(asdict(outlook)))
+
+
+def test_what_cannot_be_bounded_says_so() -> None:
+    outlook = look_ahead(replace(pilot(1000, 0.01), curves=pilot(1000, 0.01).curves[:10]), 0.01, 1000, 550)
+    assert " or more)" in words(outlook, "cpu")
+
+
+@pytest.mark.parametrize(("size", "said"), [(5, "5 bytes"), (12_300, "12 kB"), (4.2e9, "4 GB"), (3.21e12, "3.2 TB")])
+def test_sizes_are_for_people(size: float, said: str) -> None:
+    assert size_in_words(size) == said

@@ -1,0 +1,342 @@
+"""`evaluate`, and what follows from it: rank and run on what it wrote."""
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from lightning_app.cli import main
+from lightning_app.inputs.ranking import read_ranking
+from lightning_app.training.pretrained import load_pretrained
+from tests import oracle
+from tests.commands.test_run import rows
+from tests.conftest import CLASSES, SHARED, MakeModel
+
+OUT = Path("pool")
+ON_THE_CPU = ("--trainer.accelerator", "cpu")
+
+
+@pytest.fixture(scope="session")
+def models(make_model: MakeModel) -> list[str]:
+    """Three that are told apart: other architectures, other random weights."""
+    return [make_model(name, f"{name}_4") for name in ("test_resnet", "test_efficientnet", "test_byobnet")]
+
+
+@pytest.fixture
+def images(photographs: Path) -> Path:
+    """The photographs, the test's own."""
+    return Path(shutil.copytree(photographs, "images"))
+
+
+def evaluate(models: list[str], images: Path, *more: str) -> int:
+    return main(
+        [
+            "evaluate",
+            "--models",
+            ",".join(models),
+            "--root_dir",
+            str(images),
+            "--output_dir",
+            "pool",
+            *ON_THE_CPU,
+            *more,
+        ]
+    )
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with (OUT / "tables" / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def contents() -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in OUT.rglob("*") if f.suffix in (".csv", ".npy")}
+
+
+def test_matrix_lists_and_tables_say_who_gets_what_right(models: list[str], images: Path) -> None:
+    assert evaluate(models, images) == 0
+    matrix, losses = np.load(OUT / "correctness.npy"), np.load(OUT / "losses.npy")
+    names = (OUT / "models.csv").read_text().strip().split(",")
+    paths = [entry.path for entry in read_ranking(OUT / "examples.csv").paths]
+    assert matrix.dtype == np.uint8
+    assert matrix.shape == losses.shape == (3, 40)
+    assert paths == sorted(f"{f.parent.name}/{f.name}" for f in images.glob("*/*.jpg"))
+    assert sorted(names) == ["test_byobnet_4", "test_efficientnet_4", "test_resnet_4"]
+    assert matrix.sum(axis=1).tolist() == sorted(matrix.sum(axis=1).tolist(), reverse=True)
+    by_name = {model.rpartition("/")[2]: model for model in models}
+    for row, name in enumerate(names):
+        right = [not oracle.wrong(by_name[name], images / path, CLASSES.index(path[:3])) for path in paths]
+        assert matrix[row].tolist() == right
+        lines = table(name)
+        assert [line["path"] for line in lines] == paths
+        assert [line["label"] for line in lines] == [str(CLASSES.index(path[:3])) for path in paths]
+        assert [line["correct"] for line in lines] == [str(int(r)) for r in right]
+        assert [line["predicted"] == line["label"] for line in lines] == right
+        assert [float(line["loss"]) for line in lines] == losses[row].tolist()
+        assert [float(line["probability"]) for line in lines] == pytest.approx(np.exp(-losses[row]), rel=1e-6)
+        assert {line["top5"] for line in lines} == {"1"}  # of four classes
+        said = json.loads((OUT / "tables" / f"{name}.json").read_text())
+        assert (said["right"], said["images"], said["top1"]) == (sum(right), 40, round(sum(right) / 40, 6))
+        assert said["label_rule"] == "sorted class folders"
+    with (OUT / "accuracy.csv").open(newline="") as stream:
+        assert [line["model"] for line in csv.DictReader(stream)] == names
+
+
+def test_three_commands_from_a_folder_of_images_to_the_picture(models: list[str], images: Path) -> None:
+    assert evaluate(models, images) == 0
+    assert main(["rank", "pool", "--without", models[0]]) == 0
+    flags = ["--root_dir", str(images), "--max_examples", "4", "--max_steps_per_example", "5", "--epsilon", "0.1",
+             "--lr", "0.05", *ON_THE_CPU]  # fmt: skip
+    ranking = "pool/ranking_without_test_resnet_4.csv"
+    matrix = ["--correctness_npy", "pool/correctness.npy", "--imagenet_models_csv", "pool/models.csv"]
+    study = Path("outputs/test_resnet_4")
+    assert main(["run", "--model_name", models[0], "--examples_csv", ranking, *matrix, *flags]) == 0
+    assert (study / "steps_vs_difficulty.png").stat().st_size > 10_000
+    by_matrix = rows(study)
+    # The same sample whatever the order of the lists, and when the model itself is asked: joined by path.
+    lines = Path(ranking).read_text().splitlines()
+    Path("reversed.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    for number, more in enumerate((["--examples_csv", "reversed.csv", *matrix], ["--examples_csv", ranking])):
+        assert main(["run", "--model_name", models[0], "--output_dir", f"other{number}", *more, *flags]) == 0
+        again = rows(Path(f"other{number}/test_resnet_4"))
+        assert [row["path"] for row in again] == [row["path"] for row in by_matrix]
+    # Missing files select the same of what is there.
+    (images / by_matrix[0]["path"]).unlink()
+    more = ["--output_dir", "fewer", "--examples_csv", ranking, *matrix]
+    assert main(["run", "--model_name", models[0], *more, *flags]) == 0
+    fewer = {row["path"] for row in rows(Path("fewer/test_resnet_4"))}
+    assert {row["path"] for row in by_matrix[1:]} <= fewer
+
+
+def test_stopped_and_started_again_it_keeps_what_is_done(
+    models: list[str], images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(models, images) == 0
+    whole = contents()
+    shutil.rmtree(OUT)
+    loaded: list[str] = []
+
+    def stop_at_the_third(model: str) -> Any:
+        loaded.append(model)
+        if len(loaded) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return load_pretrained(model)
+
+    monkeypatch.setattr("lightning_app.pool.evaluating.load_pretrained", stop_at_the_third)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(models, images)
+    assert stopped.value.code == 143
+    assert not (OUT / "correctness.npy").exists()
+    assert len(list((OUT / "tables").glob("*.json"))) == 2
+    assert evaluate(models, images) == 0
+    assert loaded == [*models, models[2]]
+    assert "Going on: 2 of 3 models are done and kept" in capsys.readouterr().err
+    assert {**contents(), "accuracy.csv": b""} == {**whole, "accuracy.csv": b""}
+    assert contents()["accuracy.csv"] == whole["accuracy.csv"]
+
+
+def test_a_pool_grows_and_a_changed_model_is_asked_again(
+    models: list[str], images: Path, make_model: MakeModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(models[0].removeprefix("local-dir:"), "mine")
+    assert evaluate(["local-dir:mine", models[1]], images) == 0
+    first = contents()
+    weights = Path(models[2].removeprefix("local-dir:"))
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(weights / name, f"mine/{name}")
+    assert evaluate(["local-dir:mine", models[2]], images) == 0
+    err = capsys.readouterr().err
+    assert "mine has other files than when it was asked, and is asked again" in err
+    assert "1 models that were asked earlier are not in --models now and not in the matrix: test_efficientnet_4" in err
+    second = contents()
+    assert second["mine.csv"] == second["test_byobnet_4.csv"] != first["mine.csv"]
+    assert second["test_efficientnet_4.csv"] == first["test_efficientnet_4.csv"]
+    assert (OUT / "models.csv").read_text() == "mine,test_byobnet_4\n"  # best first, ties by name
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_and_the_rest_go_on(
+    models: list[str], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    assert evaluate(["local-dir:empty", models[0], "no_such_model"], images) == 3
+    err = capsys.readouterr().err
+    assert "empty is left out: --model_name local-dir:empty can't be loaded" in err
+    assert "no_such_model is left out: --model_name: timm has no 'no_such_model'" in err
+    assert "2 of 3 models could not be asked and are not in the matrix: empty, no_such_model" in err
+    assert (OUT / "models.csv").read_text() == "test_resnet_4\n"
+    shutil.rmtree(OUT)
+    assert evaluate(["local-dir:empty"], images) == 2
+    assert "none of the 1 could be asked" in capsys.readouterr().err
+    assert not (OUT / "correctness.npy").exists()
+
+
+def test_a_model_that_fails_on_the_images_is_reported_too(
+    models: list[str], images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_memory(model: str) -> Any:
+        pretrained = load_pretrained(model)
+        if model == models[0]:
+
+            def fail(module: Any, inputs: Any) -> None:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            pretrained.network.register_forward_pre_hook(fail)
+        return pretrained
+
+    monkeypatch.setattr("lightning_app.pool.evaluating.load_pretrained", out_of_memory)
+    assert evaluate(models, images) == 3
+    assert "test_resnet_4 is left out: OutOfMemoryError: CUDA out of memory" in capsys.readouterr().err
+    assert np.load(OUT / "correctness.npy").shape == (2, 40)
+
+
+def test_images_that_cannot_be_read_are_counted_named_and_left_out(
+    models: list[str], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "bee/03.jpg").write_bytes(b"no image")
+    (images / "cat/x.png").write_bytes((images / "cat/01.jpg").read_bytes()[:300])
+    assert evaluate(models, images) == 0
+    assert "2 of 41 images can't be read and are left out of the matrix, for example 'bee/03.jpg', 'cat/x.png'" in (
+        capsys.readouterr().err
+    )
+    paths = [entry.path for entry in read_ranking(OUT / "examples.csv").paths]
+    assert len(paths) == 39
+    assert not {"bee/03.jpg", "cat/x.png"} & set(paths)
+    assert np.load(OUT / "correctness.npy").shape == (3, 39)
+    (line,) = [line for line in table("test_resnet_4") if line["path"] == "bee/03.jpg"]
+    assert (line["label"], line["correct"], line["loss"]) == ("1", "", "")
+    assert "bee/03.jpg" in next(OUT.glob("evaluate_*.log")).read_text()
+
+
+def test_imagenets_flat_folder_with_the_devkits_list(models: list[str], photographs: Path) -> None:
+    ids = ["n01440764", "n01443537", "n01484850", "n01491361"]
+    savemat("meta.mat", {"synsets": np.array([(n, i) for n, i in zip((4, 2, 1, 3), ids, strict=True)],
+                                             dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])})  # fmt: skip
+    Path("flat").mkdir()
+    numbers = []
+    for n, file in enumerate(sorted(photographs.glob("*/*.jpg")), start=1):
+        shutil.copy(file, f"flat/ILSVRC2012_val_{n:08}.JPEG")
+        numbers.append({"ant": 4, "bee": 2, "cat": 1, "dog": 3}[file.parent.name])
+    Path("truth.txt").write_text("\n".join(map(str, numbers)) + "\n")
+    assert evaluate(models, Path("flat"), "--ground_truth", "truth.txt") == 0
+    flat = np.load(OUT / "correctness.npy")
+    examples = read_ranking(OUT / "examples.csv").paths
+    assert [entry.label for entry in examples] == [i // 10 for i in range(40)]
+    assert main(["rank", "pool"]) == 0
+    assert main(["run", "--model_name", models[0], "--examples_csv", "pool/ranking.csv", "--root_dir", "flat",
+                 "--max_examples", "2", "--max_steps_per_example", "2", *ON_THE_CPU]) == 0  # fmt: skip
+    # As class folders of WordNet ids it is the same.
+    for entry in examples:
+        folder = Path("folders", ids[entry.label or 0])
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path("flat", entry.path), folder)
+    shutil.rmtree(OUT)
+    assert evaluate(models, Path("folders")) == 0
+    assert np.array_equal(np.load(OUT / "correctness.npy"), flat)
+
+
+def test_labels_by_a_mapping_go_into_the_list(models: list[str], images: Path) -> None:
+    Path("labels.json").write_text(json.dumps({"ant": 3, "bee": 2, "cat": 1, "dog": 0}))
+    assert evaluate(models[:1], images, "--class_to_idx", "labels.json") == 0
+    labels = [entry.label for entry in read_ranking(OUT / "examples.csv").paths]
+    assert labels == [3 - i // 10 for i in range(40)]
+    right = [not oracle.wrong(models[0], images / entry.path, entry.label or 0)
+             for entry in read_ranking(OUT / "examples.csv").paths]  # fmt: skip
+    assert np.load(OUT / "correctness.npy")[0].tolist() == right
+
+
+def test_one_class_is_fine_where_the_labels_fit(models: list[str], images: Path) -> None:
+    Path("labels.json").write_text(json.dumps({"bee": 1}))
+    for name in ("ant", "cat", "dog"):
+        shutil.rmtree(images / name)
+    assert evaluate(models, images, "--class_to_idx", "labels.json") == 0
+    assert np.load(OUT / "correctness.npy").shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "message"),
+    [
+        ("empty", (), r"holds no image"),
+        ("one class", (), "has 1 class folders, but the model has 4 classes"),
+        ("five classes", (), "--models test_resnet_4, test_efficientnet_4, test_byobnet_4: "),
+        ("five classes", (), "has 5 class folders, but the model has 4 classes"),
+        ("flat", (), "Images lie in images itself, without a class folder: --ground_truth names the list"),
+        ("", ("--class_to_idx", "no.json"), "there is no no.json"),
+        ("", ("--ground_truth", "no.txt"), "--ground_truth: there is no no.txt"),
+        ("", ("--ground_truth", "t", "--class_to_idx", "c"), "both give labels: leave one of them out"),
+        ("", ("--batch_size", "0"), "--batch_size must be >= 1, got 0"),
+        ("", ("--num_workers=-1",), "--num_workers must be >= 0, got -1"),
+        ("", ("--root_dir", "nowhere"), "--root_dir must be a folder"),
+        ("", ("--models", ","), "--models names no model"),
+        ("", ("--models", "a,b,a"), "--models names a 2 times"),
+        ("", ("--models", "a/b,a_b"), "a/b and a_b would both be 'a_b' in the pool"),
+        ("foreign", (), "holds correctness.npy, which evaluate has not written"),
+        ("file", (), "--output_dir"),
+    ],
+)
+def test_bad_input_is_one_clear_error_before_any_work(
+    models: list[str], images: Path, spoil: str, flags: tuple[str, ...], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if spoil == "empty":
+        shutil.rmtree(images)
+        images.mkdir()
+    elif spoil == "one class":
+        for name in ("ant", "bee", "cat"):
+            shutil.rmtree(images / name)
+    elif spoil == "five classes":
+        shutil.copytree(images / "ant", images / "eel")
+    elif spoil == "flat":
+        for file in list(images.glob("*/*.jpg")):
+            file.rename(images / f"{file.parent.name}{file.name}")
+    elif spoil == "foreign":
+        OUT.mkdir()
+        np.save(OUT / "correctness.npy", np.zeros((2, 2)))
+    elif spoil == "file":
+        OUT.write_text("mine")
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
+    assert evaluate(models, images, *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()} == before
+
+
+def test_other_images_are_not_mixed_with_what_is_there(
+    models: list[str], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(models, images) == 0
+    before = contents()
+    (images / "ant/00.jpg").unlink()
+    assert evaluate(models, images) == 2
+    assert (
+        "pool holds answers about something else (images: 40 then, 39 now; images_sha256: " in capsys.readouterr().err
+    )
+    assert contents() == before
+
+
+def test_names_from_a_file_and_from_yaml(models: list[str], images: Path) -> None:
+    Path("pool.txt").write_text("\n".join(models) + "\n")
+    Path("c.yaml").write_text("models:\n" + "".join(f"  - {m}\n" for m in models) + f"root_dir: {images}\n")
+    assert main(["evaluate", "--models", "pool.txt", "--root_dir", str(images), "--output_dir", "a", *ON_THE_CPU]) == 0
+    assert main(["evaluate", "--config", "c.yaml", "--output_dir", "b", *ON_THE_CPU]) == 0
+    assert Path("a/correctness.npy").read_bytes() == Path("b/correctness.npy").read_bytes()
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_accuracies_on_real_images_are_the_known_ones_to_the_image() -> None:
+    model = f"local-dir:{SHARED / 'models' / 'test_efficientnet'}"
+    assert evaluate([model], SHARED / "images") == 0
+    with (SHARED / "models" / "accuracy.csv").open(newline="") as stream:
+        known = {row["model"]: float(row["top1"]) for row in csv.DictReader(stream)}
+    with (OUT / "accuracy.csv").open(newline="") as stream:
+        (found,) = csv.DictReader(stream)
+    assert int(found["right"]) == round(known["test_efficientnet"] * 10_000)
+    assert found["images"] == "10000"

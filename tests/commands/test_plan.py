@@ -1,0 +1,166 @@
+"""`plan`: a pilot that `run` keeps, and what it says."""
+
+import json
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_app.cli import main
+from lightning_app.results.run_folder import RunFolder
+from tests.commands.test_run import rows, without_seconds
+
+FOLDER = Path("outputs/tiny")
+
+
+@pytest.fixture
+def flags(study: list[str]) -> list[str]:
+    """A study of 16 of the wrong examples, of which the first 10 of the draw are the pilot."""
+    flags = [word for word in study[1:] if word != "run"]
+    flags[flags.index("--max_examples") + 1] = "16"
+    return flags
+
+
+def plan(flags: list[str], *more: str) -> int:
+    return main(["plan", *flags, "--pilot_examples", "10", *more])
+
+
+def test_the_study_keeps_the_pilot_and_ends_as_without_one(flags: list[str]) -> None:
+    assert plan(flags) == 0
+    pilot = {row["path"]: row for row in rows(FOLDER)}
+    assert len(pilot) == 10
+    assert main(["run", *flags]) == 0
+    table = rows(FOLDER)
+    assert len(table) == 16
+    kept = [row for row in table if row["path"] in pilot]
+    assert [row["seconds"] for row in kept] == [pilot[row["path"]]["seconds"] for row in kept]
+    assert main(["run", *flags, "--output_dir", "fresh"]) == 0
+    assert without_seconds(rows(Path("fresh/tiny"))) == without_seconds(table)
+
+
+def test_the_forecast_is_on_the_screen_and_in_a_file(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(flags) == 0
+    err = capsys.readouterr().err
+    found = json.loads((FOLDER / "plan.json").read_text())
+    table = rows(FOLDER)
+    assert found["pilot_examples"] == 10
+    assert found["left"] == 6
+    assert list(found["thresholds"]) == ["ln2", "epsilon"]
+    share = sum(row["outcome"] == "reached" for row in table) / 10
+    assert found["thresholds"]["epsilon"]["share"]["value"] == share
+    assert found["pilot_seconds"] == pytest.approx(sum(float(row["seconds"]) for row in table))
+    sizes = [f.stat().st_size for f in (FOLDER / "step_logs").iterdir()]
+    assert found["step_log_bytes"]["value"] == pytest.approx(6 / 10 * sum(sizes))
+    assert found["samples"][-1]["examples"] == 16
+    for line in ("Forecast for 6 more examples from the curves of 10", "reached within 30 steps", "Recommended: ",
+                 "sees a correlation of", f"also in {FOLDER}/plan.json"):  # fmt: skip
+        assert line in err
+    assert "Recommended: " in next(FOLDER.glob("plan_*.log")).read_text()
+    assert "Outcomes:" not in err  # the closing table of a study that is not one
+
+
+def test_a_study_that_would_be_mostly_censored_is_said_first(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan([*flags, "--epsilon", "1e-6"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: with these flags about 100 % of the examples would be censored\nForecast for 6" in err
+
+
+def test_a_second_plan_trains_nothing_and_says_the_same(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def forecast() -> str:
+        err = capsys.readouterr().err
+        return err[err.index("Forecast for") :]
+
+    assert plan(flags) == 0
+    first, table = forecast(), (FOLDER / "single_example_results.csv").read_bytes()
+    assert plan(flags) == 0
+    second = forecast()
+    assert (FOLDER / "single_example_results.csv").read_bytes() == table
+    assert [line for line in second.splitlines() if "asking" not in line and " s" not in line] == [
+        line for line in first.splitlines() if "asking" not in line and " s" not in line
+    ]
+
+
+def test_config_is_the_studys(flags: list[str]) -> None:
+    assert plan(flags) == 0
+    config = yaml.safe_load((FOLDER / "config.yaml").read_text())
+    assert config["max_examples"] == 16
+    assert config["max_steps_per_example"] == 30
+    assert not {"pilot_examples", "pilot_minutes"} & set(config)
+    assert main(["run", "--config", str(FOLDER / "config.yaml")]) == 0
+    assert len(rows(FOLDER)) == 16
+
+
+def test_a_slow_pilot_gets_fewer_steps_and_the_study_trains_it_on(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [*flags, "--epsilon", "1e-9", "--max_steps_per_example", "1000000"]
+    assert plan(long, "--pilot_minutes", "0.03") == 0
+    (steps,) = re.findall(r"examples get up to (\d+) steps each, which fits into 0.03 minutes", capsys.readouterr().err)
+    found = json.loads((FOLDER / "plan.json").read_text())
+    assert found["pilot_steps"] == int(steps) >= 100
+    assert found["max_steps_per_example"] == 1_000_000
+    assert 2 <= found["pilot_examples"] <= 10
+    more = str(int(steps) + 1)
+    assert main(["run", *long, "--max_steps_per_example", more, "--max_examples", "2"]) == 0
+    assert Counter(row["steps_run"] for row in rows(FOLDER))[more] == 2
+
+
+def test_stopped_in_the_middle_it_keeps_a_random_part(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = RunFolder.commit
+    order: list[str] = []
+
+    def then_stop(self: RunFolder, result: Any, epsilon: float) -> Any:
+        order.append(result.example.path)
+        if len(order) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return commit(self, result, epsilon)
+
+    monkeypatch.setattr(RunFolder, "commit", then_stop)
+    assert plan(flags) == 143
+    assert "what the pilot has trained is kept, the same command goes on" in capsys.readouterr().err
+    assert {row["path"] for row in rows(FOLDER)} == set(order)
+    assert not (FOLDER / "plan.json").exists()
+    assert plan(flags) == 0
+    assert len(order) == 10
+    assert main(["run", *flags, "--max_examples", "3", "--output_dir", "three"]) == 0
+    assert {row["path"] for row in rows(Path("three/tiny"))} == set(order[:3])  # the first of the draw
+
+
+def test_a_dry_run_trains_nothing(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(flags, "--dry_run") == 0
+    assert "nothing is trained" in capsys.readouterr().err
+    assert not (FOLDER / "single_example_results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--pilot_examples", "5"), "--pilot_examples must be >= 10, or the intervals say nothing, got 5"),
+        (("--pilot_minutes", "0"), "--pilot_minutes must be > 0, got 0"),
+        (("--epsilon", "0"), "--epsilon must be > 0"),
+        (("--root_dir", "nowhere"), "--root_dir must be a folder"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    flags: list[str], more: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(flags, *more) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+def test_another_study_is_not_planned_over(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(flags) == 0
+    before = {f: f.read_bytes() for f in FOLDER.rglob("*") if f.is_file()}
+    assert plan(flags, "--lr", "0.01") == 2
+    assert "holds a study already" in capsys.readouterr().err
+    assert {f: f.read_bytes() for f in FOLDER.rglob("*") if f.is_file()} == before
+    assert main(["run", *flags, "--pilot_examples", "10"]) == 2

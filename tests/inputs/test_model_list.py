@@ -1,0 +1,45 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.model_list import name_in_pool, split_models
+
+NAMES = ["resnet18.a1_in1k", "hf-hub:timm/x", "local-dir:models/mine"]
+
+
+@pytest.mark.parametrize(
+    "models", [",".join(NAMES), NAMES, " , ".join(NAMES) + ",", "list.txt", "list.yaml", "dict.yml", ["list.txt"]]
+)
+def test_models_come_in_a_line_a_list_or_a_file(models: str | Sequence[str]) -> None:
+    Path("list.txt").write_text(f"# the pool\n{NAMES[0]}  # best\n\n{NAMES[1]},{NAMES[2]}\n")
+    Path("list.yaml").write_text("".join(f"- {name}\n" for name in NAMES))
+    Path("dict.yml").write_text("models:\n" + "".join(f"  - {name}\n" for name in NAMES))
+    assert split_models(models) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"--models names no model: expected A,B,"),
+        ("a,b,a", "--models names a 2 times"),
+    ],
+)
+def test_a_list_of_nothing_and_a_name_twice_are_refused(content: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        split_models(content)
+
+
+@pytest.mark.parametrize("text", ["a: b", "- [a]", "- 3", "[", "word"])
+def test_yaml_of_another_form_is_refused(text: str) -> None:
+    Path("m.yaml").write_text(text)
+    with pytest.raises(BadInputError, match=r"--models m.yaml (must be a YAML list of model names|is not YAML)"):
+        split_models("m.yaml")
+
+
+def test_a_pool_calls_a_local_model_by_its_folders_own_name() -> None:
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    assert name_in_pool("local-dir:link") == name_in_pool("local-dir:real/") == "real"
+    assert name_in_pool("hf-hub:timm/x") == "hf-hub:timm/x"
