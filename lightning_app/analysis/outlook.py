@@ -212,13 +212,18 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
 
 
 def _within_reach(lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int) -> tuple[float, int | None]:
-    """The smallest loss that enough examples reach in the steps allowed; else 1e-2 and the steps that it takes."""
+    """A loss that enough examples reach, and the steps for it.
+
+    The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the curves
+    don't tell how many, a larger loss.
+    """
     enough = [line for name, line in lines.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
-    if enough:
+    wanted = next(line for line in lines.values() if line.threshold <= max(epsilon, A_LOSS_WITHIN_REACH))
+    if enough and enough[-1].threshold <= wanted.threshold:
         return enough[-1].threshold, max_steps
-    wanted = max(epsilon, A_LOSS_WITHIN_REACH)
-    line = next(line for line in lines.values() if line.threshold <= wanted)
-    return line.threshold, round_up(line.ninetieth.high) if math.isfinite(line.ninetieth.high) else None
+    if math.isfinite(wanted.ninetieth.high):
+        return wanted.threshold, round_up(wanted.ninetieth.high)
+    return (enough[-1].threshold, max_steps) if enough else (wanted.threshold, None)
 
 
 def words(outlook: Outlook, device: str) -> str:
