@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--pilots", type=int, default=200, help="how many are drawn")
     asked = parser.parse_args()
     whole, epsilon, known_for = read(asked.folder)
-    print(f"{len(whole)} examples, up to {known_for} steps; {asked.pilots} pilots of {asked.pilot_examples} examples with"
+    print(f"{len(whole)} examples, up to {known_for} steps; {asked.pilots} pilots of {asked.pilot_examples} examples,"
           f" up to {asked.pilot_steps} steps. In how many the 80 % interval holds what the others did:")  # fmt: skip
     for what, judge, truth in judges(whole, epsilon, known_for, asked.pilot_steps):
         chance = np.random.default_rng(SEED)

@@ -10,17 +10,22 @@ from tensorboard.program import TensorBoard
 
 from lightning_app.cli import COMMANDS
 from lightning_app.commands.demo import parser as demo_parser
+from lightning_app.commands.evaluate import Evaluate
 from lightning_app.commands.fit import Fit
+from lightning_app.commands.plan import Plan
+from lightning_app.commands.rank import parser as rank_parser
 from lightning_app.commands.run import Run
 from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.results.run_folder import TENSORBOARD
-from lightning_app.settings import StudySettings
+from lightning_app.settings import EvaluationSettings, PlanSettings
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
+PLAIN = {"demo": demo_parser, "rank": rank_parser, "status": status_parser}
+LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "fit": Fit, "validate": Validate}
 INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 
 
@@ -32,10 +37,10 @@ def test_every_command_is_parsed(line: str) -> None:
         name, *flags = argv
         if flags == ["--help"]:
             assert name in COMMANDS
-        elif name in ("demo", "status"):
-            {"demo": demo_parser, "status": status_parser}[name]().parse_args(flags)
+        elif name in PLAIN:
+            PLAIN[name]().parse_args(flags)
         else:
-            {"run": Run, "fit": Fit, "validate": Validate}[name](flags)
+            LIGHTNING[name](flags)
     elif program == "make":
         (target,) = argv
         assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
@@ -53,13 +58,8 @@ def test_there_are_the_commands_that_a_reader_looks_for() -> None:
     seeds = ("--config quickstart", "--model_name resnet18.a1_in1k --max_examples 100 --max_steps_per_example 1000")
     for seed in seeds:
         assert any(line.startswith(f"steps-to-epsilon run {seed}") for line in LINES)
-    assert {line.split()[1] for line in LINES if line.startswith("steps-to-epsilon")} == {
-        "demo",
-        "run",
-        "status",
-        "fit",
-        "validate",
-    }
+    assert {line.split()[1] for line in LINES if line.startswith("steps-to-epsilon")} == set(COMMANDS)
+    assert {*PLAIN, *LIGHTNING} == set(COMMANDS)
 
 
 def test_the_map_names_every_file() -> None:
@@ -70,8 +70,17 @@ def test_the_map_names_every_file() -> None:
 
 
 def test_every_flag_that_is_named_is_there() -> None:
-    settings = {field.name for field in fields(StudySettings)}
+    settings = {field.name for command in (PlanSettings, EvaluationSettings) for field in fields(command)}
     others = {"help", "config", "print_config", "data.path", "data.label", "logdir", "json"}
+    others |= {action.dest for action in rank_parser()._actions}
+        "help",
+        "config",
+        "print_config",
+        "data.path",
+        "data.label",
+        "logdir",
+        "json",
+    }
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
         assert flag in settings | others | trainer

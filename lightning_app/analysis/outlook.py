@@ -214,8 +214,8 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
 def _within_reach(lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int) -> tuple[float, int | None]:
     """A loss that enough examples reach, and the steps for it.
 
-    The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the curves
-    don't tell how many, a larger loss.
+    The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the
+    curves don't tell how many, a larger loss.
     """
     enough = [line for name, line in lines.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
     wanted = next(line for line in lines.values() if line.threshold <= max(epsilon, A_LOSS_WITHIN_REACH))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.io import savemat
 
 from lightning_app.cli import main
@@ -340,3 +341,35 @@ def test_accuracies_on_real_images_are_the_known_ones_to_the_image() -> None:
         (found,) = csv.DictReader(stream)
     assert int(found["right"]) == round(known["test_efficientnet"] * 10_000)
     assert found["images"] == "10000"
+
+
+@pytest.mark.shared_data
+def test_planted_examples_are_ranked_where_they_belong() -> None:
+    models = [f"local-dir:{SHARED / 'models' / name}" for name in ("test_resnet", "test_efficientnet", "resnet10t")]
+    for folder in sorted((SHARED / "images").iterdir()):
+        Path("images", folder.name).mkdir(parents=True)
+        for file in sorted(folder.glob("*.jpg"))[:20]:
+            shutil.copy(file, Path("images", folder.name))
+    assert evaluate(models, Path("images")) == 0
+    assert main(["rank", "pool"]) == 0
+    easy = read_ranking(OUT / "ranking.csv").paths[0].path  # all are right, with the smallest loss
+    classes = sorted(f.name for f in Path("images").iterdir())
+    wrong = f"{classes[classes.index(Path(easy).parent.name) - 1]}/wrong_label.jpg"
+    shutil.copy(Path("images", easy), Path("images", wrong))
+    shutil.copy(Path("images", easy), Path("images", Path(easy).parent, "twin.jpg"))
+    for name in classes:
+        Image.new("RGB", (32, 32), "gray").save(Path("images", name, "blank.png"))
+    shutil.rmtree(OUT)
+    assert evaluate(models, Path("images")) == 0
+    assert main(["rank", "pool"]) == 0
+    with (OUT / "ranking.csv").open(newline="") as stream:
+        lines = {row["path"]: row for row in csv.DictReader(stream)}
+    assert len(lines) == 212
+    twin = lines[f"{Path(easy).parent}/twin.jpg"]
+    assert [row["mean_loss"] for row in (lines[easy], twin)] == [lines[easy]["mean_loss"]] * 2
+    assert {int(lines[easy]["rank"]), int(twin["rank"])} == {1, 2}
+    assert lines[wrong]["n_correct"] == "0"
+    assert int(lines[wrong]["rank"]) >= 212 - 5  # confidently something else: among the very hardest
+    blanks = [lines[f"{name}/blank.png"] for name in classes]
+    assert sum(int(row["n_correct"]) for row in blanks) <= 3  # each model takes it for one class
+    assert sum(int(row["rank"]) > 106 for row in blanks) >= 9  # the harder half
