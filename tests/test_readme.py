@@ -73,14 +73,6 @@ def test_every_flag_that_is_named_is_there() -> None:
     settings = {field.name for command in (PlanSettings, EvaluationSettings) for field in fields(command)}
     others = {"help", "config", "print_config", "data.path", "data.label", "logdir", "json"}
     others |= {action.dest for action in rank_parser()._actions}
-        "help",
-        "config",
-        "print_config",
-        "data.path",
-        "data.label",
-        "logdir",
-        "json",
-    }
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
         assert flag in settings | others | trainer
