@@ -18,7 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_app.inputs.model_list import split_models
-from lightning_app.pool.evaluating import evaluate, find, label
+from lightning_app.pool.evaluating import evaluate
+from lightning_app.pool.image_folder import find, label
 from lightning_app.settings import EvaluationSettings
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import classes_of

@@ -8,7 +8,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -16,14 +15,12 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from lightning_app.choosing import FEWEST_FOR_ACCURACY, say_missing
+from lightning_app.choosing import FEWEST_FOR_ACCURACY
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.inputs.ground_truth import read_ground_truth
-from lightning_app.inputs.images import find_images, images_below
-from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING, Classes, Labels, find_labels
+from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING
 from lightning_app.inputs.model_list import name_in_pool, split_models
-from lightning_app.inputs.ranking import RankedPath
 from lightning_app.pool.asking import Asked, ask_about_all
+from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
 from lightning_app.pool.pool_folder import Member, PoolFolder, best_first, file_name
 from lightning_app.progress import FILE_ONLY, StudyLog, seconds_between_bars
@@ -32,7 +29,7 @@ from lightning_app.results.lock import WriterLock
 from lightning_app.settings import EvaluationSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import Device
-from lightning_app.training.pretrained import classes_by_config, classes_of, load_pretrained, weights_sha256
+from lightning_app.training.pretrained import classes_of, load_pretrained, weights_sha256
 
 log = logging.getLogger("lightning_app")
 
@@ -41,26 +38,6 @@ MOST_WORKERS = 8
 """Processes that decode for one GPU, unless told otherwise."""
 NAMED_AT_MOST = 5
 """Unreadable images on the screen; the log file names all."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of `--root_dir`, in the order of the matrix's columns.
-
-    Args:
-        entries: Their paths below it.
-        files: Where they are.
-        ground_truth: WordNet ids by path, where `--ground_truth` has them.
-    """
-
-    entries: list[RankedPath]
-    files: dict[str, Path]
-    ground_truth: dict[str, str] | None
-
-    @property
-    def paths(self) -> list[str]:
-        """Their paths below `--root_dir`."""
-        return [entry.path for entry in self.entries]
 
 
 def evaluate(settings: EvaluationSettings, device: Device) -> int:
@@ -90,7 +67,7 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
         lock = WriterLock(settings.output_dir)
         try:
             folder = PoolFolder(settings.output_dir)
-            folder.claim(_identity(settings, images))
+            folder.claim(identity_of(settings, images))
             study_log.to_file(settings.output_dir / f"evaluate_{datetime.now():%Y%m%d-%H%M%S}.log")
             members, failures = ask_each(models, images, settings, device, folder)
             conclude(members, models, images, settings, folder)
@@ -119,81 +96,6 @@ def named_models(models: str | Sequence[str]) -> dict[str, str]:
             raise BadInputError(f"--models: {twin} and {model} would both be {name!r} in the pool: rename a folder")
         named[name] = model
     return named
-
-
-def find(settings: EvaluationSettings) -> Images:
-    """Finds every image, and what the dataset's own list says of it.
-
-    Raises:
-        BadInputError: If there is none, or the list doesn't have them.
-    """
-    root = str(settings.root_dir)
-    paths = [entry.path.removeprefix(root).lstrip("/") for entry in images_below(settings.root_dir)]
-    say_missing("file names are not UTF-8 text and are left out", tuple(path for path in paths if not _is_text(path)))
-    entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_is_text, paths))]
-    files = find_images(entries, settings.root_dir).files
-    truth = settings.ground_truth
-    return Images(entries, files, None if truth is None else read_ground_truth(truth, files))
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-        return True
-    except UnicodeEncodeError:
-        return False
-
-
-def require_labels_that_fit(models: Mapping[str, str], images: Images, settings: EvaluationSettings) -> None:
-    """Refuses models whose classes aren't the folder's, as far as their configurations tell, before any is loaded.
-
-    Raises:
-        BadInputError: Naming the models, and both numbers.
-    """
-    refused: dict[str, list[str]] = {}
-    known: dict[Classes, str | None] = {}
-    for name, model in models.items():
-        classes = classes_by_config(model)
-        if classes is None:
-            continue
-        if classes not in known:
-            try:
-                label(images, settings, classes)
-                known[classes] = None
-            except BadInputError as error:
-                known[classes] = str(error)
-        if (reason := known[classes]) is not None:
-            refused.setdefault(reason, []).append(name)
-    if refused:
-        raise BadInputError("; ".join(f"--models {', '.join(names)}: {why}" for why, names in refused.items()))
-
-
-def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Labels:
-    """The images' class indices for one model.
-
-    Raises:
-        BadInputError: If there are none, or they aren't the model's.
-    """
-    try:
-        return find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
-    except BadInputError as error:
-        if images.ground_truth is None and any("/" not in path for path in images.paths):
-            raise BadInputError(
-                f"{error}. Images lie in {settings.root_dir} itself, without a class folder: --ground_truth names the"
-                " list that has their classes"
-            ) from None
-        raise
-
-
-def _identity(settings: EvaluationSettings, images: Images) -> dict[str, object]:
-    """What all tables of a folder have in common."""
-    lines = "".join(f"{path}\n{images.files[path].stat().st_size}\n" for path in images.paths)
-    return {
-        "images": len(images.entries),
-        "images_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "class_to_idx_sha256": file_sha256(settings.class_to_idx) if settings.class_to_idx else None,
-        "ground_truth_sha256": file_sha256(settings.ground_truth) if settings.ground_truth else None,
-    }
 
 
 def ask_each(
