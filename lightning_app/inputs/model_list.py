@@ -50,7 +50,7 @@ def _from_file(file: Path, flag: str) -> list[str]:
         return [word for line in split_lines(text) for word in line.partition("#")[0].split(",")]
     try:
         content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except Exception as error:  # for odd YAML also ValueError, RecursionError, TypeError, ...
         raise BadInputError(f"--{flag} {file} is not YAML: {' '.join(str(error).split())}") from None
     if isinstance(content, dict) and list(content) == ["models"]:
         content = content["models"]

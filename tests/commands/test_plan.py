@@ -1,7 +1,6 @@
 """`plan`: a pilot that `run` keeps, and what it says."""
 
 import json
-import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -97,18 +96,29 @@ def test_config_is_the_studys(flags: list[str]) -> None:
 
 
 def test_a_slow_pilot_gets_fewer_steps_and_the_study_trains_it_on(
-    flags: list[str], capsys: pytest.CaptureFixture[str]
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 2.5)
     long = [*flags, "--epsilon", "1e-9", "--max_steps_per_example", "1000000"]
-    assert plan(long, "--pilot_minutes", "0.03") == 0
-    (steps,) = re.findall(r"examples get up to (\d+) steps each, which fits into 0.03 minutes", capsys.readouterr().err)
+    assert plan(long) == 0
+    said = "Pilot: 10 examples get up to 120 steps each, which fits into 10 minutes"  # 80 % of 60 s an example
+    assert said in capsys.readouterr().err
     found = json.loads((FOLDER / "plan.json").read_text())
-    assert found["pilot_steps"] == int(steps) >= 100
-    assert found["max_steps_per_example"] == 1_000_000
-    assert 2 <= found["pilot_examples"] <= 10
-    more = str(int(steps) + 1)
-    assert main(["run", *long, "--max_steps_per_example", more, "--max_examples", "2"]) == 0
-    assert Counter(row["steps_run"] for row in rows(FOLDER))[more] == 2
+    assert (found["pilot_steps"], found["max_steps_per_example"], found["pilot_examples"]) == (120, 1_000_000, 10)
+    assert {row["steps_run"] for row in rows(FOLDER)} == {"120"}
+    assert main(["run", *long, "--max_steps_per_example", "121", "--max_examples", "2"]) == 0
+    assert Counter(row["steps_run"] for row in rows(FOLDER)) == {"120": 8, "121": 2}
+
+
+def test_a_pilot_whose_time_runs_out_forecasts_from_what_is_there(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(flags, "--pilot_minutes", "1e-6") == 3
+    assert "No forecast: 1 of 10 pilot examples could be trained in --pilot_minutes 1e-06" in capsys.readouterr().err
+    assert len(rows(FOLDER)) == 1
+    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 1000.0)
+    assert plan(flags, "--pilot_minutes", "1e-6") == 0
+    assert "from the curves of 2, with 80 % intervals" in capsys.readouterr().err
 
 
 def test_stopped_in_the_middle_it_keeps_a_random_part(

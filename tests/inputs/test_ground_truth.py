@@ -1,7 +1,10 @@
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.io import savemat
 
 from lightning_app.errors import BadInputError
@@ -51,3 +54,14 @@ def test_numbers_need_the_devkits_table() -> None:
     Path("meta.mat").write_bytes(b"no matlab")
     with pytest.raises(BadInputError, match=r"meta.mat is not the devkit's"):
         read_ground_truth(LIST, PATHS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary() | st.lists(st.integers(0, 4).map(str) | st.sampled_from([*IDS, "", "\u0661"])).map(
+    lambda lines: "\n".join(lines).encode()))  # fmt: skip
+def test_any_list_has_the_ids_or_is_one_error(tmp_path: Path, content: bytes) -> None:
+    write_meta()
+    list_ = Path("any.txt")
+    list_.write_bytes(content)
+    with contextlib.suppress(BadInputError):
+        assert set(read_ground_truth(list_, PATHS).values()) <= set(IDS)

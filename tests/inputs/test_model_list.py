@@ -1,7 +1,11 @@
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.model_list import name_in_pool, split_models
@@ -43,3 +47,15 @@ def test_a_pool_calls_a_local_model_by_its_folders_own_name() -> None:
     Path("link").symlink_to("real")
     assert name_in_pool("local-dir:link") == name_in_pool("local-dir:real/") == "real"
     assert name_in_pool("hf-hub:timm/x") == "hf-hub:timm/x"
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary() | st.text().map(str.encode), suffix=st.sampled_from(["txt", "yaml"]))
+def test_any_file_is_a_list_of_names_or_one_error(tmp_path: Path, content: bytes, suffix: str) -> None:
+    file = tmp_path / f"list.{suffix}"
+    file.write_bytes(content)
+    with contextlib.suppress(BadInputError):
+        names = split_models(str(file))
+        assert names == [name.strip() for name in names]
+        assert all(names)
+        assert len(set(names)) == len(names)
