@@ -3,32 +3,40 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from lightning_app.errors import StorageError
 
-WRITING = ".writing"
-"""The name of a file, beside the one that it is to become, while it is being written."""
+
+def file_name(text: str) -> str:
+    """A name of anything as that of a file: with unusual characters as `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
-def write_whole(file: Path, data: bytes) -> None:
+def write_whole(file: Path, data: bytes, aside: str | None = None) -> None:
     """Writes a file aside, flushes it to the disk and renames it.
+
+    Args:
+        file: Which.
+        data: Its content.
+        aside: Its name until then, in the same folder; by default one of its own.
 
     Raises:
         StorageError: If it can't be written; what was there is as it was.
     """
-    aside = file.with_name(WRITING)
+    aside_file = file.with_name(aside or f".{file.name}.writing")
     with naming(file):
         try:
-            with aside.open("wb") as stream:
+            with aside_file.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            aside.replace(file)
+            aside_file.replace(file)
         except OSError:
             with contextlib.suppress(OSError):
-                aside.unlink()  # a half-written file would hold the space that others need
+                aside_file.unlink()  # a half-written file would hold the space that others need
             raise
         flush_folder(file.parent)
 

@@ -1,22 +1,41 @@
 """`rank`: from a correctness matrix to the universal difficulty of every image."""
 
-import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from lightning_app.commands.plain import PlainParser
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.model_list import name_in_pool, split_models
 from lightning_app.inputs.ranking import read_ranking
 from lightning_app.pool.agreement import EXTREME, agree, reliability
-from lightning_app.pool.difficulty import one_line, rank_by_difficulty, say_ties, write_ranking
-from lightning_app.pool.matrix import Pool, read_pool
-from lightning_app.whole_files import json_text, naming, write_whole
+from lightning_app.pool.difficulty import (
+    average_ranks,
+    mean_loss,
+    one_line,
+    rank_by_difficulty,
+    say_ties,
+    write_ranking,
+)
+from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS, Pool, read_pool
+from lightning_app.whole_files import file_name, json_text, naming, write_whole
 
 SEED = 0
 """Of the random halves."""
+
+
+class Part(NamedTuple):
+    """Which part of which pool."""
+
+    models_csv: Path | None = None
+    examples_csv: Path | None = None
+    models: Sequence[str] = ()
+    without: Sequence[str] = ()
 
 
 def parser() -> PlainParser:
@@ -60,64 +79,82 @@ def parser() -> PlainParser:
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     asked = parser().parse_args(argv)
-    models = split_models(asked.models, "models") if asked.models is not None else []
-    without = split_models(asked.without, "without") if asked.without is not None else []
-    options = (asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)
+    models = split_models(asked.models, "models") if asked.models is not None else ()
+    without = split_models(asked.without, "without") if asked.without is not None else ()
+    part = Part(asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)
     if asked.against is not None:
         if asked.output_csv is not None:
             raise BadInputError("--output_csv: --against only compares and writes nothing; leave one of them out")
-        _compare(_ranks(asked.pool, *options), asked.pool, _ranks(asked.against, None, None, [], []), asked.against)
+        first, second = _ranks(asked.pool, "", part), _ranks(asked.against, "--against: ", Part())
+        _compare(first, asked.pool, second, asked.against)
         return 0
-    pool = _pool(asked.pool, *options)
+    pool = _pool(asked.pool, "", part)
     file = asked.output_csv or pool.source.parent / f"ranking{_suffix(models, without)}.csv"
-    if not file.parent.is_dir():
-        raise BadInputError(f"--output_csv: there is no folder {file.parent} ({file.parent.absolute()})")
-    if any(file.absolute() == other.absolute() for other in (pool.source, pool.source.with_name("examples.csv"))):
-        raise BadInputError(f"--output_csv: {file} is the pool's own file, choose another name")
+    files = _outputs(file, {pool.source, asked.imagenet_models_csv, asked.matrix_examples_csv})
     ranking = rank_by_difficulty(pool)
     found = reliability(pool, SEED)
     line = one_line(ranking)
-    files = {"table": file, "line": file.with_name(f"{file.stem}_line.csv"), "json": file.with_suffix(".json")}
     content = {
         "pool": str(pool.source), "models": pool.names, "without": [name_in_pool(name) for name in without],
         "images": len(ranking), "ties": say_ties(ranking), "reliability": {**asdict(found), "seed": SEED},
     }  # fmt: skip
-    write_ranking(files["table"], ranking)
+    before = file.read_bytes() if file.is_file() else None
+    write_ranking(file, ranking)
+    if before not in (None, file.read_bytes()):
+        _warn(f"{file} was another ranking and is replaced")
     if line is None:
         with naming(files["line"]):
             files["line"].unlink(missing_ok=True)
-        _warn("a path has a line break in it, so there is no one-line form")
+        _warn("a path can't stand in the one-line form (it has a line break in it), so there is none")
         del files["line"]
     else:
         write_whole(files["line"], line.encode())
     write_whole(files["json"], json_text(content).encode())
-    print(f"{len(ranking):,} images, ranked by the share of {len(pool.names):,} models that get them wrong")
+    models_there = f"{len(pool.names):,} model{'s' * (len(pool.names) > 1)}"
+    print(f"{len(ranking):,} images, ranked by the share of {models_there} that get them wrong")
     print(f"Ties: {say_ties(ranking)}")
     print(f"Reliability: {found}")
     print(f"Written: {', '.join(map(str, files.values()))}")
+    print(f"Next: steps-to-epsilon plan, and then run, with --examples_csv {shlex.quote(str(file))}")
     return 0
 
 
-def _pool(
-    place: Path, models_csv: Path | None, examples_csv: Path | None, models: Sequence[str], without: Sequence[str]
-) -> Pool:
+def _outputs(table: Path, inputs: set[Path | None]) -> dict[str, Path]:
+    """The files to write; none of them is one that was read, or that `evaluate` wrote.
+
+    Raises:
+        BadInputError: If they can't be written there.
+    """
+    if table.suffix != ".csv" or table.is_dir():
+        raise BadInputError(f"--output_csv must be a file that ends in .csv, got {table}")
+    if not table.parent.is_dir():
+        raise BadInputError(f"--output_csv: there is no folder {table.parent} ({table.parent.absolute()})")
+    files = {"table": table, "line": table.with_name(f"{table.stem}_line.csv"), "json": table.with_suffix(".json")}
+    read = {file.resolve() for file in inputs if file is not None}
+    own = {file.parent / name for file in read for name in (MATRIX, LOSSES, MODELS, EXAMPLES, ACCURACY, IDENTITY)}
+    for file in files.values():
+        if file.resolve() in read | own:
+            raise BadInputError(f"--output_csv {table}: {file} is the pool's own file, choose another name")
+    return files
+
+
+def _pool(place: Path, flag: str, part: Part) -> Pool:
     if not place.exists():
-        raise BadInputError(f"there is no {place} ({place.absolute()}): expected evaluate's folder or a matrix (.npy)")
-    pool = read_pool(place, models_csv, examples_csv)
+        what = "evaluate's folder or a matrix (.npy)"
+        raise BadInputError(f"{flag}there is no {place} ({place.absolute()}): expected {what}")
+    pool = read_pool(place, part.models_csv, part.examples_csv)
     for remark in pool.remarks:
         _warn(remark)
-    return pool.of_models(models, without)
+    return pool.of_models(part.models, part.without)
 
 
-def _ranks(
-    place: Path, models_csv: Path | None, examples_csv: Path | None, models: Sequence[str], without: Sequence[str]
-) -> dict[str, float]:
-    """Rank by path; where only the path would decide between images with the same share, they tie."""
-    if place.is_dir() or place.suffix == ".npy":
-        ranking = rank_by_difficulty(_pool(place, models_csv, examples_csv, models, without))
-        column = "rank_average" if ranking["mean_loss"].isna().all() else "rank"
-        return dict(zip(ranking["path"].tolist(), ranking[column].tolist(), strict=True))
-    if models_csv or examples_csv or models or without:
+def _ranks(place: Path, flag: str, part: Part) -> dict[str, float]:
+    """Rank by path; images of a pool between which only the path would decide tie."""
+    if place.is_dir() or place.suffix == ".npy" or not place.exists():
+        pool = _pool(place, flag, part)
+        ranks = average_ranks(pool.correct.sum(axis=0, dtype=np.int64), mean_loss(pool))
+        return dict(zip(pool.paths, ranks.tolist(), strict=True))
+    if part != Part():
         raise BadInputError(f"{place} is taken for a ranking: options about models are for a pool's folder or matrix")
     return {entry.path: float(entry.rank) for entry in read_ranking(place, "against").paths}
 
@@ -128,11 +165,11 @@ def _compare(first: dict[str, float], a: Path, second: dict[str, float], b: Path
           f" {found.only_second:,} only in {b}")  # fmt: skip
     print(f"Spearman {found.correlation}")
     print(f"Of the easiest {EXTREME:.0%} of the one {found.easiest:.0%} are among the easiest {EXTREME:.0%} of the"
-          f" other, of the hardest {found.hardest:.0%} (by chance {EXTREME:.0%})")  # fmt: skip
+          f" other, of the hardest {found.hardest:.0%} (by chance {found.chance:.0%})")  # fmt: skip
 
 
 def _suffix(models: Sequence[str], without: Sequence[str]) -> str:
-    left_out = "_".join(re.sub(r"[^A-Za-z0-9._-]", "_", name_in_pool(name)) for name in without)
+    left_out = "_".join(file_name(name_in_pool(name)) for name in without)
     suffix = ("_subset" if models else "") + (f"_without_{left_out}" if without else "")
     return suffix if len(suffix) <= 100 else "_subset"
 

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import RankedPath
@@ -33,7 +34,8 @@ def images_below(root_dir: Path) -> list[RankedPath]:
     """
     files: list[str] = []
     seen: set[str] = set()
-    for folder, inside, names in os.walk(root_dir, followlinks=True):
+    for folder, inside, names in os.walk(root_dir, followlinks=True, onerror=_refuse):
+        inside.sort()
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back
             inside.clear()
@@ -44,6 +46,10 @@ def images_below(root_dir: Path) -> list[RankedPath]:
     if not files:
         raise BadInputError(f"--root_dir {root_dir} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return [RankedPath(file, place, place + 1) for place, file in enumerate(files)]
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise BadInputError(f"--root_dir: {error.filename} can't be read: {error.strerror}") from None
 
 
 def find_images(paths: Sequence[RankedPath], root_dir: Path | None) -> Images:

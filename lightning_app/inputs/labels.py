@@ -123,8 +123,8 @@ def _by_wordnet_id(paths: Sequence[RankedPath], classes: Classes) -> Labels:
         if not found or found[-1] not in index:
             what = f"the WordNet id {found[-1]}, which is not in {classes.subset}" if found else "no WordNet id"
             raise BadInputError(
-                f"--examples_csv: {entry.path!r} has {what}; expected one in every path, or a label column, or"
-                " --class_to_idx"
+                f"{entry.path!r} has {what}; expected one in every path, or --class_to_idx, or (to run) a ranking with"
+                " a label column"
             )
         of[entry.path] = index[found[-1]]
     return Labels(f"WordNet ids of {classes.subset}", of)
@@ -140,7 +140,7 @@ def _by_sorted_folders(paths: Sequence[RankedPath], files: Mapping[str, Path], c
             if len(siblings) != classes.count:
                 raise BadInputError(
                     f"{folder.parent} has {len(siblings)} class folders, but the model has {classes.count} classes:"
-                    " give --class_to_idx, or a ranking with a label column"
+                    " give --class_to_idx, or (to run) a ranking with a label column"
                 )
             if indices and list(next(iter(indices.values()))) != siblings:
                 raise BadInputError(

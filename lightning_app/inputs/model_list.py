@@ -33,15 +33,27 @@ def split_models(models: str | Sequence[str], flag: str = "models") -> list[str]
         BadInputError: If nothing is named, one is named twice, or the file can't be read.
     """
     words = models.split(",") if isinstance(models, str) else list(models)
-    if len(words) == 1 and Path(words[0]).is_file():
+    if len(words) == 1 and _is_file(words[0]):
         words = _from_file(Path(words[0]), flag)
+    elif len(words) == 1 and Path(words[0]).suffix.lower() in (*YAML_SUFFIXES, ".txt", ".csv"):
+        raise BadInputError(f"--{flag}: there is no {words[0]} ({Path(words[0]).absolute()})")
     names = [name for word in words if (name := word.strip())]
+    odd = next((name for name in names if not name.isprintable()), None)
+    if odd is not None:
+        raise BadInputError(f"--{flag}: {odd!r} can't be a model's name")
     if not names:
         raise BadInputError(f"--{flag} names no model: expected A,B,… or a file with a name a line, got {models!r}")
     for name, count in Counter(names).items():
         if count > 1:
             raise BadInputError(f"--{flag} names {name} {count} times")
     return names
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return False
 
 
 def _from_file(file: Path, flag: str) -> list[str]:

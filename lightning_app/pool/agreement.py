@@ -4,13 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations, islice
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from lightning_app.analysis.statistics import Correlation, spearman
 from lightning_app.errors import BadInputError
+from lightning_app.pool.difficulty import average_ranks
 from lightning_app.pool.matrix import Pool
 
 Floats = npt.NDArray[np.float64]
@@ -27,7 +28,7 @@ class Reliability:
     """How far a ranking is that of its pool and not of its images.
 
     Args:
-        halves: How often the models were split.
+        halves: How often the models were split: at random, or in every way where there are no more than 100.
         models: In each half.
         split_half: Mean Spearman correlation of the two halves' rankings; NaN where undefined.
         low: 5 % of the splits are below.
@@ -51,9 +52,9 @@ class Reliability:
     def __str__(self) -> str:
         if self.reason:
             return f"undefined: {self.reason}"
+        spread = f" ({self.low:.3f} to {self.high:.3f} in 90 % of {self.halves} splits)" if self.halves > 1 else ""
         return (
-            f"two random halves of the models ({self.models} each) rank alike with Spearman {self.split_half:.3f}"
-            f" ({self.low:.3f} to {self.high:.3f} in 90 % of {self.halves} splits); the whole pool's reliability is"
+            f"two halves of the models ({self.models} each) rank alike with Spearman {self.split_half:.3f}{spread}; the whole pool's reliability is"
             f" about {self.reliability:.3f} (Spearman-Brown), so a correlation with it can be about {self.ceiling:.3f}"
             " at most, for errors independent of the pool's"
         )
@@ -62,8 +63,8 @@ class Reliability:
 def reliability(pool: Pool, seed: int) -> Reliability:
     """Splits the models into random halves and compares the halves' rankings.
 
-    Each half ranks as the pool does: by how many get an image wrong, ties by mean loss where there are losses (else
-    they stay ties).
+    Each half ranks as the pool does: by how many get an image wrong, ties by mean loss where there are losses. Images
+    that are still equal stay ties.
 
     Args:
         pool: Of M models and N images.
@@ -73,11 +74,14 @@ def reliability(pool: Pool, seed: int) -> Reliability:
     if models < 1:
         return _undefined(0, "it takes two models or more")
     chance = np.random.default_rng(seed)
-    first, second = np.zeros((2, HALVES, len(pool.names)))
-    for k in range(HALVES):
-        order = chance.permutation(len(pool.names))
-        first[k, order[:models]] = 1
-        second[k, order[models : 2 * models]] = 1
+    splits = list(islice(_all_splits(len(pool.names), models), HALVES + 1))
+    if len(splits) > HALVES:
+        orders = [chance.permutation(len(pool.names)).tolist() for _ in range(HALVES)]
+        splits = [(order[:models], order[models : 2 * models]) for order in orders]
+    first, second = np.zeros((2, len(splits), len(pool.names)))
+    for k, (one, other) in enumerate(splits):
+        first[k, one] = 1
+        second[k, other] = 1
     ranks = [_ranks_by(half, pool) for half in (first, second)]
     found = np.array([_pearson(a, b) for a, b in zip(*ranks, strict=True)])
     if np.isnan(found).any():
@@ -86,27 +90,28 @@ def reliability(pool: Pool, seed: int) -> Reliability:
     low, high = (float(q) for q in np.quantile(found, (0.05, 0.95)))
     if r <= 0:
         reason = f"the halves' rankings are not correlated (Spearman {r:+.3f})"
-        return Reliability(HALVES, models, r, low, high, math.nan, math.nan, reason)
+        return Reliability(len(splits), models, r, low, high, math.nan, math.nan, reason)
     times = len(pool.names) / models
     whole = times * r / (1 + (times - 1) * r)
-    return Reliability(HALVES, models, r, low, high, whole, math.sqrt(whole))
+    return Reliability(len(splits), models, r, low, high, whole, math.sqrt(whole))
+
+
+def _all_splits(models: int, half: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Every pair of disjoint halves, once."""
+    for one in combinations(range(models), half):
+        rest = [model for model in range(models) if model not in one]
+        yield from ((list(one), list(other)) for other in combinations(rest, half) if one < other)
 
 
 def _undefined(models: int, reason: str) -> Reliability:
-    return Reliability(HALVES, models, *(math.nan,) * 5, reason)
+    return Reliability(0, models, *(math.nan,) * 5, reason)
 
 
 def _ranks_by(halves: Floats, pool: Pool) -> Iterator[Floats]:
     """Each half's ranks of the images; halves has shape (splits, models) of 0 and 1."""
-    n_wrong = -_sums(halves, pool.correct)
-    if pool.losses is None:
-        yield from (np.asarray(rankdata(row)) for row in n_wrong)
-        return
-    losses = _sums(halves, pool.losses)
-    for row, tie in zip(n_wrong, losses, strict=True):
-        ranks = np.empty(len(row))
-        ranks[np.lexsort((tie, row))] = np.arange(len(row))
-        yield ranks
+    n_correct = _sums(halves, pool.correct)
+    losses = np.zeros((len(halves), 1)) if pool.losses is None else _sums(halves, pool.losses)
+    yield from (average_ranks(right, loss) for right, loss in zip(n_correct, losses, strict=True))
 
 
 def _sums(halves: Floats, values: npt.NDArray[np.generic]) -> Floats:
@@ -137,6 +142,7 @@ class Agreement:
         correlation: Spearman's, over the images in common.
         easiest: The share of the easiest tenth of the one that is in the easiest tenth of the other.
         hardest: The same for the hardest.
+        chance: What both would be for unrelated rankings: a tenth, as near as the number of images allows.
     """
 
     joined_by: str
@@ -145,6 +151,7 @@ class Agreement:
     correlation: Correlation
     easiest: float
     hardest: float
+    chance: float
 
 
 JOINS: Mapping[str, Callable[[str], str]] = {
@@ -152,7 +159,9 @@ JOINS: Mapping[str, Callable[[str], str]] = {
     "class folder and file name": lambda path: "/".join(path.replace("\\", "/").split("/")[-2:]),
     "file name": lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
 }
-"""How paths of two machines may be matched; the one by which most of them do."""
+"""How paths of two machines may be matched, the strictest first."""
+HALF = 0.5
+"""A stricter match is good enough that finds this share of what the loosest finds."""
 
 
 def agree(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
@@ -169,7 +178,8 @@ def agree(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
         BadInputError: If they have no image in common.
     """
     joined = {words: (_unique(first, key), _unique(second, key)) for words, key in JOINS.items()}
-    words = max(JOINS, key=lambda words: len(joined[words][0].keys() & joined[words][1].keys()))  # the first of equals
+    counts = {words: len(a.keys() & b.keys()) for words, (a, b) in joined.items()}
+    words = next(words for words, count in counts.items() if count >= HALF * max(counts.values()))
     a, b = joined[words]
     both = sorted(a.keys() & b.keys())
     if not both:
@@ -186,6 +196,7 @@ def agree(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
         correlation=spearman(x, y),
         easiest=float(_lowest(x, tenth) @ _lowest(y, tenth)) / tenth,
         hardest=float(_lowest(-x, tenth) @ _lowest(-y, tenth)) / tenth,
+        chance=tenth / len(both),
     )
 
 

@@ -1,5 +1,6 @@
 """One model of the pool, asked about every image."""
 
+import errno
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lightning_app.training.photograph import UnreadableImageError, read_pixels
 from lightning_app.training.pretrained import Pretrained, Transform
 
 TOP = 5
+PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
+"""Troubles of the machine, not of an image: the model is asked again another time."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def ask_about_all(
             y = targets[places].to(device)
             logits = network(pixels.to(device, non_blocking=True)).float()
             for accuracy in accuracies:
-                accuracy.update(logits, y)
+                accuracy.update(_without_nan(logits, y), y)
             at = places.numpy()
             readable[at] = True
             predicted[at] = logits.argmax(dim=1).cpu().numpy()
@@ -94,6 +97,12 @@ def ask_about_all(
         on_images(len(places) + len(reasons))
     top1, top_few = (float(accuracy.compute()) if readable.any() else float("nan") for accuracy in accuracies)
     return Asked(readable, predicted, correct, losses, top5, (top1, top_few), unreadable)
+
+
+def _without_nan(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same, but where there is a NaN the label has the smallest logit: NaN is wrong."""
+    wrong = torch.zeros_like(logits).scatter_(1, labels[:, None], -1.0)
+    return torch.where(logits.isnan().any(dim=1, keepdim=True), wrong, logits)
 
 
 Decoded = tuple[int, Tensor | str]
@@ -114,6 +123,9 @@ class _Decoded(Dataset[Decoded]):
         try:
             return place, read_pixels(self.files[place], self.transform)
         except UnreadableImageError as error:
+            cause = error.__cause__
+            if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in PASSING):
+                raise
             return place, str(error)
 
 

@@ -42,6 +42,18 @@ def rank_by_difficulty(pool: Pool) -> pd.DataFrame:
     return frame
 
 
+def average_ranks(n_correct: npt.NDArray[np.int64], losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks from 1, easiest first; images that are equal in both share the mean of their ranks.
+
+    Args:
+        n_correct: How many models are right, shape (images,).
+        losses: What decides between equals: less is easier; NaN for none. Shape (images,).
+    """
+    # Complex numbers sort by their real part first; NaN would be unequal to itself.
+    _, place = np.unique(-n_correct + 1j * np.nan_to_num(losses), return_inverse=True)
+    return np.asarray(rankdata(place))
+
+
 def mean_loss(pool: Pool) -> npt.NDArray[np.float64]:
     """The mean cross-entropy of each image over the models, shape (images,); NaN where the pool has no losses."""
     if pool.losses is None:
@@ -75,6 +87,6 @@ def write_ranking(file: Path, ranking: pd.DataFrame) -> None:
 def one_line(ranking: pd.DataFrame) -> str | None:
     """The published form: all paths on one line, easiest first; None where a path can't stand there."""
     paths = ranking["path"].tolist()
-    if any("\n" in path or "\r" in path for path in paths):
+    if any("\n" in path or "\r" in path for path in paths) or (len(paths) == 1 and "," in paths[0]):
         return None
     return csv_text([paths])

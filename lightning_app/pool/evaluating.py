@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from lightning_app.inputs.model_list import name_in_pool, split_models
 from lightning_app.pool.asking import Asked, ask_about_all
 from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
-from lightning_app.pool.pool_folder import Member, PoolFolder, best_first, file_name
+from lightning_app.pool.pool_folder import Member, PoolFolder, best_first
 from lightning_app.progress import FILE_ONLY, StudyLog, seconds_between_bars
 from lightning_app.results.fingerprint import environment, file_sha256
 from lightning_app.results.lock import WriterLock
@@ -30,6 +31,7 @@ from lightning_app.settings import EvaluationSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import classes_of, load_pretrained, weights_sha256
+from lightning_app.whole_files import file_name
 
 log = logging.getLogger("lightning_app")
 
@@ -54,7 +56,7 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
         BadInputError: Before any work, or if no model could be asked.
         StorageError: If a result can't be written.
     """
-    with StudyLog() as study_log, exit_at_once("; the same command goes on"):
+    with StudyLog() as study_log, exit_at_once("; models that are done are kept, the same command goes on"):
         models = named_models(settings.models)
         images = find(settings)
         log.info("Images: %s below %s", f"{len(images.entries):,}", settings.root_dir)
@@ -70,14 +72,16 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
             folder.claim(identity_of(settings, images))
             study_log.to_file(settings.output_dir / f"evaluate_{datetime.now():%Y%m%d-%H%M%S}.log")
             members, failures = ask_each(models, images, settings, device, folder)
-            conclude(members, models, images, settings, folder)
+            conclude(members, images, settings, folder)
             if failures:
                 log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries"
                             " them again", len(failures), len(models), ", ".join(failures))  # fmt: skip
+        except BadInputError:
+            if made and not folder.done():
+                shutil.rmtree(settings.output_dir, ignore_errors=True)  # ours, of this moment, and without an answer
+            raise
         finally:
             lock.release()
-            if made and not any(settings.output_dir.iterdir()):
-                settings.output_dir.rmdir()
     return DONE_WITH_ERRORS if failures else DONE
 
 
@@ -91,8 +95,10 @@ def named_models(models: str | Sequence[str]) -> dict[str, str]:
     tables: dict[str, str] = {}
     for model in split_models(models):
         name = name_in_pool(model)
+        if not name or set(name) & set(',"'):
+            raise BadInputError(f"--models {model}: {name!r} can't stand in a list of models: rename the folder")
         twin = tables.setdefault(file_name(name).lower(), model)
-        if not name or twin != model:
+        if twin != model:
             raise BadInputError(f"--models: {twin} and {model} would both be {name!r} in the pool: rename a folder")
         named[name] = model
     return named
@@ -104,14 +110,19 @@ def ask_each(
     """Asks the models that are not done, and puts each on disk when it is.
 
     Returns:
-        The models that are done, and why the others aren't.
+        All models of the folder that are done, and why others that were asked for aren't.
 
     Raises:
         BadInputError: If none is.
     """
-    done = _still_right(folder.done(), models)
+    known = folder.done()
+    done = _still_right(known, models, images, settings, device, folder)
     if done:
         log.info("Going on: %d of %d models are done and kept", len(done), len(models))
+    earlier = [member for name, member in known.items() if name not in models]
+    if earlier:
+        log.info("%d models that were asked earlier stay in the matrix: %s", len(earlier),
+                 ", ".join(member.name for member in earlier))  # fmt: skip
     failures: dict[str, str] = {}
     n = len(images.entries)
     pace = seconds_between_bars()
@@ -134,14 +145,22 @@ def ask_each(
             if name in failures:
                 log.error("%s is left out: %s", name, failures[name])
                 whole.update(before + n - whole.n)
-    if not done:
-        raise BadInputError(f"--models: none of the {len(models)} could be asked. {next(iter(failures.values()))}")
-    return list(done.values()), failures
+    if not done and not earlier:
+        raise BadInputError(f"--models: none of the {len(models)} could be asked, for the reasons above")
+    return [*done.values(), *earlier], failures
 
 
-def _still_right(done: dict[str, Member], models: Mapping[str, str]) -> dict[str, Member]:
-    """Those of the models that are done whose files are what they were."""
+def _still_right(
+    done: dict[str, Member],
+    models: Mapping[str, str],
+    images: Images,
+    settings: EvaluationSettings,
+    device: Device,
+    folder: PoolFolder,
+) -> dict[str, Member]:
+    """Those of the models that are done whose files and labels are what they were, and whose tables are whole."""
     kept: dict[str, Member] = {}
+    here = environment(device.name, device.threads)
     for name, model in models.items():
         member = done.get(name)
         if member is None:
@@ -151,8 +170,21 @@ def _still_right(done: dict[str, Member], models: Mapping[str, str]) -> dict[str
         elif member.files_sha256 != _files_sha256(model):
             log.warning("%s has other files than when it was asked, and is asked again", name)
         else:
-            kept[name] = member
+            try:
+                folder.answers(member, images.paths, _labels_of(member, images, settings))
+                kept[name] = member
+            except BadInputError as error:
+                log.warning("%s is asked again: %s", name, error)
+    elsewhere = sorted({key for m in kept.values() for key in here if m.environment.get(key) != here[key]})
+    if elsewhere:
+        log.warning("some of the models that are kept were asked in another environment (%s); tables/*.json has each",
+                    ", ".join(elsewhere))  # fmt: skip
     return kept
+
+
+def _labels_of(member: Member, images: Images, settings: EvaluationSettings) -> list[int]:
+    labels = label(images, settings, classes_of(member.classes))
+    return [labels.of[path] for path in images.paths]
 
 
 def _files_sha256(model: str) -> str | None:
@@ -160,7 +192,7 @@ def _files_sha256(model: str) -> str | None:
         return None
     digest = hashlib.sha256()
     for file in sorted(Path(model.removeprefix("local-dir:")).glob("*")):
-        if file.suffix in (".json", ".safetensors", ".bin"):
+        if file.is_file():
             digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
@@ -176,7 +208,7 @@ def _ask_one(
 ) -> Member:
     started = time.monotonic()
     files_sha256 = _files_sha256(model)
-    pretrained = load_pretrained(model)
+    pretrained = load_pretrained(model, "models")
     labels = label(images, settings, pretrained.classes)
     of = [labels.of[path] for path in images.paths]
     pace = seconds_between_bars()
@@ -193,6 +225,7 @@ def _ask_one(
         )  # fmt: skip
     if not asked.readable.any():
         raise BadInputError(f"none of the {len(of)} images can be read, for example {asked.unreadable[0]}")
+    mean_loss = float(asked.losses[asked.readable].mean(dtype=np.float64))
     member = Member(
         name=name,
         model_name=model,
@@ -205,7 +238,7 @@ def _ask_one(
         right=int(asked.correct.sum()),
         top1=round(asked.accuracy[0], 6),  # torchmetrics divides in float32
         top5=round(asked.accuracy[1], 6),
-        mean_loss=float(asked.losses[asked.readable].mean(dtype=np.float64)),
+        mean_loss=mean_loss if math.isfinite(mean_loss) else None,
         seconds=time.monotonic() - started,
         environment=environment(device.name, device.threads),
     )
@@ -219,27 +252,27 @@ def _ask_one(
 def _workers(settings: EvaluationSettings, device: Device) -> int:
     if settings.num_workers is not None:
         return settings.num_workers
-    return 0 if device.kind == "cpu" else min(MOST_WORKERS, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if device.kind == "cpu" else min(MOST_WORKERS, cores)
 
 
 def _say(member: Member, asked: Asked, images: Images) -> None:
     log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
-             member.name, 100 * member.right / member.images, 100 * (member.top5 or 0), member.mean_loss,
+             member.name, 100 * member.right / member.images, 100 * member.top5, member.mean_loss or math.nan,
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
     if member.right < 2 / member.classes * member.images and member.images >= FEWEST_FOR_ACCURACY:
         log.warning("%s is hardly better than guessing among %d classes: are the labels right? (they are by %s)",
                     member.name, member.classes, member.label_rule)  # fmt: skip
-    if not math.isfinite(member.mean_loss or 0):
+    if member.mean_loss is None:
         bad = int((~np.isfinite(asked.losses[asked.readable])).sum())
         log.warning("%s: the loss of %d images is not finite; they count as wrong", member.name, bad)
-    if (member.top1 or 0) * member.images - member.right > 0.5:
+    if member.top1 * member.images - member.right > 0.5:
         log.warning("%s: some images have several classes with the largest logit; torchmetrics takes the first of them,"
                     " the matrix counts a tie as wrong", member.name)  # fmt: skip
 
 
 def conclude(
     members: Sequence[Member],
-    models: Mapping[str, str],
     images: Images,
     settings: EvaluationSettings,
     folder: PoolFolder,
@@ -247,7 +280,7 @@ def conclude(
     """Writes the accuracies and the matrix of all models that are done."""
     ordered = best_first(members)
     paths = images.paths
-    answers = [folder.answers(member, paths) for member in ordered]
+    answers = [folder.answers(member, paths, _labels_of(member, images, settings)) for member in ordered]
     readable = np.logical_and.reduce([answer.readable for answer in answers])
     unread = np.flatnonzero(~readable).tolist()
     if unread:
@@ -264,15 +297,10 @@ def conclude(
         np.stack([answer.losses[keep] for answer in answers]),
         _labels_for_run(ordered, images, settings, keep.tolist()),
     )
-    others = sorted(folder.done().keys() - models.keys())
-    if others:
-        log.warning("%d models that were asked earlier are not in --models now and not in the matrix: %s (their tables"
-                    " are kept)", len(others), ", ".join(others[:NAMED_AT_MOST]))  # fmt: skip
     folder.write_accuracy(ordered)
     write_pool(folder.folder, pool)
-    log.info("%s: %d models x %s images, best %s, last %s. Next: steps-to-epsilon rank %s",
-             folder.folder / MATRIX, len(ordered), f"{len(keep):,}", ordered[0].name, ordered[-1].name,
-             shlex.quote(str(folder.folder)))  # fmt: skip
+    log.info("%s: %d models x %s images, the best %s. Next: steps-to-epsilon rank %s", folder.folder / MATRIX,
+             len(ordered), f"{len(keep):,}", ordered[0].name, shlex.quote(str(folder.folder)))  # fmt: skip
 
 
 def _labels_for_run(

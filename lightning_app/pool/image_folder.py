@@ -10,7 +10,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.ground_truth import read_ground_truth
 from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.labels import Classes, Labels, find_labels
-from lightning_app.inputs.ranking import RankedPath
+from lightning_app.inputs.ranking import RankedPath, read_text
 from lightning_app.results.fingerprint import file_sha256
 from lightning_app.settings import EvaluationSettings
 from lightning_app.training.pretrained import classes_by_config
@@ -44,19 +44,24 @@ def find(settings: EvaluationSettings) -> Images:
     """
     root = str(settings.root_dir)
     paths = [entry.path.removeprefix(root).lstrip("/") for entry in images_below(settings.root_dir)]
-    say_missing("file names are not UTF-8 text and are left out", tuple(path for path in paths if not _is_text(path)))
-    entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_is_text, paths))]
+    odd = tuple(path for path in paths if not _can_be_listed(path))
+    say_missing("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
+    entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_can_be_listed, paths))]
+    if not entries:
+        raise BadInputError(f"--root_dir {root} holds no image whose name can stand in a list, such as {odd[0]!r}")
+    if settings.class_to_idx is not None:
+        read_text(settings.class_to_idx, "class_to_idx")
     files = find_images(entries, settings.root_dir).files
     truth = settings.ground_truth
     return Images(entries, files, None if truth is None else read_ground_truth(truth, files))
 
 
-def _is_text(path: str) -> bool:
+def _can_be_listed(path: str) -> bool:
     try:
         path.encode()
-        return True
     except UnicodeEncodeError:
         return False
+    return "\\" not in path  # in a ranking it stands between folders
 
 
 def identity_of(settings: EvaluationSettings, images: Images) -> dict[str, object]:
@@ -64,7 +69,7 @@ def identity_of(settings: EvaluationSettings, images: Images) -> dict[str, objec
     lines = "".join(f"{path}\n{images.files[path].stat().st_size}\n" for path in images.paths)
     return {
         "images": len(images.entries),
-        "images_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "list_of_images_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "class_to_idx_sha256": file_sha256(settings.class_to_idx) if settings.class_to_idx else None,
         "ground_truth_sha256": file_sha256(settings.ground_truth) if settings.ground_truth else None,
     }
@@ -78,11 +83,12 @@ def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Lab
     """
     try:
         return find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
-    except BadInputError as error:
-        if images.ground_truth is None and any("/" not in path for path in images.paths):
+    except BadInputError:
+        is_flat = any("/" not in path for path in images.paths)
+        if is_flat and images.ground_truth is None and settings.class_to_idx is None:
             raise BadInputError(
-                f"{error}. Images lie in {settings.root_dir} itself, without a class folder: --ground_truth names the"
-                " list that has their classes"
+                f"--root_dir: images lie in {settings.root_dir} itself, without a class folder: --ground_truth names"
+                " the list that has their classes"
             ) from None
         raise
 
@@ -108,4 +114,4 @@ def require_labels_that_fit(models: Mapping[str, str], images: Images, settings:
         if (reason := known[classes]) is not None:
             refused.setdefault(reason, []).append(name)
     if refused:
-        raise BadInputError("; ".join(f"--models {', '.join(names)}: {why}" for why, names in refused.items()))
+        raise BadInputError("; ".join(f"{why} (--models {', '.join(names)})" for why, names in refused.items()))

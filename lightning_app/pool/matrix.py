@@ -16,6 +16,7 @@ from lightning_app.inputs.ranking import read_ranking
 from lightning_app.whole_files import naming, write_whole
 
 MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
+ACCURACY, IDENTITY = "accuracy.csv", "evaluate.json"
 
 Numbers = npt.NDArray[np.generic]
 
@@ -53,6 +54,8 @@ class Pool:
             BadInputError: If one isn't in the pool, or none is left.
         """
         taken = [self._row(name, "models") for name in models] or list(range(len(self.names)))
+        if len(set(taken)) < len(taken):
+            raise BadInputError(f"--models {','.join(models)}: two of them are one model of {self.source}")
         left_out = {self._row(name, "without") for name in without}
         for name in (self.names[row] for row in left_out.difference(taken)):
             raise BadInputError(f"--without {name}: it is not among --models, so there is nothing to leave out")
@@ -100,29 +103,33 @@ def read_pool(place: Path, models_csv: Path | None, examples_csv: Path | None) -
         raise BadInputError(f"{source} has shape {matrix.shape}: expected models x examples")
     names, remarks = _names(matrix, models_csv or file.with_name(MODELS), source)
     require_zeros_and_ones(matrix, source)
-    correct = matrix[: len(names)]
-    losses = _losses(file.with_name(LOSSES), matrix)
+    shape = matrix.shape
+    correct = np.empty((len(names), shape[1]), dtype=np.uint8)
+    for i in range(len(names)):  # row by row: a published matrix may be of a wider type
+        correct[i] = matrix[i]
+    del matrix
+    losses = _losses(file.with_name(LOSSES), shape)
     if losses is not None:
         losses = losses[: len(names)]
     examples = examples_csv or file.with_name(EXAMPLES)
     if examples_csv is None and not examples.is_file():
-        digits = len(str(matrix.shape[1] - 1))
-        paths = tuple(f"column_{i:0{digits}}" for i in range(matrix.shape[1]))
+        digits = len(str(shape[1] - 1))
+        paths = tuple(f"column_{i:0{digits}}" for i in range(shape[1]))
         remarks.append(
             f"there is no {EXAMPLES} beside the matrix: its columns are called {paths[0]} and so on"
             " (--matrix_examples_csv names their paths)"
         )
         return Pool(file, names, paths, correct, losses, None, tuple(remarks))
     columns = read_ranking(examples, "matrix_examples_csv")
-    if columns.places != matrix.shape[1]:
+    if columns.places != shape[1]:
         raise BadInputError(
-            f"{source} has {matrix.shape[1]} columns, but {examples} has {columns.places} places: they must be the same"
+            f"{source} has {shape[1]} columns, but {examples} has {columns.places} places: they must be the same"
         )
     if len(columns.paths) < columns.places:
         remarks.append(f"{columns.places - len(columns.paths)} columns have no path and are left out")
     entries = sorted(columns.paths, key=lambda entry: entry.place)
     places = [entry.place for entry in entries]
-    if places != list(range(matrix.shape[1])):
+    if places != list(range(shape[1])):
         correct, losses = correct[:, places], None if losses is None else losses[:, places]
     known = [entry.label for entry in entries if entry.label is not None]
     labels = tuple(known) if len(known) == len(entries) else None
@@ -131,6 +138,8 @@ def read_pool(place: Path, models_csv: Path | None, examples_csv: Path | None) -
 
 def _names(matrix: Numbers, file: Path, source: str) -> tuple[tuple[str, ...], list[str]]:
     names = read_published_names(file, "imagenet_models_csv")
+    if not any(names):
+        raise BadInputError(f"--imagenet_models_csv {file} names no model")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadInputError(f"--imagenet_models_csv {file} holds {twice!r} more than once")
@@ -145,12 +154,12 @@ def _names(matrix: Numbers, file: Path, source: str) -> tuple[tuple[str, ...], l
     return tuple(names), [remark]
 
 
-def _losses(file: Path, matrix: Numbers) -> Numbers | None:
+def _losses(file: Path, shape: tuple[int, ...]) -> Numbers | None:
     if not file.is_file():
         return None
     losses = open_matrix(file, "the losses")
-    if losses.shape != matrix.shape:
-        raise BadInputError(f"{file} has shape {losses.shape}, the matrix {matrix.shape}: they must be the same")
+    if losses.shape != shape:
+        raise BadInputError(f"{file} has shape {losses.shape}, the matrix {shape}: they must be the same")
     return losses
 
 

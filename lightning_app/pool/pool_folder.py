@@ -1,7 +1,6 @@
 """What `evaluate` leaves behind: a table a model as soon as it is done, the matrix when all are."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ import pandas as pd
 from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
 from lightning_app.pool.asking import Asked
-from lightning_app.pool.matrix import EXAMPLES, LOSSES, MATRIX, MODELS
-from lightning_app.whole_files import json_text, naming, write_whole
+from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS
+from lightning_app.whole_files import file_name, json_text, naming, write_whole
 
-TABLES, ACCURACY, IDENTITY = "tables", "accuracy.csv", "evaluate.json"
+TABLES = "tables"
 COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")
 
 
@@ -36,7 +35,7 @@ class Member:
         right: Of them; it orders the list.
         top1: Accuracy, by torchmetrics.
         top5: Likewise.
-        mean_loss: Mean cross-entropy.
+        mean_loss: Mean cross-entropy; None where it is not finite.
         seconds: That it took.
         environment: Where it was asked.
     """
@@ -50,8 +49,8 @@ class Member:
     transform: dict[str, object]
     images: int
     right: int
-    top1: float | None
-    top5: float | None
+    top1: float
+    top5: float
     mean_loss: float | None
     seconds: float
     environment: dict[str, object]
@@ -92,7 +91,12 @@ class PoolFolder:
                 raise BadInputError(f"--output_dir: {file} can't be read: {error}") from None
             changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
             if changed and self.done():
-                what = "; ".join(f"{key}: {before.get(key)} then, {identity.get(key)} now" for key in changed)
+                what = "; ".join(
+                    f"{key}: {before.get(key)} then, {identity.get(key)} now"
+                    if not key.endswith("_sha256")
+                    else f"another {key.removesuffix('_sha256')}"
+                    for key in changed
+                )
                 raise BadInputError(
                     f"--output_dir: {self.folder} holds answers about something else ({what}): choose another folder"
                 )
@@ -140,20 +144,22 @@ class PoolFolder:
         write_whole(self._table(member.name), csv_text([COLUMNS, *rows]).encode())
         write_whole(said, json_text(asdict(member)).encode())
 
-    def answers(self, member: Member, paths: Sequence[str]) -> Answers:
+    def answers(self, member: Member, paths: Sequence[str], labels: Sequence[int]) -> Answers:
         """Reads a model's table back.
 
         Raises:
-            BadInputError: If it isn't what was written.
+            BadInputError: If it isn't what was written about these images with these labels.
         """
         file = self._table(member.name)
         try:
             frame = pd.read_csv(
-                file, usecols=["path", "correct", "loss"], dtype={"path": str},
+                file, usecols=["path", "label", "correct", "loss"], dtype={"path": str},
                 keep_default_na=False, na_values={"correct": [""], "loss": [""]},
             )  # fmt: skip
             if frame["path"].tolist() != list(paths):
                 raise ValueError("its paths are not those of the images")
+            if frame["label"].tolist() != list(labels):
+                raise ValueError("its labels are not those of the images")
             correct, losses = frame["correct"].to_numpy(np.float64), frame["loss"].to_numpy(np.float32)
         except (OSError, ValueError) as error:
             raise BadInputError(
@@ -169,11 +175,6 @@ class PoolFolder:
 
     def _table(self, name: str) -> Path:
         return self.folder / TABLES / f"{file_name(name)}.csv"
-
-
-def file_name(name: str) -> str:
-    """A model's name with unusual characters as `_`."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def best_first(members: Sequence[Member]) -> list[Member]:

@@ -39,7 +39,7 @@ from lightning_app.results.records import (
 )
 from lightning_app.results.resuming import in_number_order
 from lightning_app.training.trajectory import Failure, Trajectory
-from lightning_app.whole_files import WRITING, flush_folder, naming, write_whole
+from lightning_app.whole_files import file_name, flush_folder, naming, write_whole
 
 log = logging.getLogger("lightning_app")
 
@@ -50,6 +50,8 @@ SUMMARY = "training_summary.json"
 FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
+WRITING = ".writing"
+"""The name of each file while it is being written: a step log's own may be as long as a name can be."""
 STEP_LOG = re.compile(r"(example_\d+_.*_steps|moving_[0-9a-f]{64})\.csv", re.DOTALL)
 
 
@@ -59,7 +61,7 @@ def folder_name(model_name: str) -> str:
     Raises:
         BadInputError: If nothing but dots is left.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", name_in_pool(model_name))
+    name = file_name(name_in_pool(model_name))
     if not name.strip("."):
         raise BadInputError(f"--model_name {model_name} gives no name for an output folder")
     return name
@@ -335,7 +337,7 @@ class RunFolder:
             StorageError: If it can't be written.
         """
         self._require_lock()
-        write_whole(self.folder / name, data)
+        write_whole(self.folder / name, data, aside=WRITING)
 
     def _require_lock(self) -> None:
         """Keeps a run whose folder was taken away from writing into the next one's."""

@@ -46,8 +46,12 @@ class Pretrained:
     classes: Classes
 
 
-def load_pretrained(model_name: str) -> Pretrained:
+def load_pretrained(model_name: str, flag: str = "model_name") -> Pretrained:
     """Loads a model by timm's name, `hf-hub:...` or `local-dir:FOLDER`.
+
+    Args:
+        model_name: The name.
+        flag: The option that gave it, for messages.
 
     Raises:
         BadInputError: If there is no such model, or its weights can't be had, or it is no classifier of colour images.
@@ -59,12 +63,12 @@ def load_pretrained(model_name: str) -> Pretrained:
         network = timm.create_model(model_name, pretrained=True)
     # timm, the hub and safetensors raise unrelated types for a name, a folder or weights that they can't use.
     except Exception as error:
-        raise BadInputError(_why_not(model_name, error)) from error
+        raise BadInputError(_why_not(model_name, flag, error)) from error
     network.eval()
     _keep_no_caches(network)
     settings = resolve_model_data_config(network)
     count = int(getattr(network, "num_classes", 0) or 0)
-    require_classifier = f"--model_name {model_name} must be a classifier of colour images with two classes or more"
+    require_classifier = f"--{flag} {model_name} must be a classifier of colour images with two classes or more"
     if count < 2:
         raise BadInputError(f"{require_classifier}, it has {count} classes")
     if settings["input_size"][0] != 3:
@@ -169,16 +173,16 @@ def _leave_the_hub_alone_when_offline() -> None:
         logging.getLogger("lightning_app").debug("no network: pretrained weights come from the cache or a folder")
 
 
-def _why_not(model_name: str, error: Exception) -> str:
+def _why_not(model_name: str, flag: str, error: Exception) -> str:
     reason = textwrap.shorten(str(error), 400)
     if "Unknown model" in reason or "Invalid pretrained tag" in reason:
-        return f"--model_name: timm has no {model_name!r}{near(model_name, timm.list_models(pretrained=True))}"
+        return f"--{flag}: timm has no {model_name!r}{near(model_name, timm.list_models(pretrained=True))}"
     if model_name.startswith("local-dir:"):
         return (
-            f"--model_name {model_name} can't be loaded: {reason} (expected a folder with config.json and"
+            f"--{flag} {model_name} can't be loaded: {reason} (expected a folder with config.json and"
             " model.safetensors, as timm saves it)"
         )
     return (
-        f"--model_name {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder"
-        " with config.json and model.safetensors as --model_name local-dir:FOLDER"
+        f"--{flag} {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder"
+        f" with config.json and model.safetensors as --{flag} local-dir:FOLDER"
     )

@@ -45,11 +45,14 @@ def test_a_pool_becomes_a_table_a_line_and_figures(pool: Path, capsys: pytest.Ca
     assert "pool/ranking.csv, pool/ranking_line.csv, pool/ranking.json" in out
 
 
-def test_it_is_the_same_every_time(pool: Path) -> None:
+def test_it_is_the_same_every_time_and_says_what_it_replaces(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rank", "pool"]) == 0
     before = {f.name: f.read_bytes() for f in pool.iterdir()}
     assert main(["rank", "pool"]) == 0
     assert {f.name: f.read_bytes() for f in pool.iterdir()} == before
+    assert "replaced" not in capsys.readouterr().err
+    assert main(["rank", "pool", "--models", "good", "--output_csv", "pool/ranking.csv"]) == 0
+    assert "warning: pool/ranking.csv was another ranking and is replaced" in capsys.readouterr().err
 
 
 def test_a_model_is_left_out_of_its_own_ranking(pool: Path) -> None:
@@ -94,7 +97,10 @@ def test_a_path_with_a_line_break_has_no_one_line_form(pool: Path, capsys: pytes
     write_pool(pool, Pool(pool, ("a",), ("x\ny.png", "b.png"), np.array([[1, 0]], dtype=np.uint8)))
     (pool / "losses.npy").unlink()
     assert main(["rank", "pool"]) == 0
-    assert "a path has a line break in it, so there is no one-line form" in capsys.readouterr().err
+    assert (
+        "a path can't stand in the one-line form (it has a line break in it), so there is none"
+        in capsys.readouterr().err
+    )
     assert not (pool / "ranking_line.csv").exists()
     assert order("pool/ranking.csv") == ["x\ny.png", "b.png"]
 
@@ -107,6 +113,11 @@ def test_a_path_with_a_line_break_has_no_one_line_form(pool: Path, capsys: pytes
         (["pool", "--without", "god"], "--without: 'god' is not in pool/correctness.npy (4 models); near names: good"),
         (["pool", "--output_csv", "no/r.csv"], "--output_csv: there is no folder no"),
         (["pool", "--output_csv", "pool/examples.csv"], "is the pool's own file, choose another name"),
+        (["pool", "--output_csv", "pool/models.csv"], "is the pool's own file, choose another name"),
+        (["pool", "--output_csv", "pool/evaluate.csv"], "pool/evaluate.json is the pool's own file"),
+        (["pool", "--output_csv", "r.json"], "--output_csv must be a file that ends in .csv, got r.json"),
+        (["pool", "--output_csv", "."], "--output_csv must be a file that ends in .csv, got ."),
+        (["pool", "--models", "good,local-dir:x/good"], "two of them are one model of pool/correctness.npy"),
         (["pool", "--against", "no.csv"], "--against: there is no no.csv"),
         (["pool", "--against", "pool", "--output_csv", "x.csv"], "--against only compares and writes nothing"),
         (["pool/models.csv", "--against", "pool"], "no image in common"),
@@ -127,7 +138,5 @@ def test_bad_input_is_one_clear_error(
 
 
 def test_it_needs_no_torch(pool: Path) -> None:
-    program = (
-        "import sys; from lightning_app.cli import main; main(['rank', 'pool']); assert 'torch' not in sys.modules"
-    )
+    program = "import sys; from lightning_app.cli import main; assert main(['rank', 'pool']) == 0; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0

@@ -52,6 +52,26 @@ def test_the_halves_are_random_and_the_correction_is_for_the_whole_pool() -> Non
     assert found.reliability == pytest.approx(9 / 4 * r / (1 + 5 / 4 * r))
 
 
+def test_a_few_models_are_split_in_every_way() -> None:
+    correct = simulated(4, 300, 1.0)
+    found = reliability(pool_of(correct), seed=0)
+    pairs = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
+    by_hand = [float(stats.spearmanr(*(correct[list(half)].sum(axis=0) for half in pair)).statistic) for pair in pairs]
+    assert found.halves == 3
+    assert found.split_half == pytest.approx(np.mean(by_hand))
+    assert "in 90 % of 3 splits" in str(found)
+    assert "90 %" not in str(reliability(pool_of(correct[:2]), seed=0))
+
+
+def test_equal_losses_stay_ties() -> None:
+    right = np.ones((4, 50), dtype=np.uint8)
+    assert "all images the same difficulty" in str(reliability(pool_of(right, np.zeros((4, 50))), seed=0))
+    coins = np.random.default_rng(0).integers(0, 2, (6, 2000)).astype(np.uint8)
+    assert reliability(pool_of(coins, 1.0 - coins), seed=0).split_half == pytest.approx(
+        reliability(pool_of(coins), seed=0).split_half
+    )
+
+
 def test_the_ceiling_is_about_the_correlation_with_what_the_images_are() -> None:
     chance = np.random.default_rng(3)
     ease = chance.normal(size=4000)  # what simulated() draws first
@@ -110,6 +130,12 @@ def test_paths_of_two_machines_are_joined_by_their_ends(other: str, joined_by: s
     found = agree(first, second)
     assert (found.joined_by, found.only_first, found.only_second) == (joined_by, 10, 20)
     assert (found.correlation.n, found.correlation.rho) == pytest.approx((40, 1))
+
+
+def test_paths_that_are_equal_are_joined_by_path_though_more_file_names_match() -> None:
+    same = {f"n1/{i}.png": float(i) for i in range(10)}
+    found = agree({**same, "a/x.png": 0.0}, {**same, "b/x.png": 99.0})
+    assert (found.joined_by, found.correlation.n, found.only_first) == ("path", 10, 1)
 
 
 def test_names_that_are_not_unique_are_not_joined() -> None:
