@@ -59,6 +59,7 @@ class Chooser:
         self.answers = answers
         self.unreadable: dict[str, str] = {}
         self._seconds: list[float] = []
+        self.available: int | None = None
 
     def choose(self, ranking: Ranking, model_row: ModelRow | None) -> list[RankedPath]:
         """Draws the sample, in draw order.
@@ -79,6 +80,9 @@ class Chooser:
             else:
                 candidates = self._known(candidates, model_row)
                 sample = self._draw(candidates, lambda entry: model_row.correct[entry.path])
+                right = sum(model_row.correct[entry.path] for entry in candidates)
+                counts = {"correct": right, "wrong": len(candidates) - right, "all": len(candidates)}
+                self.available = counts[self.settings.select]
                 self._compare(candidates, sample, model_row)
         finally:
             self.pretrained.network.to("cpu")

@@ -12,15 +12,27 @@ from datetime import datetime
 import numpy as np
 
 from lightning_app.analysis.forecast import Curve
-from lightning_app.analysis.outlook import Pilot, look_ahead, size_in_words, words
+from lightning_app.analysis.outlook import FEWEST_CURVES, Pilot, look_ahead, size_in_words, words
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import draw_key, in_draw_order
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.results.records import Row, path_of
+from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.run_folder import RunFolder
-from lightning_app.settings import PlanSettings
+from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
-from lightning_app.study import DONE, DONE_WITH_ERRORS, conclude, engine_of, go_on, opened, stock_of, train
+from lightning_app.study import (
+    DONE,
+    DONE_WITH_ERRORS,
+    FAILED,
+    conclude,
+    engine_of,
+    flags_that_lightning_takes,
+    go_on,
+    opened,
+    stock_of,
+    train,
+)
 from lightning_app.training.trajectory import StopRule, Trajectory
 from lightning_app.whole_files import json_text
 
@@ -31,6 +43,8 @@ PROBES = (5, 30)
 """Steps: the first training pays for what is loaded late, the second tells the pace."""
 FEWEST_STEPS = 100
 """Of a pilot example, however slow the model: a shorter curve says nothing of its tail."""
+GAIN = 1.5
+"""Times the steps that pilot examples were given before: for less they are not trained again."""
 MOST_CENSORED = 0.2
 """Of the examples, before the plan warns first."""
 
@@ -63,7 +77,8 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             study_log.to_file(folder.folder / f"plan_{datetime.now():%Y%m%d-%H%M%S}.log")
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
-        with stop_between_examples(time.monotonic() + 60 * settings.pilot_minutes) as stop:
+        minutes = min(settings.pilot_minutes, 60 * (study.max_hours or math.inf))
+        with stop_between_examples(time.monotonic() + 60 * minutes) as stop:
             prepared = train_pilot(prepared, settings, lightning, folder, config, stop)
         if stop.came is not None:
             log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
@@ -71,21 +86,30 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
         rows = folder.rows or {path_of(row): row for row in (prepared.found.rows if prepared.found else [])}
         curves = read_curves(prepared, rows, folder)
         if len(curves) < 2:
-            log.error("No forecast: %d of %d pilot examples could be trained in --pilot_minutes %g", len(curves),
-                      len(prepared.sample), settings.pilot_minutes)  # fmt: skip
-            return DONE_WITH_ERRORS
+            log.error("No forecast: it takes the curves of two examples or more, and there are %d", len(curves))
+            return FAILED
+        if len(curves) < FEWEST_CURVES:
+            log.warning("a forecast from %d examples says little; --pilot_minutes and --pilot_examples give more",
+                        len(curves))  # fmt: skip
         outlook = look_ahead(
-            pilot_of(prepared, rows, curves, folder), study.epsilon, study.max_steps_per_example, study.max_examples
+            pilot_of(study, prepared, rows, curves, folder),
+            study.epsilon,
+            study.max_steps_per_example,
+            study.max_examples,
         )
         free = shutil.disk_usage(folder.folder).free
         content = {"lr": study.lr, "device": prepared.device.name, "free_bytes": free, **asdict(outlook)}
         folder.replace(PLAN, json_text(content).encode())
         if outlook.censored > MOST_CENSORED:
-            log.warning("with these flags about %.0f %% of the examples would be censored", 100 * outlook.censored)
+            log.warning("with these flags about %.0f %% of the examples would be censored or diverge",
+                        100 * outlook.censored)  # fmt: skip
         log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
         if outlook.step_log_bytes.high > free:
             log.warning("the disk has %s left, the step logs may need more", size_in_words(free))
-    return DONE
+        if len(curves) == len(prepared.sample):
+            log.info("Next: the same flags with run; it keeps what the pilot has trained")
+        failures = sum(rows[e.path]["outcome"] == "error" for e in prepared.sample if e.path in rows)
+    return DONE_WITH_ERRORS if failures else DONE
 
 
 def train_pilot(
@@ -106,31 +130,46 @@ def train_pilot(
     if not left:
         log.info("The pilot's %d examples are there already", len(prepared.sample))
         return prepared
-    before = prepared.found.fingerprint.trained_for if prepared.found else 0
+    found = prepared.found
+    before = found.fingerprint.trained_for if found else 0
+    is_part_of_more = found is not None and found.fingerprint.goal.examples > len(prepared.sample)
     seconds = 0.8 * 60 * settings.pilot_minutes / len(left)
-    limit = min(asked, max(before, FEWEST_STEPS, int(seconds * steps_a_second(prepared, left, lightning, stop))))
+    affordable = seconds * steps_a_second(prepared, left, lightning, folder, stop)
+    if is_part_of_more or affordable < GAIN * before:
+        affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
+    limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
     if limit < asked:
-        log.info("Pilot: %d examples get up to %d steps each, which fits into %g minutes; a run trains those again that"
-                 " need more", len(left), limit, settings.pilot_minutes)  # fmt: skip
+        log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
+                 " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
     if not stock_of(prepared).left:
         return prepared
     started = time.monotonic()
-    stock = go_on(prepared, folder, config)
+    stock = go_on(prepared, folder, config, found.fingerprint.goal if found and is_part_of_more else None)
     train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop)
-    conclude(prepared, stock, folder, time.monotonic() - started)
+    if is_part_of_more:  # whose summary and picture stay
+        folder.rest()
+    else:
+        conclude(prepared, stock, folder, time.monotonic() - started)
+    there = sum(example.path in folder.rows for example in prepared.sample)
+    if stop.is_over and there < len(prepared.sample):
+        log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; the same command goes on",
+                    settings.pilot_minutes, there, len(prepared.sample))  # fmt: skip
     return prepared
 
 
-def steps_a_second(prepared: Prepared, left: Sequence[Example], lightning: Lightning, stop: StopSignal) -> float:
+def steps_a_second(
+    prepared: Prepared, left: Sequence[Example], lightning: Lightning, folder: RunFolder, stop: StopSignal
+) -> float:
     """The pace, from a few steps that are not kept; infinite where no example can be read."""
     pace = math.inf
     for steps in PROBES:
         rule = StopRule(prepared.settings.epsilon, steps)
-        for result in engine_of(prepared, lightning, rule, stop).train(left):
-            if isinstance(result, Trajectory):
-                pace = len(result.losses) / result.seconds
-                break
+        with flags_that_lightning_takes(folder):
+            for result in engine_of(prepared, lightning, rule, stop).train(left):
+                if isinstance(result, Trajectory):
+                    pace = len(result.losses) / result.seconds
+                    break
     return pace
 
 
@@ -147,7 +186,13 @@ def read_curves(prepared: Prepared, rows: Mapping[str, Row], folder: RunFolder) 
     return curves
 
 
-def pilot_of(prepared: Prepared, rows: Mapping[str, Row], curves: Mapping[str, Curve], folder: RunFolder) -> Pilot:
+def pilot_of(
+    study: StudySettings,
+    prepared: Prepared,
+    rows: Mapping[str, Row],
+    curves: Mapping[str, Curve],
+    folder: RunFolder,
+) -> Pilot:
     """What the forecast needs to know of the pilot."""
     settings = prepared.settings
     in_draw = sorted(prepared.candidates, key=lambda path: draw_key(path, settings.seed))
@@ -160,8 +205,16 @@ def pilot_of(prepared: Prepared, rows: Mapping[str, Row], curves: Mapping[str, C
         examples=len(sampled),
         drawn=drawn,
         candidates=len(in_draw),
-        asks=settings.correctness_npy is None,
+        known=prepared.available,
         seconds_an_answer=prepared.seconds_an_answer,
-        others_done=len(rows.keys() - sampled),
+        others_done=[
+            place
+            for place, path in enumerate(in_draw)
+            if path in rows and path not in sampled and _is_done(rows[path], study.max_steps_per_example)
+        ],
         bytes_a_step=sum(sizes) / sum(len(curve.losses) for curve in curves.values()),
     )
+
+
+def _is_done(row: Row, max_steps: int) -> bool:
+    return row["outcome"] != "error" and not gave_up_earlier(row, max_steps)

@@ -58,6 +58,7 @@ class Prepared:
         counts: Of images, for the summary.
         rank_digits: Of the highest rank.
         candidates: Paths of the ranking whose images are there.
+        available: How many of them the matrix says are such examples; None without one.
         seconds_an_answer: That the model took for an image when it was asked whether it gets it right; NaN where it
             was not asked.
     """
@@ -72,6 +73,7 @@ class Prepared:
     counts: dict[str, int]
     rank_digits: int
     candidates: tuple[str, ...]
+    available: int | None
     seconds_an_answer: float
 
 
@@ -144,6 +146,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
     return Prepared(
         settings, pretrained, device, examples, found, identity, where, counts, rank_digits, tuple(images.files),
+        chooser.available,
         chooser.seconds_an_answer,
     )  # fmt: skip
 

@@ -158,7 +158,9 @@ class PlanSettings(StudySettings):
     def __post_init__(self) -> None:
         """Checks the numbers."""
         super().__post_init__()
-        require("pilot_examples", ">= 10, or the intervals say nothing", self.pilot_examples, self.pilot_examples >= 10)
+        require("pilot_examples", ">= 10: fewer say nothing", self.pilot_examples, self.pilot_examples >= 10)
+        enough = self.max_examples >= 10 or self.max_examples == -1
+        require("max_examples", ">= 10 for a plan, or -1 for all", self.max_examples, enough)
         require("pilot_minutes", "> 0", self.pilot_minutes, 0 < self.pilot_minutes < math.inf)
 
     def study(self) -> StudySettings:

@@ -46,7 +46,7 @@ from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 
-DONE, DONE_WITH_ERRORS = 0, 3
+DONE, FAILED, DONE_WITH_ERRORS = 0, 1, 3
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:
@@ -122,8 +122,15 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
     return DONE
 
 
-def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
-    """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is."""
+def go_on(prepared: Prepared, folder: RunFolder, config: str, goal: Goal | None = None) -> Stock:
+    """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is.
+
+    Args:
+        prepared: The study.
+        folder: Its folder.
+        config: The text of `config.yaml`.
+        goal: What the study is to become; by default what was asked for.
+    """
     found, limit = prepared.found, prepared.settings.max_steps_per_example
     stock = stock_of(prepared)
     stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
@@ -132,7 +139,7 @@ def go_on(prepared: Prepared, folder: RunFolder, config: str) -> Stock:
         stretches = found.fingerprint.went_on(prepared.environment, [path_of(row) for row in stock.rows])
         trained_for = found.fingerprint.trained_for
         _say_stock(stock, found, limit)
-    goal = Goal(len(stock.examples), limit, stock.beyond)
+    goal = goal or Goal(len(stock.examples), limit, stock.beyond)
     fingerprint = Fingerprint(prepared.identity, stretches, goal, trained_for)
     folder.start(fingerprint, config, found.rows if found else [], stock.rows)
     return stock
@@ -178,11 +185,22 @@ def train(
     """
     with curves_of(prepared, lightning, folder) as curves:
         curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
-        try:
+        with flags_that_lightning_takes(folder):
             return _train_each(prepared, stock, examples, lightning, folder, curves, stop) if examples else 0
-        except MisconfigurationException as error:  # a user's callback or plugin
-            folder.withdraw()
-            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def flags_that_lightning_takes(folder: RunFolder) -> Iterator[None]:
+    """Says of a user's callback or plugin that Lightning refuses at the first example, and leaves the folder free.
+
+    Raises:
+        BadInputError: If there is one.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        folder.withdraw()
+        raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
 
 
 def engine_of(

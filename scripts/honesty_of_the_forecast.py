@@ -7,7 +7,7 @@ The study should have many more steps than the pilots are given, so that what th
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +70,18 @@ def judges(whole: list[Curve], epsilon: float, known_for: int, given: int) -> li
     cut = [curve if len(curve.losses) <= given else _cut(curve, given) for curve in whole]
     found: list[tuple[str, Judge, str]] = []
     for threshold in THRESHOLDS:
-        if not any((curve.losses <= threshold).any() for curve in whole):
+        if threshold < epsilon:
             continue
         hits = [np.flatnonzero(curve.losses <= threshold) for curve in whole]
         truth = np.array([hit[0] + 1.0 if hit.size else math.inf for hit in hits])
-        guess = np.array([curve.steps_to(threshold) for curve in cut])
+        guess = [curve.steps_to(threshold) for curve in cut]
         for limit in sorted({100, given, min(2 * given, known_for), known_for}):
             if 0 < (truth <= limit).mean() < 1:  # else there is nothing to miss
                 found.append((f"share at {threshold:g} in {limit} steps", _share(guess, truth, limit),
                               f"{(truth <= limit).mean():.1%}"))  # fmt: skip
         for q in (0.5, 0.9):
+            if math.isinf(np.quantile(truth, q, method="inverted_cdf")):  # it is not known
+                continue
             found.append((f"{q:.0%} quantile of the steps to {threshold:g}", _quantile(guess, truth, q, known_for),
                           f"{np.quantile(truth, q, method='inverted_cdf'):g}"))  # fmt: skip
     if any(curve.seconds for curve in whole):
@@ -93,17 +95,16 @@ def _cut(curve: Curve, steps: int) -> Curve:
     return Curve(curve.losses[:steps], False, curve.seconds * steps / len(curve.losses))
 
 
-def _share(guess: np.ndarray, truth: np.ndarray, limit: int) -> Judge:
+def _share(guess: Sequence[Interval], truth: np.ndarray, limit: int) -> Judge:
     def holds(pilot: list[int], rest: list[int]) -> bool:
-        interval = share_of_rest(int((guess[pilot] <= limit).sum()), len(pilot), len(rest))
-        return _within(float((truth[rest] <= limit).mean()), interval)
+        return _within(float((truth[rest] <= limit).mean()), share_of_rest([guess[i] for i in pilot], limit, len(rest)))
 
     return holds
 
 
-def _quantile(guess: np.ndarray, truth: np.ndarray, q: float, known_for: int) -> Judge:
+def _quantile(guess: Sequence[Interval], truth: np.ndarray, q: float, known_for: int) -> Judge:
     def holds(pilot: list[int], rest: list[int]) -> bool:
-        interval = quantile_of_rest(guess[pilot], q, len(rest))
+        interval = quantile_of_rest([guess[i] for i in pilot], q, len(rest))
         steps = float(np.sort(truth[rest])[math.ceil(q * len(rest)) - 1])
         return interval.high > known_for if math.isinf(steps) else _within(steps, interval)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from lightning_app.analysis.statistics import Floats
 
@@ -15,10 +15,32 @@ TAIL = 0.2
 """The last part of a curve, to which its tail is fitted."""
 IN_THE_TAIL = 0.1
 """A curve whose last loss is above this hasn't shown its tail, and is not extrapolated."""
+UNSURE = 0.015
+"""The power by which an extrapolation may be off: reaching ten times as far as was seen, by 3.5 % either way. From the
+curves of two small networks (docs/lab-notes.md)."""
+TOO_FAR = 10
+"""Times as far as was seen; beyond, the intervals are too narrow (likewise)."""
 SLOWEST = 0.01
 """The power of the step below which a curve stands still."""
 FARTHEST = 1e12
 """Steps; what is extrapolated beyond is never."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A forecast with its 80 % interval; infinite where it is never."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> "Interval":
+        """In another unit."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+    def plus(self, known: float) -> "Interval":
+        """With something known added."""
+        return Interval(self.value + known, self.low + known, self.high + known)
 
 
 @dataclass(frozen=True)
@@ -35,16 +57,23 @@ class Curve:
     ended: bool
     seconds: float
 
-    def steps_to(self, threshold: float) -> float:
-        """The first step at or below a threshold: observed, else extrapolated, else infinite.
+    def steps_to(self, threshold: float) -> Interval:
+        """The first step at or below a threshold: observed, else extrapolated, else unknown.
 
         Plain SGD on one image drives the loss down by a power of the step, mostly near 1/step. The power and its factor
-        are fitted to the last fifth of the curve by least squares in the logarithms.
+        are fitted to the last fifth of the curve by least squares in the logarithms. How far that may be off grows with
+        how far it reaches; a curve that has not shown its tail may come at the next step or never.
         """
         found = np.flatnonzero(self.losses <= threshold)
         if found.size:
-            return float(found[0] + 1)
-        return math.inf if self.ended else self._extrapolated(threshold)
+            return Interval(*(float(found[0] + 1),) * 3)
+        if self.ended:
+            return Interval(*(math.inf,) * 3)
+        steps, seen = self._extrapolated(threshold), float(len(self.losses))
+        if math.isinf(steps):
+            return Interval(math.inf, seen + 1 if not self.shows_its_tail else math.inf, math.inf)
+        off = (steps / seen) ** UNSURE
+        return Interval(steps, max(steps / off, seen + 1), steps * off)
 
     @property
     def shows_its_tail(self) -> bool:
@@ -70,23 +99,6 @@ class Curve:
         if exponent > math.log(FARTHEST):
             return math.inf
         return max(math.exp(exponent), len(self.losses) + 1.0)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A forecast with its 80 % interval; infinite where it is never."""
-
-    value: float
-    low: float
-    high: float
-
-    def times(self, factor: float) -> "Interval":
-        """In another unit."""
-        return Interval(self.value * factor, self.low * factor, self.high * factor)
-
-    def plus(self, known: float) -> "Interval":
-        """With something known added."""
-        return Interval(self.value + known, self.low + known, self.high + known)
 
 
 @dataclass(frozen=True)
@@ -119,58 +131,70 @@ def forecast(
     """
     lines: dict[str, ThresholdForecast] = {}
     for name, threshold in thresholds.items():
-        steps = np.array([curve.steps_to(threshold) for curve in curves])
+        steps = [curve.steps_to(threshold) for curve in curves]
         lines[name] = ThresholdForecast(
             threshold,
-            share_of_rest(int((steps <= max_steps).sum()), len(steps), left),
+            share_of_rest(steps, max_steps, left),
             quantile_of_rest(steps, 0.5, left),
             quantile_of_rest(steps, 0.9, left),
         )
     return lines
 
 
-def share_of_rest(reached: int, pilot: int, left: int) -> Interval:
-    """The share of the rest that will do what so many of the pilot did.
+def share_of_rest(steps: Sequence[Interval], max_steps: int, left: int) -> Interval:
+    """The share of the rest that comes within the steps allowed.
 
-    The beta-binomial predictive distribution under Jeffreys' prior.
+    The beta-binomial predictive distribution under Jeffreys' prior: its 10 % where the unsure ones of the pilot are
+    late, its 90 % where they are early.
+
+    Args:
+        steps: The pilot's.
+        max_steps: Steps allowed.
+        left: How many are left; with none the pilot's own share comes back.
     """
-    share = reached / pilot
+    n = len(steps)
+    value = sum(each.value <= max_steps for each in steps)
+    late = sum(each.high <= max_steps for each in steps)
+    early = sum(each.low <= max_steps for each in steps)
+    share = value / n
     if not left:
-        return Interval(share, share, share)
-    reaching = stats.betabinom(left, reached + 0.5, pilot - reached + 0.5)
-    low, high = (float(reaching.ppf(p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(share, low / left, high / left)
+        return Interval(share, late / n, early / n)
+    low = float(stats.betabinom(left, late + 0.5, n - late + 0.5).ppf((1 - LEVEL) / 2)) / left
+    high = float(stats.betabinom(left, early + 0.5, n - early + 0.5).ppf((1 + LEVEL) / 2)) / left
+    return Interval(share, min(low, share), max(high, share))
 
 
-def quantile_of_rest(steps: Floats, q: float, left: int) -> Interval:
+def quantile_of_rest(steps: Sequence[Interval], q: float, left: int) -> Interval:
     """A quantile of the rest's steps.
 
     Pilot and rest are drawn alike, so how many of the pilot's n lie below the r-th of the rest's m is negative
     hypergeometric, whatever the distribution of steps:
     P(K = k) = C(k + r - 1, k) C(n - k + m - r, n - k) / C(n + m, n). The interval's ends lie between the pilot's values
-    at which that distribution comes to 10 % and 90 %, interpolated in the logarithm.
+    at which that distribution comes to 10 % and 90 %, interpolated in the logarithm, the unsure ones early and late.
 
     Args:
-        steps: The pilot's, infinite where never; shape (n,).
+        steps: The pilot's, n of them.
         q: Which quantile.
         left: The rest's m; with none the pilot's own quantile comes back.
     """
-    ordered = np.sort(steps)
-    n = len(ordered)
-    value = _between(ordered, q * n - 0.5)
+    values, early, late = (
+        np.sort(np.array(kind)) for kind in zip(*((each.value, each.low, each.high) for each in steps), strict=True)
+    )
+    n = len(steps)
+    place = max(math.ceil(q * n) - 1, 0)
+    value = float(values[place])
     if not left:
-        return Interval(value, value, value)
+        return Interval(value, float(early[place]), float(late[place]))
     r = max(1, math.ceil(q * left))
     below = stats.nhypergeom(n + left, n, r).cdf(np.arange(n))
     low, high = (float(np.interp(p, below, np.arange(n))) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    highest = math.inf if below[-1] < (1 + LEVEL) / 2 else _between(ordered, high)
-    lowest = 1.0 if below[0] > (1 - LEVEL) / 2 else _between(ordered, low)
+    highest = math.inf if below[-1] < (1 + LEVEL) / 2 else _between(late, high)
+    lowest = 1.0 if below[0] > (1 - LEVEL) / 2 else _between(early, low)
     return Interval(value, min(lowest, value), max(highest, value))
 
 
 def _between(ordered: Floats, place: float) -> float:
     """The value at a place, from 0, of ordered ones, interpolated in the logarithm."""
-    place = min(max(place, 0.0), len(ordered) - 1.0)
     below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
     if math.isinf(above):
         return float(above) if place > math.floor(place) or math.isinf(below) else float(below)
@@ -190,26 +214,15 @@ def total_of_rest(each: Sequence[float], left: int) -> Interval:
 def steps_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
     """Steps that each example of the pilot takes when it is given all that are allowed."""
     return [
-        float(len(curve.losses)) if curve.ended else min(curve.steps_to(epsilon), float(max_steps)) for curve in curves
+        float(len(curve.losses)) if curve.ended else min(curve.steps_to(epsilon).value, float(max_steps))
+        for curve in curves
     ]
 
 
 def seconds_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
     """Seconds of each example of the pilot when it is given all the steps that are allowed: its own, stretched."""
-    an_example, a_step = cost_of_steps(curves)
     taken = steps_taken(curves, epsilon, max_steps)
-    return [
-        curve.seconds * (an_example + a_step * steps) / (an_example + a_step * len(curve.losses))
-        for curve, steps in zip(curves, taken, strict=True)
-    ]
-
-
-def cost_of_steps(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Seconds of an example, and of a step beside them: least squares with neither below 0."""
-    counts = np.array([len(curve.losses) for curve in curves], dtype=np.float64)
-    seconds = np.array([curve.seconds for curve in curves])
-    (example, step), _ = optimize.nnls(np.stack([np.ones_like(counts), counts], axis=1), seconds)
-    return float(example), float(step)
+    return [curve.seconds * steps / len(curve.losses) for curve, steps in zip(curves, taken, strict=True)]
 
 
 def round_up(steps: float) -> int:

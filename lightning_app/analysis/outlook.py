@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightning_app.analysis.forecast import (
+    TOO_FAR,
     Curve,
     Interval,
     ThresholdForecast,
-    cost_of_steps,
     forecast,
     round_up,
     seconds_taken,
@@ -25,6 +25,7 @@ EFFECTS = (0.15, 0.10)
 A_LOSS_WITHIN_REACH = 1e-2
 FASTER = 10
 """Times the learning rate, where the curves don't tell how many steps would do."""
+FEWEST_CURVES = 10
 DEVICES = (2, 4, 8)
 
 
@@ -33,13 +34,13 @@ class Pilot:
     """The first examples of the draw, trained.
 
     Args:
-        curves: Of those that could be trained; at least two.
-        examples: Of the pilot, with those that could not.
+        curves: Of those that have been trained; at least two.
+        examples: That were drawn for it.
         drawn: How many images were looked at, in draw order, to find them.
         candidates: How many there are to look at.
-        asks: Whether the model itself is asked what it gets right.
-        seconds_an_answer: That it takes for an image; NaN if not known.
-        others_done: Examples of the study that are done and not of the pilot.
+        known: How many of these are examples, where a matrix says so, else None.
+        seconds_an_answer: That the model takes for an image; NaN if not known.
+        others_done: For each other example that is done, its place among the candidates in draw order, from 0.
         bytes_a_step: Of the step logs.
     """
 
@@ -47,24 +48,30 @@ class Pilot:
     examples: int
     drawn: int
     candidates: int
-    asks: bool
+    known: int | None
     seconds_an_answer: float
-    others_done: int
+    others_done: Sequence[int]
     bytes_a_step: float
 
     @property
     def available(self) -> int:
-        """About how many examples there are; exact where all images were looked at."""
-        return max(self.examples, round(self.candidates * self.examples / self.drawn))
+        """About how many examples there are; exact where a matrix says so, or all images were looked at.
+
+        The last image looked at was an example, since the drawing ended with it, and says nothing of the others.
+        """
+        if self.known is not None or self.drawn == self.candidates:
+            return self.known or self.examples
+        return max(self.examples, round(self.candidates * (self.examples - 1) / (self.drawn - 1)))
 
     def seconds_asking(self, examples: int) -> float:
         """For the answers that drawing a sample of some size still needs; NaN if not known."""
-        more = max(examples - self.examples, 0) * (self.drawn / self.examples if self.asks else 1.0)
+        more = max(examples - self.examples, 0) * (self.drawn / self.examples if self.known is None else 1.0)
         return more * self.seconds_an_answer if more else 0.0
 
     def left(self, examples: int) -> int:
-        """How many examples of a sample of some size are neither of the pilot nor done."""
-        return max(examples - self.examples - self.others_done, 0)
+        """How many examples of a sample of some size are neither trained for the pilot nor done."""
+        reach = examples * self.drawn / self.examples
+        return max(examples - len(self.curves) - sum(place < reach for place in self.others_done), 0)
 
     def total_left(self, each: Sequence[float], max_steps: int, examples: int) -> Interval:
         """What a sample still takes, of steps or seconds.
@@ -125,13 +132,13 @@ class Outlook:
         pilot_examples: Whose curves the forecast is from.
         pilot_steps: The most that one of them took.
         pilot_seconds: That they took.
-        cut_short: Pilot examples that were given up before they came to epsilon.
-        without_tail: Of them, those whose curves ended before their tail: where they have not come they never come.
+        cut_short: Pilot examples that were given fewer steps than the study gives, and did not come to epsilon.
+        without_tail: Pilot examples that did not, and whose curves ended before their tail: nobody knows when they do.
+        diverged: Pilot examples whose loss ended as not finite.
         available: About how many examples there are to draw from.
         left: Examples of the study that are to be trained beside the pilot's.
         thresholds: By name, for those.
         samples: The study's own size last.
-        seconds_an_example: Beside its steps.
         seconds_a_step: On this device.
         seconds_asking: For the answers of the model that drawing the sample still needs, within the hours; NaN if not
             known, and then not within the hours.
@@ -147,11 +154,11 @@ class Outlook:
     pilot_seconds: float
     cut_short: int
     without_tail: int
+    diverged: int
     available: int
     left: int
     thresholds: dict[str, ThresholdForecast]
     samples: tuple[Sample, ...]
-    seconds_an_example: float
     seconds_a_step: float
     seconds_asking: float
     hours_on_devices: dict[int, Interval]
@@ -173,11 +180,13 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
         max_steps: Steps after which it gives an example up.
         max_examples: Its size, or -1 for all there are.
     """
-    an_example, a_step = cost_of_steps(pilot.curves)
 
-    def sample(examples: int, epsilon: float, max_steps: int) -> Sample:
+    def sample(examples: int, to: float, max_steps: int) -> Sample:
         asking = pilot.seconds_asking(examples)
-        seconds = pilot.total_left(seconds_taken(pilot.curves, epsilon, max_steps), max_steps, examples)
+        each = seconds_taken(pilot.curves, to, max_steps)
+        # Another epsilon is another study, which keeps nothing of this one.
+        anew = total_of_rest(each, examples)
+        seconds = pilot.total_left(each, max_steps, examples) if to == epsilon else anew
         seconds = seconds.plus(asking if math.isfinite(asking) else 0.0)
         return Sample(examples, smallest_visible(examples), seconds.times(1 / 3600))
 
@@ -186,22 +195,23 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
     lines = forecast(pilot.curves, {**thresholds, "epsilon": epsilon}, max_steps, pilot.left(size))
     others = [n for n in map(pairs_to_see, EFFECTS) if n < pilot.available and n != size]
     whole = sample(size, epsilon, max_steps)
-    to_epsilon, steps = _within_reach(lines, epsilon, max_steps)
+    longest = max(len(curve.losses) for curve in pilot.curves)
+    to_epsilon, steps = _within_reach(lines, epsilon, max_steps, longest)
     best = min(pilot.available, pairs_to_see(EFFECTS[-1]))
     return Outlook(
         epsilon=epsilon,
         max_steps_per_example=max_steps,
         pilot_examples=len(pilot.curves),
-        pilot_steps=max(len(curve.losses) for curve in pilot.curves),
+        pilot_steps=longest,
         pilot_seconds=sum(curve.seconds for curve in pilot.curves),
-        cut_short=sum(not curve.ended for curve in pilot.curves),
+        cut_short=sum(not curve.ended and len(curve.losses) < max_steps for curve in pilot.curves),
         without_tail=sum(not curve.ended and not curve.shows_its_tail for curve in pilot.curves),
+        diverged=sum(curve.ended and not curve.losses[-1] <= epsilon for curve in pilot.curves),
         available=pilot.available,
         left=pilot.left(size),
         thresholds=lines,
         samples=(*(sample(n, epsilon, max_steps) for n in others), whole),
-        seconds_an_example=an_example,
-        seconds_a_step=a_step,
+        seconds_a_step=sum(curve.seconds for curve in pilot.curves) / sum(len(curve.losses) for curve in pilot.curves),
         seconds_asking=pilot.seconds_asking(size),
         hours_on_devices={n: whole.hours.times(1 / n) for n in DEVICES},
         step_log_bytes=pilot.total_left(steps_taken(pilot.curves, epsilon, max_steps), max_steps, size).times(
@@ -211,19 +221,32 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
     )
 
 
-def _within_reach(lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int) -> tuple[float, int | None]:
+def _within_reach(
+    lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int, longest: int
+) -> tuple[float, int | None]:
     """A loss that enough examples reach, and the steps for it.
 
     The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the
-    curves don't tell how many, a larger loss.
+    curves don't tell how many, a larger loss. No fewer steps than the pilot was given, and nothing that is too far.
+
+    Args:
+        lines: The forecast.
+        epsilon: That was asked for.
+        max_steps: Likewise.
+        longest: Steps of the pilot's longest curve.
     """
-    enough = [line for name, line in lines.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
+
+    def steps(line: ThresholdForecast) -> int:
+        return max(longest, round_up(line.ninetieth.high)) if math.isfinite(line.ninetieth.high) else max_steps
+
+    near = {name: line for name, line in lines.items() if line.ninetieth.value <= TOO_FAR * longest}
+    enough = [line for name, line in near.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
     wanted = next(line for line in lines.values() if line.threshold <= max(epsilon, A_LOSS_WITHIN_REACH))
     if enough and enough[-1].threshold <= wanted.threshold:
-        return enough[-1].threshold, max_steps
-    if math.isfinite(wanted.ninetieth.high):
-        return wanted.threshold, round_up(wanted.ninetieth.high)
-    return (enough[-1].threshold, max_steps) if enough else (wanted.threshold, None)
+        return enough[-1].threshold, min(max_steps, steps(enough[-1]))
+    if math.isfinite(wanted.ninetieth.high) and wanted in near.values():
+        return wanted.threshold, steps(wanted)
+    return (enough[-1].threshold, min(max_steps, steps(enough[-1]))) if enough else (wanted.threshold, None)
 
 
 def words(outlook: Outlook, device: str) -> str:
@@ -246,43 +269,61 @@ def words(outlook: Outlook, device: str) -> str:
             f"{outlook.cut_short} of the curves were cut short, at {outlook.pilot_steps:,} steps at most, and are"
             " extrapolated: a power of the step, fitted to the last fifth."
         )
+    ends = [line.ninetieth.value for line in outlook.thresholds.values()]
+    farthest = max((steps for steps in ends if math.isfinite(steps)), default=0)
+    if farthest > TOO_FAR * outlook.pilot_steps:
+        lines.append(f"More than {TOO_FAR} times as far as was seen the intervals are too narrow.")
+    if outlook.without_tail:
+        lines.append(
+            f"{outlook.without_tail} of the {outlook.pilot_examples} curves end before their tail: nobody knows when"
+            " these come, at the next step or never, and the intervals say so."
+        )
     lines += [
         "",
         f"{'examples':>16}  {'sees a correlation of':<28}  time on {device}",
     ]
     lines += [
-        f"{sample.examples:>16,}  {f'{sample.smallest_visible:.3f} or more':<28}  {_interval(sample.hours, _time)}"
+        f"{sample.examples:>16,}  {_sees(sample.smallest_visible):<28}  {_interval(sample.hours, _time)}"
         for sample in outlook.samples
     ]
-    devices = ", ".join(f"{n}: {_time(hours.value)}" for n, hours in outlook.hours_on_devices.items())
+    devices = ", ".join(f"{_time(hours.value)} on {n}" for n, hours in outlook.hours_on_devices.items())
     lines += [
         "To see is to tell from zero in 80 % of such samples (two-sided, p < .05). There are about"
         f" {outlook.available:,} examples to draw from.",
-        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms. The last line on several such devices, at best:"
-        f" {devices}. Step logs: {_interval(outlook.step_log_bytes, size_in_words)}.",
+        "The last line is for what is left of the study as it was asked for; shared among such devices, at best:"
+        f" {devices}.",
+        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms; step logs still to write:"
+        f" {_interval(outlook.step_log_bytes, size_in_words)}.",
     ]
-    if outlook.seconds_asking > 0:
-        lines.append(f"Within that time, asking the model what it gets right: {_time(outlook.seconds_asking / 3600)}.")
-    if outlook.without_tail:
-        lines.append(
-            f"{outlook.without_tail} of the {outlook.pilot_examples} curves end before their tail and count as never:"
-            " a longer pilot (--pilot_minutes) would tell."
-        )
+    if math.isnan(outlook.seconds_asking):
+        lines.append("Not in that time, and not known: asking the model about more images.")
+    elif outlook.seconds_asking:
+        lines.append(f"In that time: asking the model about more images, {_time(outlook.seconds_asking / 3600)}.")
     return "\n".join([*lines, "", _advice(outlook)])
 
 
 def _advice(outlook: Outlook) -> str:
     best = outlook.recommendation
     if best.max_steps_per_example is None:
-        return (
-            f"Recommended: plan again with {FASTER} times the --lr, or a longer pilot (--pilot_minutes); these curves"
-            f" can't tell how many steps bring enough examples to a loss of {best.epsilon:g}."
-        )
+        if outlook.diverged > outlook.pilot_examples * (1 - ENOUGH_REACH):
+            what = f"a smaller --lr: {outlook.diverged} of {outlook.pilot_examples} examples diverged"
+        elif outlook.pilot_examples < FEWEST_CURVES:
+            what = f"a longer pilot (--pilot_minutes): {outlook.pilot_examples} curves are too few"
+        elif outlook.pilot_steps < outlook.max_steps_per_example:
+            what = f"{FASTER} times the --lr, or a longer pilot (--pilot_minutes): the curves end too early"
+        else:
+            what = f"{FASTER} times the --lr, or a larger --max_steps_per_example: the curves end too early"
+        return f"Recommended: plan again with {what} to tell what brings most examples to a loss of {best.epsilon:g}."
+    other = "" if best.epsilon == outlook.epsilon else "; another epsilon is another study: give another --output_dir"
     return (
         f"Recommended: --epsilon {best.epsilon:g} --max_steps_per_example {best.max_steps_per_example} --max_examples"
-        f" {best.sample.examples}: sees a correlation of {best.sample.smallest_visible:.2f},"
-        f" {_interval(best.sample.hours, _time)}"
+        f" {best.sample.examples} ({_sees(best.sample.smallest_visible)} can be seen, in"
+        f" {_interval(best.sample.hours, _time)}{other})"
     )
+
+
+def _sees(rho: float) -> str:
+    return "nothing" if math.isnan(rho) else f"{rho:.3f} or more"
 
 
 def _interval(interval: Interval, say: Callable[[float], str]) -> str:
@@ -297,7 +338,7 @@ def _percent(share: float) -> str:
 
 
 def _steps(steps: float) -> str:
-    return "never" if math.isinf(steps) else f"{steps:,.0f}" if steps < 1e7 else f"{steps:.1e}"
+    return "never or unknown" if math.isinf(steps) else f"{steps:,.0f}" if steps < 1e7 else f"{steps:.1e}"
 
 
 def _time(hours: float) -> str:

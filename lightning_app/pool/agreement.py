@@ -54,9 +54,9 @@ class Reliability:
             return f"undefined: {self.reason}"
         spread = f" ({self.low:.3f} to {self.high:.3f} in 90 % of {self.halves} splits)" if self.halves > 1 else ""
         return (
-            f"two halves of the models ({self.models} each) rank alike with Spearman {self.split_half:.3f}{spread}; the whole pool's reliability is"
-            f" about {self.reliability:.3f} (Spearman-Brown), so a correlation with it can be about {self.ceiling:.3f}"
-            " at most, for errors independent of the pool's"
+            f"two halves of the models ({self.models} each) rank alike with Spearman {self.split_half:.3f}{spread}; the"
+            f" whole pool's reliability is about {self.reliability:.3f} (Spearman-Brown), so a correlation with it can"
+            f" be about {self.ceiling:.3f} at most, for errors independent of the pool's"
         )
 
 

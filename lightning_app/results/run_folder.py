@@ -304,7 +304,7 @@ class RunFolder:
             OSError: If it isn't there.
             ValueError: If it is no step log.
         """
-        losses = read_step_log((self.folder / STEP_LOGS / _name(row)).read_text(encoding="utf-8"))
+        losses = read_step_log(self._log_of(row).read_text(encoding="utf-8"))
         return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
     def step_log_size(self, row: Row) -> int:
@@ -313,7 +313,12 @@ class RunFolder:
         Raises:
             OSError: If it isn't there.
         """
-        return (self.folder / STEP_LOGS / _name(row)).stat().st_size
+        return self._log_of(row).stat().st_size
+
+    def _log_of(self, row: Row) -> Path:
+        """A row's step log; where a kill came in the middle of new numbers, it is under its path's name."""
+        moving = self.folder / STEP_LOGS / _name_on_the_move(path_of(row))
+        return moving if moving.exists() else self.folder / STEP_LOGS / _name(row)
 
     def withdraw(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
