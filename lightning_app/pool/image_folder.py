@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_app.choosing import say_missing
@@ -24,11 +24,13 @@ class Images:
         entries: Their paths below it.
         files: Where they are.
         ground_truth: WordNet ids by path, where `--ground_truth` has them.
+        labels: Those that were found already, by the classes of a model.
     """
 
     entries: list[RankedPath]
     files: dict[str, Path]
     ground_truth: dict[str, str] | None
+    labels: dict[Classes, Labels] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[str]:
@@ -81,8 +83,12 @@ def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Lab
     Raises:
         BadInputError: If there are none, or they aren't the model's.
     """
+    if classes in images.labels:
+        return images.labels[classes]
     try:
-        return find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
+        found = find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
+        images.labels[classes] = found
+        return found
     except BadInputError:
         is_flat = any("/" not in path for path in images.paths)
         if is_flat and images.ground_truth is None and settings.class_to_idx is None:
