@@ -49,9 +49,14 @@ def average_ranks(n_correct: npt.NDArray[np.int64], losses: npt.NDArray[np.float
         n_correct: How many models are right, shape (images,).
         losses: What decides between equals: less is easier; NaN for none. Shape (images,).
     """
-    # Complex numbers sort by their real part first; NaN would be unequal to itself.
-    _, place = np.unique(-n_correct + 1j * np.nan_to_num(losses), return_inverse=True)
-    return np.asarray(rankdata(place))
+    losses = np.broadcast_to(np.nan_to_num(losses), n_correct.shape)
+    order = np.lexsort((losses, -n_correct))
+    is_new = (np.diff(n_correct[order]) != 0) | (np.diff(losses[order]) != 0)
+    group = np.concatenate([[0], is_new.cumsum()])
+    sizes = np.bincount(group)
+    ranks = np.empty(len(order))
+    ranks[order] = (sizes.cumsum() - (sizes - 1) / 2)[group]
+    return ranks
 
 
 def mean_loss(pool: Pool) -> npt.NDArray[np.float64]:

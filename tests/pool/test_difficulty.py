@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_app.inputs.ranking import read_ranking
-from lightning_app.pool.difficulty import one_line, rank_by_difficulty, say_ties, write_ranking
+from lightning_app.pool.difficulty import average_ranks, one_line, rank_by_difficulty, say_ties, write_ranking
 from lightning_app.pool.matrix import Pool
 
 PATHS = ("b/1.png", "a/2.png", "a/1.png", "c/1.png", "c/2.png")
@@ -84,3 +84,11 @@ def test_an_image_that_more_models_get_right_is_never_harder(correct: np.ndarray
     assert frame["n_correct"].is_monotonic_decreasing
     assert sorted(frame["path"]) == list(paths)
     assert frame["rank_average"].sum() == frame["rank"].sum()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 2.0, np.nan])), min_size=1, max_size=30))
+def test_average_ranks_are_those_of_the_pairs(pairs: list[tuple[int, float]]) -> None:
+    n_correct, losses = (np.array(side) for side in zip(*pairs, strict=True))
+    keys = [(-right, np.nan_to_num(loss)) for right, loss in pairs]
+    expected = [sum(other < key for other in keys) + (keys.count(key) + 1) / 2 for key in keys]
+    assert average_ranks(n_correct, losses.astype(float)).tolist() == expected
