@@ -138,12 +138,14 @@ def train_pilot(
     if is_part_of_more or affordable < GAIN * before:
         affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
+    prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
+    left = stock_of(prepared).left
+    if not left:
+        log.info("The pilot's %d examples are there already, with up to %d steps each", len(prepared.sample), limit)
+        return prepared
     if limit < asked:
         log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
                  " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
-    prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
-    if not stock_of(prepared).left:
-        return prepared
     started = time.monotonic()
     stock = go_on(prepared, folder, config, found.fingerprint.goal if found and is_part_of_more else None)
     train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop)

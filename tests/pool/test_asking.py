@@ -1,3 +1,5 @@
+import errno
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lightning_app.inputs.labels import Classes
 from lightning_app.pool.asking import Asked, ask_about_all
-from lightning_app.training.photograph import read_photograph
-from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.photograph import UnreadableImageError, read_photograph
+from lightning_app.training.pretrained import Pretrained, load_pretrained
 from tests import oracle
 
 CPU = torch.device("cpu")
@@ -76,10 +79,40 @@ def test_accuracies_are_those_counted_by_hand(
     logits, labels = chance.normal(size=(12, classes)), chance.integers(0, classes, 12)
     file = tmp_path_factory.getbasetemp() / "one.png"
     Image.new("RGB", (32, 32)).save(file)
-    pretrained = load_pretrained(tiny_model)
-    fixed = type(pretrained)(Fixed(torch.tensor(logits)), pretrained.transform, {}, type(pretrained.classes)(classes))
-    asked = ask_about_all(fixed, [file] * 12, labels.tolist(), CPU, 5, 0, lambda count: None)
+    asked = ask_about_all(
+        fixed(tiny_model, torch.tensor(logits)), [file] * 12, labels.tolist(), CPU, 5, 0, lambda count: None
+    )
     places = [int((row > row[label]).sum()) for row, label in zip(logits, labels, strict=True)]  # better classes
     assert asked.correct.tolist() == [place == 0 for place in places]
     assert asked.top5.tolist() == [place < 5 for place in places]
     assert asked.accuracy == pytest.approx((np.mean([p < 1 for p in places]), np.mean([p < 5 for p in places])))
+
+
+def fixed(model: str, logits: torch.Tensor) -> Pretrained:
+    """A model with these logits, one row an image."""
+    pretrained = load_pretrained(model)
+    return Pretrained(Fixed(logits), pretrained.transform, {}, Classes(logits.shape[1]))
+
+
+def test_nan_and_a_tie_are_wrong(tiny_model: str, photographs: Path) -> None:
+    files = sorted(photographs.glob("*/*.jpg"))[:3]
+    logits = torch.zeros(3, 8)
+    logits[0] = math.nan
+    logits[1, 0] = logits[1, 3] = 5.0  # a tie of two
+    logits[2, 0] = 5.0
+    asked = ask_about_all(fixed(tiny_model, logits), files, [0, 0, 0], CPU, 3, 0, lambda count: None)
+    assert asked.correct.tolist() == [0, 0, 1]
+    assert asked.top5.tolist() == [0, 1, 1]
+    assert asked.accuracy == pytest.approx((2 / 3, 2 / 3))  # torchmetrics takes the first of a tie
+    assert math.isnan(asked.losses[0])
+
+
+def test_a_passing_trouble_of_the_machine_is_no_fault_of_the_image(
+    tiny_model: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: Path, transform: object) -> torch.Tensor:
+        raise UnreadableImageError(f"{file}: ...") from OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("lightning_app.pool.asking.read_pixels", read)
+    with pytest.raises(UnreadableImageError):
+        ask(tiny_model, sorted(photographs.glob("*/*.jpg"))[:2], [0, 0])
