@@ -185,9 +185,9 @@ def test_the_command_is_quiet_and_its_numbers_are_the_same_twice_but_for_times(m
     for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run "):
         assert line in done.stderr
     assert [line.split()[0] for line in done.stdout.split("\n\n")[0].splitlines()] == [
-        "1,701", "Ties:", "Reliability:", "Written:",
+        "1,701", "Ties:", "Reliability:", "Written:", "Next:",
     ]  # fmt: skip
-    assert len(done.stdout.strip().splitlines()) == 4 + 1 + 5
+    assert len(done.stdout.strip().splitlines()) == 5 + 1 + 5
     first, again = contents(made), contents(Path())
     assert first == again
     assert {"demo/pool/ranking.csv", "demo/models/digits_vit/model.safetensors", f"{STUDY}/config.yaml"} <= set(again)
