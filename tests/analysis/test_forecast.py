@@ -114,11 +114,11 @@ def test_a_share_is_wide_where_the_pilot_is_unsure() -> None:
 def test_a_quantile_of_the_rest_is_held_in_four_of_five(q: float, left: int) -> None:
     chance = np.random.default_rng(2)
     held = []
-    for _ in range(300):
+    for _ in range(120):
         steps = np.exp(chance.normal(5, 1, 50 + left))
         interval = quantile_of_rest(known(steps[:50]), q, left)
         held.append(interval.low <= np.sort(steps[50:])[math.ceil(q * left) - 1] <= interval.high)
-    assert 0.74 < np.mean(held) < 0.86
+    assert 0.7 < np.mean(held) < 0.9
 
 
 def test_quantiles_know_never() -> None:

@@ -100,16 +100,17 @@ def test_config_is_the_studys(flags: list[str]) -> None:
 def test_a_slow_pilot_gets_fewer_steps_and_the_study_trains_it_on(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 2.5)
+    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 0.25)
+    monkeypatch.setattr("lightning_app.planning.FEWEST_STEPS", 5)
     long = [*flags, "--epsilon", "1e-9", "--max_steps_per_example", "1000000"]
     assert plan(long) == 0
-    said = "Pilot: 10 examples get up to 120 of the 1000000 steps, for --pilot_minutes 10"  # 80 % of 60 s an example
+    said = "Pilot: 10 examples get up to 12 of the 1000000 steps, for --pilot_minutes 10"  # 80 % of 60 s an example
     assert said in capsys.readouterr().err
     found = json.loads((FOLDER / "plan.json").read_text())
-    assert (found["pilot_steps"], found["max_steps_per_example"], found["pilot_examples"]) == (120, 1_000_000, 10)
-    assert {row["steps_run"] for row in rows(FOLDER)} == {"120"}
-    assert main(["run", *long, "--max_steps_per_example", "121", "--max_examples", "2"]) == 0
-    assert Counter(row["steps_run"] for row in rows(FOLDER)) == {"120": 8, "121": 2}
+    assert (found["pilot_steps"], found["max_steps_per_example"], found["pilot_examples"]) == (12, 1_000_000, 10)
+    assert {row["steps_run"] for row in rows(FOLDER)} == {"12"}
+    assert main(["run", *long, "--max_steps_per_example", "13", "--max_examples", "2"]) == 0
+    assert Counter(row["steps_run"] for row in rows(FOLDER)) == {"12": 8, "13": 2}
 
 
 def test_a_pilot_whose_time_runs_out_forecasts_from_what_is_there(
