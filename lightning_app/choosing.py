@@ -12,7 +12,7 @@ from tqdm import tqdm
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import ModelRow
 from lightning_app.inputs.images import Images
-from lightning_app.inputs.labels import Labels
+from lightning_app.inputs.labels import Labels, is_like_guessing
 from lightning_app.inputs.ranking import RankedPath, Ranking
 from lightning_app.inputs.sampling import draw_sample, in_draw_order
 from lightning_app.progress import FILE_ONLY, seconds_between_bars
@@ -25,7 +25,6 @@ from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
 
-FEWEST_FOR_ACCURACY = 5  # below this many answers an accuracy says nothing about the labels
 ENOUGH_FOR_ACCURACY = 50
 DOUBTFUL_AGREEMENT = 0.9
 
@@ -171,7 +170,7 @@ class Chooser:
             return
         log.info("%s model was asked about %d images and gets %d right (%.1f %%)",
                  why_the, asked, right, 100 * right / asked)  # fmt: skip
-        if asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes:
+        if is_like_guessing(right, asked, classes):
             log.warning("that is hardly more than guessing among %d classes: are the labels right? (they are by %s)",
                         classes, self.labels.rule)  # fmt: skip
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from importlib.metadata import version
 
 from lightning_app.errors import BadInputError, StorageError
+from lightning_app.exit_codes import BAD_INPUT, FAILED
 
 PROG = "steps-to-epsilon"
-FAILED, BAD_INPUT = 1, 2
 
 COMMANDS = {
     "demo": "the whole study on real images that come along, offline, in a few minutes; start here",

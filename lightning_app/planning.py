@@ -12,9 +12,11 @@ from datetime import datetime
 import numpy as np
 
 from lightning_app.analysis.forecast import Curve
-from lightning_app.analysis.outlook import FEWEST_CURVES, Pilot, look_ahead, size_in_words, words
+from lightning_app.analysis.outlook import Pilot, look_ahead
+from lightning_app.analysis.outlook_words import FEWEST_CURVES, size_in_words, words
+from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS, FAILED
 from lightning_app.inputs.example import Example
-from lightning_app.inputs.sampling import draw_key, in_draw_order
+from lightning_app.inputs.sampling import in_draw_order
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.results.records import Row, path_of
 from lightning_app.results.resuming import gave_up_earlier
@@ -22,9 +24,6 @@ from lightning_app.results.run_folder import RunFolder
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.study import (
-    DONE,
-    DONE_WITH_ERRORS,
-    FAILED,
     conclude,
     engine_of,
     flags_that_lightning_takes,
@@ -197,7 +196,7 @@ def pilot_of(
 ) -> Pilot:
     """What the forecast needs to know of the pilot."""
     settings = prepared.settings
-    in_draw = sorted(prepared.candidates, key=lambda path: draw_key(path, settings.seed))
+    in_draw = [entry.path for entry in in_draw_order(prepared.candidates, settings.seed)]
     sampled = {example.path for example in prepared.sample}
     is_whole = len(sampled) < settings.max_examples  # there are no more
     drawn = len(in_draw) if is_whole else 1 + max(place for place, path in enumerate(in_draw) if path in sampled)

@@ -14,7 +14,7 @@ from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.labels import BY_MAPPING, find_labels
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import environment, file_sha256, require_same
@@ -57,7 +57,7 @@ class Prepared:
         environment: Where they are made.
         counts: Of images, for the summary.
         rank_digits: Of the highest rank.
-        candidates: Paths of the ranking whose images are there.
+        candidates: Those of the ranking whose images are there.
         available: How many of them the matrix says are such examples; None without one.
         seconds_an_answer: That the model took for an image when it was asked whether it gets it right; NaN where it
             was not asked.
@@ -72,7 +72,7 @@ class Prepared:
     environment: dict[str, object]
     counts: dict[str, int]
     rank_digits: int
-    candidates: tuple[str, ...]
+    candidates: tuple[RankedPath, ...]
     available: int | None
     seconds_an_answer: float
 
@@ -144,10 +144,10 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     }
     examples = in_training_order(sample, images.files, labels.of)
     rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
+    candidates = tuple(entry for entry in ranking.paths if entry.path in images.files)
     return Prepared(
-        settings, pretrained, device, examples, found, identity, where, counts, rank_digits, tuple(images.files),
-        chooser.available,
-        chooser.seconds_an_answer,
+        settings, pretrained, device, examples, found, identity, where, counts, rank_digits, candidates,
+        chooser.available, chooser.seconds_an_answer,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_app.analysis.closing import Closing, close, load_results, words
 from lightning_app.analysis.plots import steps_vs_difficulty
 from lightning_app.errors import BadInputError, StorageError
+from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
@@ -45,8 +46,6 @@ from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
-
-DONE, FAILED, DONE_WITH_ERRORS = 0, 1, 3
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -69,36 +70,32 @@ class Curve:
             return Interval(*(float(found[0] + 1),) * 3)
         if self.ended:
             return Interval(*(math.inf,) * 3)
-        steps, seen = self._extrapolated(threshold), float(len(self.losses))
-        if math.isinf(steps):
-            return Interval(math.inf, seen + 1 if not self.shows_its_tail else math.inf, math.inf)
+        seen = float(len(self.losses))
+        if self._tail is None:
+            return Interval(math.inf, seen + 1, math.inf)
+        p, b = self._tail
+        exponent = (-math.log(threshold) - b) / p
+        if exponent > math.log(FARTHEST):
+            return Interval(*(math.inf,) * 3)
+        steps = max(math.exp(exponent), seen + 1)
         off = (steps / seen) ** UNSURE
         return Interval(steps, max(steps / off, seen + 1), steps * off)
 
     @property
     def shows_its_tail(self) -> bool:
         """Whether it can be extrapolated."""
-        tail = self._tail()
-        return len(tail) >= 5 and bool(tail[-1] <= IN_THE_TAIL) and self._power()[0] > SLOWEST
+        return self._tail is not None
 
-    def _tail(self) -> Floats:
-        return self.losses[int(len(self.losses) * (1 - TAIL)) :]
-
-    def _power(self) -> tuple[float, float]:
-        """Of loss = exp(-b) step^-p, the p and b."""
-        tail = self._tail()
-        steps = np.arange(len(self.losses) - len(tail) + 1, len(self.losses) + 1)
+    @cached_property
+    def _tail(self) -> tuple[float, float] | None:
+        """Of loss = exp(-b) step^-p, the p and b; None for a curve that hasn't shown its tail."""
+        before = int(len(self.losses) * (1 - TAIL))
+        tail = self.losses[before:]
+        if len(tail) < 5 or not tail[-1] <= IN_THE_TAIL:
+            return None
+        steps = np.arange(before + 1, len(self.losses) + 1)
         p, b = np.polyfit(np.log(steps), -np.log(np.maximum(tail, np.finfo(np.float64).tiny)), 1)
-        return float(p), float(b)
-
-    def _extrapolated(self, threshold: float) -> float:
-        if not self.shows_its_tail:
-            return math.inf
-        p, b = self._power()
-        exponent = (-math.log(threshold) - b) / p
-        if exponent > math.log(FARTHEST):
-            return math.inf
-        return max(math.exp(exponent), len(self.losses) + 1.0)
+        return (float(p), float(b)) if p > SLOWEST else None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ EXAMPLE_TRAINER_FLAGS = (
 """Trainer flags that make sense for one example's Trainer; all others are decided here."""
 
 
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+"""A Trainer that neither writes nor says anything."""
+
+
 class Command(LightningCLI):
     """LightningCLI for one command, whose options stand flat beside Lightning's `--trainer.*`.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning_app.commands.base import Command
+from lightning_app.commands.base import QUIET, Command
 from lightning_app.settings import EvaluationSettings
 
 
@@ -22,8 +22,7 @@ class Evaluate(Command):
         from lightning_app.pool.evaluating import evaluate
         from lightning_app.training.device import pin_numerics, resolve_device
 
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        device = resolve_device(lambda: self.make_trainer([], enable_model_summary=False, **quiet), self.device_flags)
+        device = resolve_device(lambda: self.make_trainer([], **QUIET), self.device_flags)
         threads = torch.get_num_threads()
         pin_numerics(device.kind)
         torch.set_num_threads(threads)  # batches gain from all of them; OMP_NUM_THREADS has the say, as ever

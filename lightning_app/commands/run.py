@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import yaml
 from lightning.pytorch.loggers import Logger
 
-from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
+from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, QUIET, Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import HOW_NOT_WHAT, StudySettings
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lightning_app.preparing import Lightning
 
 NOT_IN_THE_IDENTITY = ("accelerator", "devices", "logger")
-QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 class Run(Command):

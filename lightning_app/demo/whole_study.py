@@ -19,6 +19,7 @@ from lightning_app.commands.base import CONFIGS
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
 from lightning_app.errors import BadInputError
+from lightning_app.exit_codes import DONE
 from lightning_app.progress import StudyLog, seconds_between_bars
 from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, SUMMARY, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
@@ -26,7 +27,6 @@ from lightning_app.training.device import pin_numerics
 
 log = logging.getLogger("lightning_app")
 
-DONE = 0
 FOLDER = Path("demo")
 """In the current folder; `configs/digits.yaml` names the same places."""
 

@@ -14,6 +14,15 @@ BY_GROUND_TRUTH = "WordNet ids of the ground truth"
 WORDNET_ID = re.compile(r"(?<![0-9A-Za-z])n\d{8}(?!\d)")
 
 
+FEWEST_FOR_ACCURACY = 5
+"""Below this many answers an accuracy says nothing about the labels."""
+
+
+def is_like_guessing(right: int, asked: int, classes: int) -> bool:
+    """Whether a model gets hardly more right than guessing would: its labels may be wrong."""
+    return asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes
+
+
 @dataclass(frozen=True)
 class Classes:
     """What labels may be: the classes of one model.

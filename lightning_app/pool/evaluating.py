@@ -16,9 +16,9 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from lightning_app.choosing import FEWEST_FOR_ACCURACY
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING
+from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
+from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING, is_like_guessing
 from lightning_app.inputs.model_list import name_in_pool, split_models
 from lightning_app.pool.asking import Asked, ask_about_all
 from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
@@ -35,7 +35,6 @@ from lightning_app.whole_files import file_name
 
 log = logging.getLogger("lightning_app")
 
-DONE, DONE_WITH_ERRORS = 0, 3
 MOST_WORKERS = 8
 """Processes that decode for one GPU, unless told otherwise."""
 NAMED_AT_MOST = 5
@@ -260,7 +259,7 @@ def _say(member: Member, asked: Asked, images: Images) -> None:
     log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
              member.name, 100 * member.right / member.images, 100 * member.top5, member.mean_loss or math.nan,
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
-    if member.right < 2 / member.classes * member.images and member.images >= FEWEST_FOR_ACCURACY:
+    if is_like_guessing(member.right, member.images, member.classes):
         log.warning("%s is hardly better than guessing among %d classes: are the labels right? (they are by %s)",
                     member.name, member.classes, member.label_rule)  # fmt: skip
     if member.mean_loss is None:

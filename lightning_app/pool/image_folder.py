@@ -105,19 +105,16 @@ def require_labels_that_fit(models: Mapping[str, str], images: Images, settings:
     Raises:
         BadInputError: Naming the models, and both numbers.
     """
-    refused: dict[str, list[str]] = {}
-    known: dict[Classes, str | None] = {}
+    by_classes: dict[Classes, list[str]] = {}
     for name, model in models.items():
         classes = classes_by_config(model)
-        if classes is None:
-            continue
-        if classes not in known:
-            try:
-                label(images, settings, classes)
-                known[classes] = None
-            except BadInputError as error:
-                known[classes] = str(error)
-        if (reason := known[classes]) is not None:
-            refused.setdefault(reason, []).append(name)
+        if classes is not None:
+            by_classes.setdefault(classes, []).append(name)
+    refused: dict[str, list[str]] = {}
+    for classes, names in by_classes.items():
+        try:
+            label(images, settings, classes)
+        except BadInputError as error:
+            refused.setdefault(str(error), []).extend(names)
     if refused:
         raise BadInputError("; ".join(f"{why} (--models {', '.join(names)})" for why, names in refused.items()))

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from lightning_app.analysis.forecast import Curve
-from lightning_app.analysis.outlook import Pilot, look_ahead, size_in_words, words
+from lightning_app.analysis.outlook import Pilot, look_ahead
+from lightning_app.analysis.outlook_words import size_in_words, words
 from lightning_app.whole_files import json_text
 
 SPREAD = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
