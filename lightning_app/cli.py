@@ -19,6 +19,7 @@ COMMANDS = {
     "rank": "from the matrix to a ranking by universal difficulty; how reliable it is, how far two agree",
     "plan": "a pilot and a forecast before the hours are spent; takes the flags of run",
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
+    "report": "statistics, pictures and a page, from results folders or from any CSV of results",
     "status": "where a study stands, also while it runs",
     "fit": "one example: --data.path IMAGE",
     "validate": "a model's accuracy over --root_dir",

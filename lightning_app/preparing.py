@@ -168,8 +168,8 @@ def _require_the_same_study(
         raise BadInputError(
             f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
             f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
-            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each (a command"
-            " that reads them, report --epsilon, is still to come). --output_dir puts this study elsewhere"
+            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each."
+            " --output_dir puts this study elsewhere"
         )
 
 

@@ -13,11 +13,14 @@ from datetime import datetime
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.analysis.closing import Closing, close, load_results, words
-from lightning_app.analysis.plots import steps_vs_difficulty
+from lightning_app.analysis.closing import Closing, close, words
+from lightning_app.analysis.plots import as_file, steps_vs_difficulty
+from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
+from lightning_app.inputs.model_list import name_in_pool
+from lightning_app.inputs.ranking import made_by
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.fingerprint import (
@@ -30,7 +33,6 @@ from lightning_app.results.records import Row, path_of, steps_of
 from lightning_app.results.resuming import Stock, gave_up_earlier, take_stock
 from lightning_app.results.run_folder import (
     PICTURE,
-    RESULTS,
     SUMMARY,
     TENSORBOARD,
     Found,
@@ -273,15 +275,15 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     folder.rest()
     beyond = frozenset(stock.beyond)
     rows = [row for path, row in folder.rows.items() if path not in beyond]
-    frame = load_results(folder.folder / RESULTS)
-    frame = frame[~frame["path"].isin(beyond)]
-    closing = close(frame, settings.epsilon, settings.max_steps_per_example)
-    folder.replace(PICTURE, steps_vs_difficulty(frame, closing, folder.folder.name))
+    study = Study(folder.folder.name, folder.folder, frame_of(rows), settings.epsilon, settings.max_steps_per_example)
+    closing = close(study)
+    folder.replace(PICTURE, as_file(steps_vs_difficulty(study, closing)))
     done = sum(not gave_up_earlier(row, settings.max_steps_per_example) for row in rows)
     summary = {
         "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT},
         "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
         "statistics": closing.as_dict(),
+        "ranking": _ranking(settings),
         "versions": versions(),
         "environments": [stretch.environment for stretch in folder.fingerprint.stretches],
         "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
@@ -293,6 +295,20 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     }
     folder.replace(SUMMARY, json_text(summary).encode())
     return closing, len(stock.examples) - done
+
+
+def _ranking(settings: StudySettings) -> dict[str, object] | None:
+    """What is known of how the ranking was made: for the report's ceiling, and whether the model is one of its own."""
+    found = made_by(settings.examples_csv)
+    models, reliability = found.get("models"), found.get("reliability")
+    if not isinstance(models, list) or not isinstance(reliability, dict):
+        return None
+    return {
+        "models": models,
+        "model_is_in_it": name_in_pool(settings.model_name) in models,
+        "reliability": reliability.get("reliability"),
+        "ceiling": reliability.get("ceiling"),
+    }
 
 
 def say_closing(prepared: Prepared, closing: Closing, folder: RunFolder) -> None:

@@ -25,11 +25,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(file).namelist())
 
 
-def test_the_wheel_holds_every_module_and_config_and_nothing_else(wheel: set[str]) -> None:
+def test_the_wheel_holds_every_module_config_and_part_of_the_page_and_nothing_else(wheel: set[str]) -> None:
     package = REPOSITORY / "lightning_app"
-    ours = {f.relative_to(REPOSITORY).as_posix() for f in package.rglob("*") if f.suffix in (".py", ".yaml")}
+    kinds = (".py", ".yaml", ".html", ".css", ".js")
+    ours = {f.relative_to(REPOSITORY).as_posix() for f in package.rglob("*") if f.suffix in kinds}
     assert {name for name in wheel if ".dist-info/" not in name} == ours
-    assert "lightning_app/configs/digits.yaml" in ours
+    assert {"lightning_app/configs/digits.yaml", "lightning_app/page/browser/report.js"} <= ours
 
 
 GPU_MACHINE = {"torch": "2.11.0", "torchvision": "0.26.0", "lightning": "2.6.6", "numpy": "2.5.2"}

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tensorboard.program import TensorBoard
 
@@ -14,17 +15,19 @@ from lightning_app.commands.evaluate import Evaluate
 from lightning_app.commands.fit import Fit
 from lightning_app.commands.plan import Plan
 from lightning_app.commands.rank import parser as rank_parser
+from lightning_app.commands.report import parser as report_parser
 from lightning_app.commands.run import Run
 from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.results.run_folder import TENSORBOARD
 from lightning_app.settings import EvaluationSettings, PlanSettings
+from tests.analysis.test_reading import write_study
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
-PLAIN = {"demo": demo_parser, "rank": rank_parser, "status": status_parser}
+PLAIN = {"demo": demo_parser, "rank": rank_parser, "report": report_parser, "status": status_parser}
 LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "fit": Fit, "validate": Validate}
 INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 
@@ -62,8 +65,20 @@ def test_there_are_the_commands_that_a_reader_looks_for() -> None:
     assert {*PLAIN, *LIGHTNING} == set(COMMANDS)
 
 
+def test_the_lines_for_a_notebook_run() -> None:
+    for name in ("MODEL_A", "MODEL_B"):
+        write_study(Path("outputs", name))
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    found: dict[str, object] = {}
+    exec(code, found)
+    frame = found["frame"]
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["study"].unique().tolist() == ["MODEL_A", "MODEL_B"]
+
+
 def test_the_map_names_every_file() -> None:
-    for file in (REPOSITORY / "lightning_app").rglob("*.py"):
+    package = REPOSITORY / "lightning_app"
+    for file in [*package.rglob("*.py"), *package.glob("page/browser/*")]:
         assert file.name in README or file.name.startswith("__"), file
     for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (REPOSITORY / link).exists(), link
@@ -72,7 +87,7 @@ def test_the_map_names_every_file() -> None:
 def test_every_flag_that_is_named_is_there() -> None:
     settings = {field.name for command in (PlanSettings, EvaluationSettings) for field in fields(command)}
     others = {"help", "config", "print_config", "data.path", "data.label", "logdir", "json"}
-    others |= {action.dest for action in rank_parser()._actions}
+    others |= {action.dest for parser in (rank_parser, report_parser) for action in parser()._actions}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
         assert flag in settings | others | trainer

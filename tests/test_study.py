@@ -208,7 +208,7 @@ def test_another_epsilon_is_refused_with_the_way(study: list[str], capsys: pytes
     assert main([*study, "--epsilon", "0.5"]) == 2
     printed = capsys.readouterr().err
     assert "outputs/tiny holds a study already, and it has another identity: epsilon was 0.1, is 0.5." in printed
-    assert "report --epsilon 0.5, is still to come)" in printed
+    assert "(steps-to-epsilon report FOLDER --epsilon 0.5 reads it from them)" in printed
 
 
 def keys(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -1,32 +1,47 @@
-"""What a finished study says, in numbers and in plain words."""
+"""A study's statistics at every threshold, and what they say in plain words. `run` and `report` call the same."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from lightning_app.analysis.statistics import Correlation, not_reached_on_top, spearman
-from lightning_app.results.records import TEXT_COLUMNS
+from lightning_app.analysis.reading import Study, smallest_limit, threshold_column
+from lightning_app.analysis.statistics import (
+    Association,
+    Estimate,
+    Floats,
+    associate,
+    not_reached_on_top,
+    pairs_to_see,
+    partial_spearman,
+    smallest_visible,
+    spearman,
+)
 from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+QUINTILES = 5
+SMALL_CORRELATIONS = (0.10, 0.15)
+"""The size of the published effects; a sample should see them."""
 
 
-def load_results(file: Path) -> pd.DataFrame:
-    """Reads `single_example_results.csv`: text columns as text, all others as numbers, empty cells as NaN."""
-    header = pd.read_csv(file, nrows=0).columns
-    numbers = [name for name in header if name not in TEXT_COLUMNS]
-    frame = pd.read_csv(
-        file,
-        dtype=dict.fromkeys(TEXT_COLUMNS, str),
-        keep_default_na=False,
-        na_values={name: ["", "nan"] for name in numbers},
-        float_precision="round_trip",
-    )
-    return frame
+@dataclass(frozen=True)
+class Pearson:
+    """Pearson's correlation of steps and rank over the reached examples alone, as it was published before.
+
+    Args:
+        n: Reached examples.
+        value: NaN where undefined.
+        misleads: Why it is not to be trusted here; empty where nothing speaks against it.
+    """
+
+    n: int
+    value: float
+    misleads: str
 
 
 @dataclass(frozen=True)
@@ -34,18 +49,86 @@ class ThresholdLine:
     """The study at one threshold.
 
     Args:
-        name: `1e-2`, `ln2`, or `epsilon`.
-        threshold: The loss.
+        name: `1e-2`, `ln2`, the number itself for one that is not on the ladder, or `epsilon`.
+        threshold: The loss; NaN where the table's maker doesn't say.
         reached: Examples that came to it.
+        not_reached: Censored or diverged before.
         median_steps: With not-reached on top; infinite where at least half did not reach it, NaN without examples.
-        correlation: Steps against universal difficulty, not-reached on top.
+        association: Steps against universal difficulty, not-reached on top.
+        without_diverged: The same without the diverged, where there are any.
+        pearson: As it was published before.
+        partial: Spearman's correlation given the initial loss.
+        like_epsilon: Spearman's correlation of the steps to this threshold and those to epsilon.
     """
 
     name: str
     threshold: float
     reached: int
+    not_reached: int
     median_steps: float
-    correlation: Correlation
+    association: Association
+    without_diverged: Association | None
+    pearson: Pearson
+    partial: Estimate
+    like_epsilon: float
+
+    @property
+    def correlation(self) -> Estimate:
+        """Spearman's."""
+        return self.association.spearman
+
+    @property
+    def label(self) -> str:
+        """The threshold for people."""
+        return (
+            "ln 2" if self.name == "ln2" else f"{self.threshold:g}" if self.threshold == self.threshold else "epsilon"
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "threshold": self.threshold,
+            "reached": self.reached,
+            "not_reached": self.not_reached,
+            "median_steps": self.median_steps,
+            **self.association.as_dict(),
+            "without_diverged": self.without_diverged and self.without_diverged.as_dict(),
+            "pearson_of_reached": {
+                "n": self.pearson.n, "value": self.pearson.value, "misleads": self.pearson.misleads
+            },
+            "spearman_given_initial_loss": self.partial.as_dict(),
+            "spearman_with_steps_to_epsilon": self.like_epsilon,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quintile:
+    """A fifth of the examples by difficulty, the first the easiest.
+
+    Args:
+        from_rank: Its easiest rank.
+        to_rank: Its hardest.
+        steps: To epsilon, not reached on top, shape (n,).
+        reached: Which came to it, shape (n,).
+        median_steps: As of a threshold.
+    """
+
+    from_rank: float
+    to_rank: float
+    steps: Floats
+    reached: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    median_steps: float
+
+    def survival(self) -> tuple[Floats, Floats]:
+        """The share that is not there yet after so many steps: Kaplan and Meier's, 1 - ECDF for one limit.
+
+        Returns:
+            Steps and shares, each of shape (distinct counts,), from step 0.
+        """
+        data = stats.CensoredData(self.steps[self.reached], right=self.steps[~self.reached] - 1)
+        curve = stats.ecdf(data).sf
+        at = np.isin(curve.quantiles, self.steps[self.reached])
+        return np.append(0.0, curve.quantiles[at]), np.append(1.0, curve.probabilities[at])
 
 
 @dataclass(frozen=True)
@@ -53,16 +136,18 @@ class Closing:
     """A study's closing statistics.
 
     Args:
-        epsilon: Of the study.
+        epsilon: Of the study; NaN where its maker doesn't say.
         limit: Steps after which an example was given up; where limits differ, the smallest, at which all are cut.
         counts: Examples by outcome.
         lines: From the largest threshold down to epsilon, which is last.
+        quintiles: By difficulty; none for fewer than five examples.
     """
 
     epsilon: float
     limit: int
     counts: dict[str, int]
     lines: tuple[ThresholdLine, ...]
+    quintiles: tuple[Quintile, ...] = ()
 
     @property
     def at_epsilon(self) -> ThresholdLine:
@@ -70,54 +155,131 @@ class Closing:
         return self.lines[-1]
 
     def as_dict(self) -> dict[str, object]:
-        """For the summary."""
+        """For the summary and for `--json`; undefined and infinite are null there."""
+        n = self.at_epsilon.association.n
         return {
-            line.name: {
-                "threshold": line.threshold,
-                "n": line.correlation.n,
-                "reached": line.reached,
-                "median_steps": line.median_steps,
-                "spearman": line.correlation.rho,
-                "spearman_low": line.correlation.low,
-                "spearman_high": line.correlation.high,
-            }
-            for line in self.lines
-        }
+            "epsilon": self.epsilon,
+            "limit": self.limit,
+            "n": n,
+            "errors_left_out": self.counts["error"],
+            "thresholds": {line.name: line.as_dict() for line in self.lines},
+            "quintiles": [
+                {"from_rank": fifth.from_rank, "to_rank": fifth.to_rank, "n": len(fifth.steps),
+                 "reached": int(fifth.reached.sum()), "median_steps": fifth.median_steps}
+                for fifth in self.quintiles
+            ],
+            "smallest_visible_correlation": smallest_visible(n),
+            "examples_to_see": {f"{rho:.2f}": pairs_to_see(rho) for rho in SMALL_CORRELATIONS},
+        }  # fmt: skip
 
 
-def close(frame: pd.DataFrame, epsilon: float, limit: int) -> Closing:
+def close(study: Study) -> Closing:
     """Computes the closing statistics; `error` rows are left out of all but the counts.
 
     A study that was given more steps and then stopped has rows that were censored at fewer: then every row is taken as
     it stood at the smallest limit.
 
     Args:
-        frame: The results.
-        epsilon: Of the study.
-        limit: Its max_steps_per_example.
+        study: Its table, epsilon and limit.
     """
-    trained = frame[frame["outcome"] != "error"]
-    earlier = trained.loc[trained["outcome"] == "censored", "steps_run"].min()
-    limit = int(min(limit, earlier)) if earlier == earlier else limit
+    trained = study.frame[study.frame["outcome"] != "error"]
+    limit = smallest_limit(study)
+    to_epsilon = _steps(trained, "total_steps_to_epsilon", limit)
+    columns = _columns(study)
+    thresholds = {name: THRESHOLDS[name] if name in THRESHOLDS else float(name) for name in columns}
+    names = [*sorted(columns, key=lambda name: -thresholds[name]), "epsilon"]
+    thresholds["epsilon"], columns["epsilon"] = study.epsilon, "total_steps_to_epsilon"
+    lines = tuple(_line(name, thresholds[name], columns[name], trained, limit, to_epsilon) for name in names)
+    counts = {outcome: int((study.frame["outcome"] == outcome).sum()) for outcome in OUTCOMES}
     rank = trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
-    columns = {name: f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold > epsilon}
-    thresholds = {**{name: THRESHOLDS[name] for name in columns}, "epsilon": epsilon}
-    columns["epsilon"] = "total_steps_to_epsilon"
-    lines = []
-    for name, column in columns.items():
-        steps = trained[column].to_numpy(dtype=np.float64)
-        steps = np.where(steps > limit, NEVER, steps)
-        lines.append(
-            ThresholdLine(
-                name,
-                thresholds[name],
-                int((steps > 0).sum()),
-                float(np.median(np.where(steps < 0, math.inf, steps))) if len(steps) else math.nan,
-                spearman(not_reached_on_top(steps, limit), rank),
-            )
+    return Closing(study.epsilon, limit, counts, lines, _quintiles(to_epsilon, rank, limit))
+
+
+def _columns(study: Study) -> dict[str, str]:
+    """The columns of the thresholds above epsilon that the study has looked at, by the threshold's name."""
+    ladder = {name: f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if not threshold <= study.epsilon}
+    looked_at = {
+        name: column for name, column in ladder.items() if column in study.frame and study.frame[column].notna().any()
+    }
+    known = {THRESHOLDS[name] for name in looked_at} | {study.epsilon}
+    return {**looked_at, **{f"{more!r}": threshold_column(more) for more in study.extra if more not in known}}
+
+
+def _steps(trained: pd.DataFrame, column: str, limit: int) -> Floats:
+    steps = trained[column].to_numpy(dtype=np.float64)
+    return np.where((steps > limit) | np.isnan(steps), NEVER, steps)
+
+
+def _line(
+    name: str, threshold: float, column: str, trained: pd.DataFrame, limit: int, to_epsilon: Floats
+) -> ThresholdLine:
+    steps = _steps(trained, column, limit)
+    on_top = not_reached_on_top(steps, limit)
+    rank, labels, initial_loss = (
+        trained[name].to_numpy(dtype=np.float64) if name in trained else np.full(len(trained), math.nan)
+        for name in ("universal_difficulty_rank", "label", "initial_loss")
+    )
+    reached = steps >= 0
+    diverged = (trained["outcome"] == "diverged").to_numpy() & ~reached
+    association = associate(on_top, rank, labels)
+    without = associate(on_top[~diverged], rank[~diverged], labels[~diverged]) if diverged.any() else None
+    known = np.isfinite(initial_loss)
+    partial = partial_spearman(on_top[known], rank[known], initial_loss[known])
+    if len(known) and not known.any():
+        partial = Estimate(0, math.nan, why="the table has no initial_loss")
+    return ThresholdLine(
+        name, threshold, int(reached.sum()), int((~reached).sum()),
+        float(np.median(np.where(reached, steps, math.inf))) if len(steps) else math.nan,
+        association, without, _pearson_of_reached(steps, rank, association.spearman), partial,
+        spearman(on_top, not_reached_on_top(to_epsilon, limit)).value,
+    )  # fmt: skip
+
+
+def _pearson_of_reached(steps: Floats, rank: Floats, rho: Estimate) -> Pearson:
+    reached = steps >= 0
+    n, missed = int(reached.sum()), int((~reached).sum())
+    left_out = f"leaves out the {missed:,} not reached" if missed else ""
+    if n < 3 or np.ptp(steps[reached]) == 0 or np.ptp(rank[reached]) == 0:
+        return Pearson(n, math.nan, left_out)
+    value = float(stats.pearsonr(steps[reached], rank[reached]).statistic)
+    if rho.low <= value <= rho.high or math.isnan(rho.low):
+        return Pearson(n, value, left_out)
+    how = "of the other sign than" if value * rho.value < 0 else "outside the interval of"
+    why = left_out or "few examples with many steps decide it"
+    return Pearson(n, value, f"{why}; it is {how} the rank correlation")
+
+
+def _quintiles(steps: Floats, rank: Floats, limit: int) -> tuple[Quintile, ...]:
+    if len(steps) < QUINTILES:
+        return ()
+    fifths = np.array_split(np.argsort(rank, kind="stable"), QUINTILES)
+    return tuple(
+        Quintile(
+            float(rank[fifth].min()), float(rank[fifth].max()), not_reached_on_top(steps[fifth], limit),
+            steps[fifth] >= 0, float(np.median(np.where(steps[fifth] < 0, math.inf, steps[fifth]))),
         )
-    counts = {outcome: int((frame["outcome"] == outcome).sum()) for outcome in OUTCOMES}
-    return Closing(epsilon, limit, counts, tuple(lines))
+        for fifth in fifths
+    )  # fmt: skip
+
+
+def step_rankings_agree(studies: Sequence[Study]) -> list[tuple[str, str, Estimate]]:
+    """How far every two studies order the examples alike that both have trained: Spearman's correlation of the steps.
+
+    Args:
+        studies: With names that differ.
+    """
+    by_path = []
+    for study in studies:
+        trained = study.frame[study.frame["outcome"] != "error"]
+        limit = smallest_limit(study)
+        steps = not_reached_on_top(_steps(trained, "total_steps_to_epsilon", limit), limit)
+        by_path.append(pd.Series(steps, index=trained["path"].to_numpy()))
+    found = []
+    for i, one in enumerate(studies):
+        for j in range(i + 1, len(studies)):
+            both = pd.concat([by_path[i], by_path[j]], axis=1, join="inner").to_numpy(dtype=np.float64)
+            found.append((one.name, studies[j].name, spearman(both[:, 0], both[:, 1])))
+    return found
 
 
 def words(closing: Closing) -> str:
@@ -129,12 +291,25 @@ def words(closing: Closing) -> str:
         f"{'loss at or below':>16}  {'reached':>7}  {'median steps':>12}  Spearman with difficulty",
     ]
     for line in closing.lines:
-        label = f"{line.threshold:g}" if line.name != "ln2" else "ln 2"
-        median = f"> {closing.limit}" if math.isinf(line.median_steps) else f"{line.median_steps:g}"
-        lines.append(f"{label:>16}  {line.reached:>7}  {median:>12}  {line.correlation}")
+        lines.append(
+            f"{line.label:>16}  {line.reached:>7}  {median_in_words(line.median_steps, closing.limit):>12}"
+            f"  {line.correlation}{p_in_words(line.association.p)}"
+        )
+        if line.without_diverged is not None:
+            lines.append(f"{'without diverged':>16}  {'':>7}  {'':>12}  {line.without_diverged.spearman}")
     lines.append("Above 0: harder images take more steps. Not reached counts as more than every number of steps.")
     advice = _advice(closing)
     return "\n".join([*lines, *(["", advice] if advice else [])])
+
+
+def median_in_words(median: float, limit: int) -> str:
+    """A median of steps for people."""
+    return f"> {limit:,}" if math.isinf(median) else "none" if math.isnan(median) else f"{median:,g}"
+
+
+def p_in_words(p: float) -> str:
+    """A p value behind a statistic; nothing where it is undefined."""
+    return "" if math.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
 
 
 def answer(closing: Closing) -> str:
@@ -148,25 +323,29 @@ def answer(closing: Closing) -> str:
         said = "harder images tend to take fewer steps"
     else:
         said = f"{found.n} images can't tell whether harder ones take more steps"
-    return f"{said} to a loss of {closing.epsilon:g}: Spearman {found}"
+    return f"{said} to {loss_in_words(closing.epsilon)}: Spearman {found}"
+
+
+def loss_in_words(epsilon: float) -> str:
+    """An epsilon for people, also one that nobody knows."""
+    return f"a loss of {epsilon:g}" if epsilon == epsilon else "its epsilon"
 
 
 def _advice(closing: Closing) -> str:
     """A plain sentence for a study in which most examples did not reach epsilon."""
-    n = closing.at_epsilon.correlation.n
-    missed, diverged = n - closing.at_epsilon.reached, closing.counts["diverged"]
+    n, missed, diverged = closing.at_epsilon.association.n, closing.at_epsilon.not_reached, closing.counts["diverged"]
     if missed * 2 <= n:
         return ""
     if diverged * 2 > missed:
         return f"Most examples did not reach epsilon, and {diverged} of {n} diverged: choose a smaller --lr."
-    better = [line for line in closing.lines[1:-1] if line.reached * 2 > n]
+    better = [line for line in closing.lines[:-1] if line.name != "ln2" and line.reached * 2 > n]
     within_reach = (
         f"--epsilon {better[-1].threshold:g} was reached by {better[-1].reached} of {n} in the same steps"
         if better
         else "no threshold below ln 2 was reached by half of them in these steps, so try a larger --lr"
     )
     return (
-        f"Most examples ({missed} of {n}) did not reach a loss of {closing.epsilon:g} in"
+        f"Most examples ({missed} of {n}) did not reach {loss_in_words(closing.epsilon)} in"
         f" {closing.limit} steps, so this says little about their order. Below a loss of about 1e-2 plain SGD on one"
         " image needs ten times the steps for a tenth of the loss: choose a larger --epsilon, a larger --lr or more"
         f" --max_steps_per_example ({within_reach})."

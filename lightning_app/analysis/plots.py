@@ -1,65 +1,240 @@
-"""The study's picture."""
+"""The study's pictures, large enough to be read at half size."""
 
 import io
 import textwrap
+from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from lightning_app.analysis.closing import Closing
+from lightning_app.analysis.closing import Closing, loss_in_words
+from lightning_app.analysis.reading import Study
+from lightning_app.analysis.statistics import Floats
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
+BY_DIFFICULTY = "viridis"
+Which = npt.NDArray[np.bool_]
+MOST_POINTS = 5_000
+"""Above, points would hide each other, and areas are coloured by how many they hold."""
+MOST_CURVES = 200
+NO_DATE: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+"""The same study gives the same file."""
 
 
-def steps_vs_difficulty(frame: pd.DataFrame, closing: Closing, model: str) -> bytes:
-    """The picture as a PNG of 1200 x 900 pixels.
+def as_file(figure: Figure, kind: str = "png") -> bytes:
+    """A picture as the content of a file.
 
     Args:
-        frame: The results.
-        closing: Their statistics.
-        model: Its name, for the title.
+        figure: The picture; as PNG of 1200 x 900 pixels.
+        kind: `png`, `svg` or `pdf`.
     """
     buffer = io.BytesIO()
-    draw_steps_vs_difficulty(frame, closing, model).savefig(buffer, format="png", metadata={"Software": None})
+    with mpl.rc_context({"svg.hashsalt": "steps-to-epsilon"}):
+        figure.savefig(buffer, format=kind, metadata=NO_DATE[kind])
     return buffer.getvalue()
 
 
-def draw_steps_vs_difficulty(frame: pd.DataFrame, closing: Closing, model: str) -> Figure:
-    """Draws total SGD steps to epsilon against the universal difficulty rank, large enough to be read at half size.
+def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
+    """Draws total SGD steps to epsilon against the universal difficulty rank.
 
-    Not reached (censored or diverged) stands as open triangles at the limit; `error` rows have no place.
+    Not reached (censored or diverged) stands as open triangles at the limit; `error` rows have no place. Above 5,000
+    points the reached ones are counted in hexagons, and beside them is the share of each range of ranks that was not
+    reached.
 
     Args:
-        frame: The results.
+        study: The results.
         closing: Their statistics.
-        model: Its name, for the title.
     """
-    steps = frame["total_steps_to_epsilon"].to_numpy(dtype=np.float64)
-    rank = frame["universal_difficulty_rank"].to_numpy(dtype=np.float64)
-    outcome = frame["outcome"].to_numpy()
-    figure = Figure(figsize=(8, 6), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    steps, rank = (
+        study.frame[name].to_numpy(dtype=np.float64) for name in ("total_steps_to_epsilon", "universal_difficulty_rank")
+    )
+    outcome = study.frame["outcome"].to_numpy()
     reached = (outcome == "reached") & (steps <= closing.limit)
     missed = (outcome != "error") & ~reached
-    if reached.any():
-        axes.scatter(
-            steps[reached], rank[reached], s=30, color=BLUE, alpha=0.7, linewidths=0, label=f"reached ({reached.sum()})"
-        )
-    if missed.any():
-        axes.scatter(
-            np.full(missed.sum(), closing.limit), rank[missed], s=45, marker=">", facecolors="none",
-            edgecolors=ORANGE, linewidths=1.2, label=f"not reached in {closing.limit:,} steps ({missed.sum()})",
-        )  # fmt: skip
-        axes.axvline(closing.limit, color=ORANGE, linewidth=0.8, linestyle=":")
+    figure, many = _figure(), reached.sum() + missed.sum() > MOST_POINTS
+    axes = figure.subplots()
+    labels = f"reached ({reached.sum():,})", f"not reached in {closing.limit:,} steps ({missed.sum():,})"
     axes.set_xlim(0.9, closing.limit * 1.25)  # before the scale, which complains of points that all lie at the limit
     axes.set_xscale("log")
+    if many:
+        _draw_many(figure, axes, np.maximum(steps, 1), rank, reached, missed, labels)
+    else:
+        if reached.any():
+            axes.scatter(steps[reached], rank[reached], s=30, color=BLUE, alpha=0.7, linewidths=0, label=labels[0])
+        if missed.any():
+            axes.scatter(
+                np.full(missed.sum(), closing.limit), rank[missed], s=45, marker=">", facecolors="none",
+                edgecolors=ORANGE, linewidths=1.2, label=labels[1],
+            )  # fmt: skip
+            axes.axvline(closing.limit, color=ORANGE, linewidth=0.8, linestyle=":")
+        if reached.any() or missed.any():
+            _legend_below(figure)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel(f"Total SGD steps to a loss of {closing.epsilon:g}", fontsize=14)
-    axes.set_ylabel("Universal difficulty rank (1 = easiest)", fontsize=14)
-    axes.tick_params(labelsize=13)
-    axes.set_title(f"{textwrap.fill(model, 60)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
-    if reached.any() or missed.any():
-        # Below the axes: wherever it stood inside, it would hide points of some study.
-        figure.legend(fontsize=13, loc="outside lower center", ncols=2, frameon=False)
+    _name_axes(axes, f"Total SGD steps to {loss_in_words(closing.epsilon)}", "Universal difficulty rank (1 = easiest)")
+    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
     return figure
+
+
+def _draw_many(
+    figure: Figure, axes: Axes, steps: Floats, rank: Floats, reached: Which, missed: Which, labels: tuple[str, str]
+) -> None:
+    """More points than can be told apart."""
+    if reached.any():
+        cells = axes.hexbin(
+            steps[reached], rank[reached], xscale="log", gridsize=50, bins="log", mincnt=1, cmap="Blues",
+            extent=(0, np.log10(axes.get_xlim()[1]), rank.min(), rank.max()),
+        )  # fmt: skip
+        figure.colorbar(cells, ax=axes, location="bottom", shrink=0.6, label=f"{labels[0]}: images in a cell")
+    if missed.any():
+        edges = np.linspace(rank.min(), rank.max(), 21)
+        here = missed | reached
+        shares = np.histogram(rank[missed], edges)[0] / np.maximum(np.histogram(rank[here], edges)[0], 1)
+        beside = axes.inset_axes((1.02, 0, 0.16, 1), sharey=axes)
+        beside.barh((edges[1:] + edges[:-1]) / 2, shares, height=np.diff(edges) * 0.9, color=ORANGE)
+        beside.set_xlim(0, 1)
+        beside.tick_params(labelleft=False, labelsize=11)
+        beside.set_title(textwrap.fill(labels[1], 14), fontsize=11)
+        beside.set_xlabel("share", fontsize=11)
+
+
+def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
+    """Draws the loss curves of up to 200 examples, a seeded sample, coloured by difficulty; thresholds as lines.
+
+    Returns:
+        None where no example has a step log.
+    """
+    frame = study.frame
+    places = np.flatnonzero((frame["outcome"] != "error").to_numpy())
+    drawn = np.sort(np.random.default_rng(seed).permutation(places)[:MOST_CURVES])
+    ranks = frame["universal_difficulty_rank"].to_numpy(dtype=np.float64)
+    curves, ranks_drawn = [], []
+    for place in drawn.tolist():
+        try:
+            losses = np.asarray(study.losses_of(place), dtype=np.float64)
+        except (OSError, ValueError):
+            continue
+        finite = np.isfinite(losses) & (losses > 0)
+        if finite.any():
+            curve = np.column_stack([np.arange(1, len(losses) + 1), losses])[finite]
+            curves.append(curve if len(curve) > 1 else np.vstack([curve, curve * [1.05, 1]]))  # a line needs two
+            ranks_drawn.append(ranks[place])
+    if not curves:
+        return None
+    figure = _figure()
+    axes = figure.subplots()
+    lines = LineCollection(curves, cmap=BY_DIFFICULTY, linewidths=0.8, alpha=0.7)
+    lines.set_array(np.array(ranks_drawn))
+    axes.add_collection(lines)
+    axes.set_xlim(0.9, closing.limit * 1.25)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.autoscale(axis="y")
+    for line in closing.lines:
+        if line.threshold == line.threshold:
+            style = "-" if line is closing.at_epsilon else ":"
+            axes.axhline(line.threshold, color="0.3", linewidth=1, linestyle=style)
+            axes.annotate(line.label, (1, line.threshold), xycoords=("axes fraction", "data"), fontsize=11,
+                          textcoords="offset points", xytext=(3, -4))  # fmt: skip
+    figure.colorbar(lines, ax=axes, location="bottom", shrink=0.6, label="universal difficulty rank (1 = easiest)")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _name_axes(axes, "SGD step", "loss before the step")
+    trained = len(places)
+    of = f"{len(curves)} of {trained:,} images" if len(curves) < trained else f"{trained} images"
+    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nLoss curves of {of}", fontsize=14)
+    return figure
+
+
+def survival(study: Study, closing: Closing) -> Figure | None:
+    """Draws which share of each fifth of the examples by difficulty has not come to epsilon after so many steps.
+
+    Returns:
+        None for fewer than five examples.
+    """
+    if not closing.quintiles:
+        return None
+    figure = _figure()
+    axes = figure.subplots()
+    axes.set_xlim(0.9, closing.limit * 1.25)
+    axes.set_xscale("log")
+    colours = mpl.colormaps[BY_DIFFICULTY](np.linspace(0, 0.9, len(closing.quintiles)))
+    for fifth, colour in zip(closing.quintiles, colours, strict=True):
+        steps, share = fifth.survival()
+        axes.step(
+            np.append(np.maximum(steps, 0.9), closing.limit), np.append(share, share[-1]), where="post", color=colour,
+            linewidth=2, label=f"ranks {fifth.from_rank:,g} to {fifth.to_rank:,g} ({len(fifth.steps):,})",
+        )  # fmt: skip
+    axes.set_ylim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _name_axes(axes, "SGD steps", f"share not yet at {loss_in_words(closing.epsilon)}")
+    _legend_below(figure)
+    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nEasiest to hardest fifth of the images", fontsize=14)
+    return figure
+
+
+def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Closing]) -> Figure | None:
+    """Draws Spearman's correlation at every threshold with its 95 % interval, a line a study.
+
+    Returns:
+        None where no correlation is defined.
+    """
+    thresholds = sorted(
+        {line.threshold for closing in closings for line in closing.lines if line.threshold == line.threshold},
+        reverse=True,
+    )
+    defined = any(line.correlation.value == line.correlation.value for c in closings for line in c.lines)
+    if not thresholds or not defined:
+        return None
+    figure = _figure()
+    axes = figure.subplots()
+    axes.axhline(0, color="0.4", linewidth=1)
+    colours = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+    for k, (study, closing) in enumerate(zip(studies, closings, strict=True)):
+        lines = [line for line in closing.lines if line.threshold == line.threshold]
+        # Side by side, so that intervals don't hide each other.
+        places = np.array([thresholds.index(line.threshold) for line in lines]) + 0.08 * (k - (len(studies) - 1) / 2)
+        rho, low, high = np.array([[each.correlation.value, each.correlation.low, each.correlation.high]
+                                   for each in lines]).reshape(-1, 3).T  # fmt: skip
+        colour = colours[k % len(colours)]
+        axes.errorbar(places, rho, yerr=np.array([rho - low, high - rho]), color=colour, marker="o", capsize=4,
+                      linewidth=1.5, label=textwrap.shorten(study.name, 60))  # fmt: skip
+        ceiling = study.facts.ceiling
+        if ceiling == ceiling:
+            axes.axhline(ceiling, color=colour, linewidth=1, linestyle=":")
+    names = {line.threshold: line.label for closing in closings for line in closing.lines}
+    axes.set_xticks(range(len(thresholds)), [names[threshold] for threshold in thresholds])
+    axes.set_xlim(-0.5, len(thresholds) - 0.5)
+    _name_axes(axes, "loss at or below", "Spearman of steps and difficulty")
+    if any(study.facts.ceiling == study.facts.ceiling for study in studies):
+        dotted = Line2D([], [], color="0.4", linewidth=1, linestyle=":", label="about the most this ranking allows")
+        handles = [*axes.get_legend_handles_labels()[0], dotted]
+        figure.legend(handles=handles, fontsize=12, loc="outside lower center", ncols=2, frameon=False)
+    else:
+        _legend_below(figure)
+    figure.suptitle(
+        "Correlation over the thresholds, 95 % intervals\nabove 0: harder images take more steps", fontsize=14
+    )
+    return figure
+
+
+def _figure() -> Figure:
+    return Figure(figsize=(8, 6), dpi=150, layout="constrained")
+
+
+def _name_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=14)
+    axes.set_ylabel(y, fontsize=14)
+    axes.tick_params(labelsize=13)
+
+
+def _legend_below(figure: Figure) -> None:
+    # Below the axes: wherever it stood inside, it would hide points of some study.
+    figure.legend(fontsize=13, loc="outside lower center", ncols=2, frameon=False)

@@ -13,15 +13,18 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from lightning_app.analysis.closing import Closing, answer, close, load_results, words
+from lightning_app.analysis.closing import Closing, answer, close, words
+from lightning_app.analysis.reading import open_study
 from lightning_app.commands import evaluate, rank, run
 from lightning_app.commands.base import CONFIGS
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
 from lightning_app.errors import BadInputError
 from lightning_app.exit_codes import DONE
+from lightning_app.page.writing import PAGE
 from lightning_app.progress import StudyLog, seconds_between_bars
-from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, SUMMARY, TENSORBOARD, is_complete
+from lightning_app.report.making import read_report, write_report
+from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import pin_numerics
 
@@ -91,8 +94,18 @@ def run_demo(recipe: Recipe) -> int:
         print(f"\n4. The study: steps-to-epsilon run {shlex.join(argv)}", file=sys.stderr)
         exit_code = run.main(argv)
     if is_complete(study):
+        write_page_of(study)
         print(last_words(study))
     return exit_code
+
+
+def write_page_of(study: Path) -> None:
+    """Writes the study's report, unless it is there."""
+    if (study / PAGE).is_file():
+        print(f"5. The report is there already ({study / PAGE})", file=sys.stderr)
+        return
+    print(f"5. The report: steps-to-epsilon report {shlex.quote(str(study))}", file=sys.stderr)
+    write_report(read_report([study]), study)
 
 
 def claim_folder(recipe: Recipe) -> None:
@@ -181,14 +194,14 @@ def progress(what: str, total: int, unit: str) -> "tqdm[NoReturn]":
 
 def closing_of(study: Path) -> Closing:
     """The closing statistics of a study that is there."""
-    settings = json.loads((study / SUMMARY).read_text(encoding="utf-8"))["settings"]
-    return close(load_results(study / RESULTS), settings["epsilon"], settings["max_steps_per_example"])
+    return close(open_study(study))
 
 
 def last_words(study: Path) -> str:
-    """Where everything is and what it means, in five lines."""
+    """Where everything is and what it means, in six lines."""
     closing = closing_of(study)
     return f"""
+Page      {study / PAGE}: open it in a browser; every image with its loss curve, the statistics
 Picture   {study / PICTURE}: a point an image; right: more steps, up: harder for the other networks
 Table     {study / RESULTS}: a row an image; {STEP_LOGS}/ beside it: its loss at every step
 Curves    tensorboard --logdir {study / TENSORBOARD}

@@ -9,7 +9,7 @@ from itertools import combinations, islice
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.analysis.statistics import Correlation, spearman
+from lightning_app.analysis.statistics import Estimate, spearman
 from lightning_app.errors import BadInputError
 from lightning_app.pool.difficulty import average_ranks
 from lightning_app.pool.matrix import Pool
@@ -148,7 +148,7 @@ class Agreement:
     joined_by: str
     only_first: int
     only_second: int
-    correlation: Correlation
+    correlation: Estimate
     easiest: float
     hardest: float
     chance: float

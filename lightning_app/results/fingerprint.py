@@ -192,7 +192,7 @@ def _way_to_another_epsilon(differing: list[Difference]) -> str:
         return f". The examples there stopped at {old:g}, so that a smaller epsilon has to be trained anew"
     return (
         f". No training is needed for it: the first step with a loss of {new:g} or less is in the step logs there"
-        f" (a command that reads it from them, report --epsilon {new:g}, is still to come)"
+        f" (steps-to-epsilon report FOLDER --epsilon {new:g} reads it from them)"
     )
 
 

@@ -151,7 +151,7 @@ class RunFolder:
                 " command goes on; --overwrite moves the study aside and starts anew"
             ) from None
         fingerprint, table = study
-        logged = frozenset(path_of(row) for row in table.rows if names & {_name(row), _name_on_the_move(path_of(row))})
+        logged = frozenset(path_of(row) for row in table.rows if names & {_name(row), name_on_the_move(path_of(row))})
         return Found(fingerprint, table.rows, table.torn, logged)
 
     def move_aside(self) -> Path | None:
@@ -213,16 +213,16 @@ class RunFolder:
             on_the_move = [  # an `error` has no log
                 path
                 for path, row in self.rows.items()
-                if _name_on_the_move(path) in names or (found[path] != row and _name(found[path]) in names)
+                if name_on_the_move(path) in names or (found[path] != row and _name(found[path]) in names)
             ]
             for path in on_the_move:
-                if _name_on_the_move(path) not in names:
-                    (logs / _name(found[path])).replace(logs / _name_on_the_move(path))
+                if name_on_the_move(path) not in names:
+                    (logs / _name(found[path])).replace(logs / name_on_the_move(path))
             flush_folder(logs)
         self._replace_table()
         with naming(logs):
             for path in on_the_move:
-                (logs / _name_on_the_move(path)).replace(logs / _name(self.rows[path]))
+                (logs / name_on_the_move(path)).replace(logs / _name(self.rows[path]))
             (logs / WRITING).unlink(missing_ok=True)
             owned = {_name(row) for row in self.rows.values()}
             self._tidy([name for name in os.listdir(logs) if STEP_LOG.fullmatch(name) and name not in owned])
@@ -317,7 +317,7 @@ class RunFolder:
 
     def _log_of(self, row: Row) -> Path:
         """A row's step log; where a kill came in the middle of new numbers, it is under its path's name."""
-        moving = self.folder / STEP_LOGS / _name_on_the_move(path_of(row))
+        moving = self.folder / STEP_LOGS / name_on_the_move(path_of(row))
         return moving if moving.exists() else self.folder / STEP_LOGS / _name(row)
 
     def withdraw(self) -> None:
@@ -400,5 +400,6 @@ def _name(row: Row) -> str:
     return step_log_name(index_of(row), path_of(row))
 
 
-def _name_on_the_move(path: str) -> str:
+def name_on_the_move(path: str) -> str:
+    """A step log's name while rows are numbered anew."""
     return f"moving_{hashlib.sha256(path.encode()).hexdigest()}.csv"

@@ -1,106 +1,183 @@
-import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
-from lightning_app.analysis.closing import Closing, ThresholdLine, answer, close, load_results, words
-from lightning_app.analysis.plots import steps_vs_difficulty
-from lightning_app.analysis.statistics import Correlation
-from lightning_app.csv_text import csv_text
+from lightning_app.analysis.closing import Closing, answer, close, step_rankings_agree, words
+from lightning_app.analysis.reading import Study, frame_of, threshold_column
+from lightning_app.analysis.statistics import Estimate
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import COLUMNS, row_of, row_text
-from lightning_app.training.trajectory import Failure, Trajectory
+from lightning_app.results.records import row_of
+from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 
-def results(folder: Path, steps: list[int | None], limit: int, epsilon: float = 0.01) -> pd.DataFrame:
-    """A table in which example i takes steps[i]: -1 never, None an error; harder ones come later."""
-    text = csv_text([COLUMNS])
+def study(steps: list[int | None], limit: int = 100, epsilon: float = 0.01, diverged: tuple[int, ...] = ()) -> Study:
+    """A study in which example i takes steps[i]: -1 never, None an error; harder ones come later."""
+    rows = []
     for i, count in enumerate(steps):
-        example = Example(i, f"NA/{i},x.jpg", Path("x"), 1, 10 * (i + 1))
+        example = Example(i, f"NA/{i},x.jpg", Path("x"), i % 2, 10 * (i + 1))
         if count is None:
-            text += row_text(row_of(Failure(example, "broken"), epsilon))
+            rows.append(row_of(Failure(example, "broken"), epsilon))
             continue
-        losses = [0.5] * (limit if count < 0 else count - 1) + ([] if count < 0 else [0.005])
-        outcome = "censored" if count < 0 else "reached"
-        text += row_text(row_of(Trajectory(example, outcome, losses, 0, 1, 0.1, 0.1), epsilon))  # type: ignore[arg-type]
-    (folder / "r.csv").write_text(text)
-    return load_results(folder / "r.csv")
+        losses = [0.5 + i / 100] * (limit if count < 0 else count - 1) + ([] if count < 0 else [epsilon / 2])
+        outcome: Outcome = "diverged" if i in diverged else "censored" if count < 0 else "reached"
+        rows.append(row_of(Trajectory(example, outcome, losses, 0, 1, 0.1, 0.1), epsilon))
+    return Study("tiny", Path("tiny"), frame_of(rows), epsilon, limit)
 
 
-def closing(folder: Path, steps: list[int | None], limit: int = 100) -> Closing:
-    return close(results(folder, steps, limit), 0.01, limit)
+def closing(steps: list[int | None], limit: int = 100) -> Closing:
+    return close(study(steps, limit))
 
 
-def test_results_read_back(tmp_path: Path) -> None:
-    frame = results(tmp_path, [3, -1, None], 9)
-    assert frame["path"].tolist() == ["NA/0,x.jpg", "NA/1,x.jpg", "NA/2,x.jpg"]
-    assert frame["total_steps_to_epsilon"].tolist() == [3, -1, -1]
-    assert frame["outcome"].tolist() == ["reached", "censored", "error"]
-    assert math.isnan(frame["final_loss"][2])
-
-
-def test_counts_medians_and_correlation(tmp_path: Path) -> None:
-    result = closing(tmp_path, [2, 4, None, 3, 8, -1])
+def test_counts_medians_and_correlation() -> None:
+    result = closing([2, 4, None, 3, 8, -1])
     assert result.counts == {"reached": 4, "censored": 1, "diverged": 0, "error": 1}
     assert [line.name for line in result.lines] == ["ln2", "1e-1", "epsilon"]
     line = result.at_epsilon
-    assert (line.reached, line.median_steps, line.correlation.n) == (4, 4, 5)
-    assert line.correlation.rho == pytest.approx(0.9)  # 2 4 3 8 101 against 10 20 40 50 60
-    assert result.as_dict()["epsilon"] == {
-        "threshold": 0.01, "n": 5, "reached": 4, "median_steps": 4.0, "spearman": line.correlation.rho,
-        "spearman_low": line.correlation.low, "spearman_high": line.correlation.high,
-    }  # fmt: skip
+    assert (line.reached, line.not_reached, line.median_steps, line.association.n) == (4, 1, 4, 5)
+    assert line.correlation.value == pytest.approx(0.9)  # 2 4 3 8 101 against 10 20 40 50 60
+    assert line.association.kendall.value == pytest.approx(0.8)
+    assert line.association.concordance.value == pytest.approx(0.9)
 
 
-def test_a_median_among_the_not_reached_is_above_the_limit(tmp_path: Path) -> None:
-    result = closing(tmp_path, [2, -1, -1])
+def test_stable_keys_for_programs() -> None:
+    result = closing([2, 4, None, 3, 8, -1]).as_dict()
+    assert list(result) == ["epsilon", "limit", "n", "errors_left_out", "thresholds", "quintiles",
+                            "smallest_visible_correlation", "examples_to_see"]  # fmt: skip
+    assert (result["n"], result["errors_left_out"], result["limit"]) == (5, 1, 100)
+    assert result["examples_to_see"] == {"0.10": 783, "0.15": 347}
+    thresholds = result["thresholds"]
+    assert isinstance(thresholds, dict)
+    assert list(thresholds) == ["ln2", "1e-1", "epsilon"]
+    line = thresholds["epsilon"]
+    assert list(line) == [
+        "threshold", "reached", "not_reached", "median_steps", "n", "tied", "spearman", "kendall", "concordance",
+        "p_permutation", "clusters", "without_diverged", "pearson_of_reached", "spearman_given_initial_loss",
+        "spearman_with_steps_to_epsilon",
+    ]  # fmt: skip
+    assert list(line["spearman"]) == ["value", "low", "high", "why_undefined", "bootstrap_low", "bootstrap_high",
+                                      "clustered_low", "clustered_high"]  # fmt: skip
+
+
+def test_diverged_tie_with_censored_and_have_a_line_without_them() -> None:
+    result = close(study([2, 4, -1, 3, 8, -1], diverged=(2,)))
+    line = result.at_epsilon
+    assert (line.association.n, line.association.tied, line.not_reached) == (6, 2, 2)
+    assert line.without_diverged is not None
+    assert line.without_diverged.n == 5
+    assert line.without_diverged.spearman.value == pytest.approx(0.9)
+    assert "without diverged" in words(result)
+    assert close(study([2, 4, -1, 3])).at_epsilon.without_diverged is None
+
+
+def test_rows_with_different_limits_are_cut_at_the_smallest() -> None:
+    mixed = study([2, 90, -1, 40, 8], limit=100)
+    mixed.frame.loc[2, "steps_run"] = 50  # given up before the study was given more steps
+    result = close(mixed)
+    assert result.limit == 50
+    assert (result.at_epsilon.reached, result.at_epsilon.not_reached) == (3, 2)
+    assert result.at_epsilon.association.tied == 2
+
+
+def test_a_further_threshold_has_its_place_on_the_ladder() -> None:
+    plain = study([2, 4, 3, 8])
+    frame = plain.frame.assign(**{threshold_column(0.05): [1.0, 2, 3, 4]})
+    result = close(replace(plain, frame=frame, extra=(0.05,)))
+    assert [line.name for line in result.lines] == ["ln2", "1e-1", "0.05", "epsilon"]
+    assert result.lines[2].correlation.value == pytest.approx(1)
+    there_already = close(replace(plain, extra=(0.1, 0.01)))
+    assert [line.name for line in there_already.lines] == ["ln2", "1e-1", "epsilon"]
+
+
+def test_quintiles_are_survival_curves() -> None:
+    result = closing([1, 2, 3, 4, 5, 6, 7, 8, -1, -1])
+    assert [(fifth.from_rank, fifth.to_rank) for fifth in result.quintiles[:2]] == [(10, 20), (30, 40)]
+    assert [fifth.median_steps for fifth in result.quintiles] == [1.5, 3.5, 5.5, 7.5, math.inf]
+    steps, share = result.quintiles[0].survival()
+    assert (steps.tolist(), share.tolist()) == ([0, 1, 2], [1, 0.5, 0])
+    steps, share = result.quintiles[4].survival()
+    assert (steps.tolist(), share.tolist()) == ([0], [1])
+    assert closing([1, 2, 3, 4]).quintiles == ()
+
+
+def test_pearson_over_the_reached_says_where_it_misleads() -> None:
+    """Easy ones take long, the hard ones never get there: those who reached it tell the opposite."""
+    fine = closing([2, 4, 6, 8, 10, 13]).at_epsilon.pearson
+    assert (fine.n, fine.misleads) == (6, "")
+    found = closing([9, 8, 7, 6, -1, -1, -1, -1, -1, -1]).at_epsilon
+    assert found.correlation.value > 0 > found.pearson.value
+    assert found.pearson.n == 4
+    assert "leaves out the 6 not reached; it is of the other sign than the rank correlation" in found.pearson.misleads
+
+
+def test_the_partial_correlation_takes_the_initial_loss_away() -> None:
+    """Steps that are a function of the initial loss alone, which follows difficulty: nothing is left of +1."""
+    chance = np.random.default_rng(0)
+    plain = study([2] * 300)
+    loss = plain.frame["universal_difficulty_rank"] + 300 * chance.normal(size=300)
+    steps = np.round(loss - loss.min() + 1 + 300 * chance.random(300))
+    frame = plain.frame.assign(initial_loss=loss, total_steps_to_epsilon=steps)
+    line = close(replace(plain, frame=frame, limit=10**6)).at_epsilon
+    assert line.correlation.value > 0.9
+    assert line.partial.low < 0 < line.partial.high
+    without = close(replace(plain, frame=frame.drop(columns="initial_loss"), limit=10**6)).at_epsilon
+    assert without.partial.why == "the table has no initial_loss"
+
+
+def test_how_far_two_studies_order_alike() -> None:
+    one = study([2, 4, 3, 8, -1, None])
+    other = replace(study([3, 5, 4, -1, -1, 7]), name="other")
+    ((first, second, found),) = step_rankings_agree([one, other])
+    assert (first, second, found.n) == ("tiny", "other", 5)
+    assert found.value == pytest.approx(0.9746794, abs=1e-6)  # 1 3 2 4 5 against 1 3 2 4.5 4.5
+    elsewhere = replace(one, frame=one.frame.assign(path=[f"other/{k}" for k in range(6)]), name="elsewhere")
+    ((_, _, nothing),) = step_rankings_agree([one, elsewhere])
+    assert nothing.n == 0
+    assert math.isnan(nothing.value)
+
+
+def test_a_median_among_the_not_reached_is_above_the_limit() -> None:
+    result = closing([2, -1, -1])
     assert math.isinf(result.at_epsilon.median_steps)
     assert "> 100" in words(result)
 
 
-def test_when_most_are_censored_it_says_what_to_change(tmp_path: Path) -> None:
-    text = words(closing(tmp_path, [2, -1, -1, -1]))
+def test_when_most_are_censored_it_says_what_to_change() -> None:
+    text = words(closing([2, -1, -1, -1]))
     assert "Most examples (3 of 4) did not reach a loss of 0.01 in 100 steps" in text
     assert "no threshold below ln 2 was reached by half of them" in text
     for flag in ("--epsilon", "--lr", "--max_steps_per_example"):
         assert flag in text
-    assert "Most examples" not in words(closing(tmp_path, [2, 3, -1, -1]))
+    assert "Most examples" not in words(closing([2, 3, -1, -1]))
 
 
-@pytest.mark.parametrize("steps", [[None], [None, None], [2], [-1]])
-def test_studies_that_say_nothing_are_told_without_a_number(tmp_path: Path, steps: list[int | None]) -> None:
-    assert "undefined (n = " in words(closing(tmp_path, steps))
-
-
-@pytest.mark.parametrize("steps", [[2, 40, -1, None], [None], [-1, -1], [1]])
-def test_the_picture_is_drawn_and_the_same_twice(tmp_path: Path, steps: list[int | None]) -> None:
-    frame = results(tmp_path, steps, 100)
-    result = close(frame, 0.01, 100)
-    picture = steps_vs_difficulty(frame, result, "m")
-    assert picture == steps_vs_difficulty(frame, result, "m")
-    with Image.open(io.BytesIO(picture)) as image:
-        assert image.size == (1200, 900)
-        pixels = np.asarray(image.convert("RGB"))
-    orange = (pixels == [0xD5, 0x5E, 0x00]).all(axis=2).any()
-    assert orange == (-1 in steps)
+@pytest.mark.parametrize("steps", [[], [None], [None, None], [2], [-1], [-1, -1, -1, -1], [5, 5, 5, 5]])
+def test_studies_that_say_nothing_are_told_without_a_number(steps: list[int | None]) -> None:
+    result = closing(steps)
+    assert "undefined (n = " in words(result)
+    found = result.at_epsilon.association
+    assert math.isnan(found.spearman.value)
+    assert math.isnan(found.concordance.value)
+    assert math.isnan(found.p)
+    same = "all have the same number of steps"
+    assert found.spearman.why == (same if len(steps) > 2 else "fewer than three examples")
 
 
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
-        (Correlation(100, 0.37, 0.18, 0.53), "harder images tend to take more steps to a loss of 0.01: Spearman +0.37"),
+        (Estimate(100, 0.37, 0.18, 0.53), "harder images tend to take more steps to a loss of 0.01: Spearman +0.37"),
         (
-            Correlation(100, -0.37, -0.53, -0.18),
+            Estimate(100, -0.37, -0.53, -0.18),
             "harder images tend to take fewer steps to a loss of 0.01: Spearman -0.37",
         ),
-        (Correlation(40, 0.1, -0.2, 0.4), "40 images can't tell whether harder ones take more steps to a loss of 0.01"),
-        (Correlation(3, 0.5, math.nan, math.nan), "too few images to say whether harder ones take more steps (n = 3)"),
+        (Estimate(40, 0.1, -0.2, 0.4), "40 images can't tell whether harder ones take more steps to a loss of 0.01"),
+        (Estimate(3, 0.5), "too few images to say whether harder ones take more steps (n = 3)"),
     ],
 )
-def test_the_answer_in_a_sentence(found: Correlation, sentence: str) -> None:
-    line = ThresholdLine("epsilon", 0.01, found.n, 10.0, found)
-    assert answer(Closing(0.01, 100, {}, (line,))).startswith(sentence)
+def test_the_answer_in_a_sentence(found: Estimate, sentence: str) -> None:
+    plain = closing([2, 4, 3, 8])
+    line = replace(plain.at_epsilon, association=replace(plain.at_epsilon.association, spearman=found))
+    assert answer(replace(plain, lines=(line,))).startswith(sentence)

@@ -1,33 +1,60 @@
+import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from lightning_app.analysis.closing import close
-from lightning_app.analysis.plots import BLUE, ORANGE, draw_steps_vs_difficulty, steps_vs_difficulty
+from lightning_app.analysis.plots import (
+    BLUE,
+    ORANGE,
+    as_file,
+    correlation_over_thresholds,
+    loss_curves,
+    steps_vs_difficulty,
+    survival,
+)
+from lightning_app.analysis.reading import Facts, Study
+from lightning_app.results.records import step_log_name, step_log_text
 
 
-def results() -> pd.DataFrame:
+def study(limit: int = 200) -> Study:
     frame = pd.DataFrame(
         {
-            "total_steps_to_epsilon": [3, 40, -1, -1, -1, 12],
-            "universal_difficulty_rank": [5, 9, 20, 21, 30, 31],
+            "example_index": np.arange(6.0),
+            "path": [f"{k}.png" for k in range(6)],
+            "total_steps_to_epsilon": [3.0, 40, -1, -1, -1, 12],
+            "universal_difficulty_rank": [5.0, 9, 20, 21, 30, 31],
             "outcome": ["reached", "reached", "censored", "diverged", "error", "reached"],
-            "steps_run": [3, 40, 200, 7, np.nan, 12],
+            "steps_run": [3.0, 40, 200, 7, np.nan, 12],
         }
     )
     for name in ("ln2", "1e-1", "1e-2"):
         frame[f"steps_to_{name}"] = frame["total_steps_to_epsilon"]
-    return frame
+    return Study("tiny", Path("tiny"), frame, 0.01, limit)
+
+
+def many(n: int = 6000) -> Study:
+    chance = np.random.default_rng(0)
+    rank = np.arange(1.0, n + 1)
+    steps = np.where(chance.random(n) < rank / n, -1, chance.integers(1, 100, n)).astype(float)
+    frame = pd.DataFrame(
+        {"example_index": rank - 1, "path": [f"{k:g}.png" for k in rank], "total_steps_to_epsilon": steps,
+         "universal_difficulty_rank": rank, "outcome": np.where(steps < 0, "censored", "reached")}
+    )  # fmt: skip
+    return Study("many", Path("many"), frame, 0.01, 100)
 
 
 def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> None:
-    closing = close(results(), 0.01, 200)
-    (axes,) = draw_steps_vs_difficulty(results(), closing, "tiny").axes
+    closing = close(study())
+    figure = steps_vs_difficulty(study(), closing)
+    (axes,) = figure.axes
     reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [40, 9], [12, 31]]
     assert np.asarray(missed.get_offsets()).tolist() == [[200, 20], [200, 21]]  # an error has no place
@@ -40,37 +67,98 @@ def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> No
     assert axes.get_xlim()[1] > 200
     assert axes.get_xlabel() == "Total SGD steps to a loss of 0.01"
     assert axes.get_ylabel() == "Universal difficulty rank (1 = easiest)"
-    assert axes.get_title() == f"tiny\nSpearman {closing.at_epsilon.correlation}"
-    assert "n = 5, 95 % interval" in axes.get_title()
+    assert figure.get_suptitle() == f"tiny\nSpearman {closing.at_epsilon.correlation}"
+    assert "n = 5, 95 % interval" in figure.get_suptitle()
 
 
 def test_where_limits_differ_the_picture_ends_at_the_smallest() -> None:
-    closing = close(results(), 0.01, 1000)
-    assert closing.limit == 200
-    frame = results().replace({"steps_run": {200: 20}})
-    (axes,) = draw_steps_vs_difficulty(frame, close(frame, 0.01, 200), "tiny").axes
+    assert close(study(1000)).limit == 200
+    earlier = study()
+    earlier.frame["steps_run"] = earlier.frame["steps_run"].replace({200: 20})
+    (axes,) = steps_vs_difficulty(earlier, close(earlier)).axes
     reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [12, 31]]
     assert np.asarray(missed.get_offsets()).tolist() == [[20, 9], [20, 20], [20, 21]]
 
 
 def test_the_legend_counts_and_hides_no_point() -> None:
-    figure = draw_steps_vs_difficulty(results(), close(results(), 0.01, 200), "tiny")
+    figure = steps_vs_difficulty(study(), close(study()))
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["reached (3)", "not reached in 200 steps (2)"]
     figure.draw_without_rendering()
     assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
 
 
+def test_too_many_points_are_counted_in_hexagons_and_the_others_by_rank() -> None:
+    figure = steps_vs_difficulty(many(), close(many()))
+    axes = figure.axes[0]
+    (cells,) = (c for c in axes.collections if isinstance(c, PolyCollection))
+    reached = int((many().frame["outcome"] == "reached").sum())
+    assert np.asarray(cells.get_array()).sum() == reached
+    (beside,) = axes.child_axes
+    shares = [bar.get_width() for bar in beside.patches]  # type: ignore[attr-defined]
+    assert len(shares) == 20
+    assert shares[0] < 0.1
+    assert shares[-1] > 0.9
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_study_in_which_none_is_reached_is_drawn_without_a_complaint() -> None:
-    frame = results().query("outcome == 'censored'").replace({"steps_run": {200: 100_000}})
-    (axes,) = draw_steps_vs_difficulty(frame, close(frame, 0.01, 100_000), "a" * 130).axes
-    assert axes.get_xlim() == (0.9, 125_000)
-    assert max(len(line) for line in axes.get_title().splitlines()) <= 60
+    none = study(100_000)
+    frame = none.frame.query("outcome == 'censored'").replace({"steps_run": {200: 100_000}})
+    none = replace(none, frame=frame, name="a" * 130)
+    figure = steps_vs_difficulty(none, close(none))
+    assert figure.axes[0].get_xlim() == (0.9, 125_000)
+    assert max(len(line) for line in figure.get_suptitle().splitlines()) <= 60
 
 
-def test_a_study_without_examples_to_show_is_drawn_too() -> None:
-    errors = results().query("outcome == 'error'")
-    Path("picture.png").write_bytes(steps_vs_difficulty(errors, close(errors, 0.01, 200), "tiny"))
-    assert Image.open("picture.png").size == (1200, 900)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [[], [4], [0], [2], [0, 4], [0, 1, 2, 3, 4, 5]])
+def test_studies_with_little_in_them_are_drawn_too(rows: list[int]) -> None:
+    some = replace(study(), frame=study().frame.iloc[rows].reset_index(drop=True))
+    closing = close(some)
+    pictures = [steps_vs_difficulty(some, closing), survival(some, closing), loss_curves(some, closing),
+                correlation_over_thresholds([some], [closing])]  # fmt: skip
+    for figure in pictures:
+        if figure is not None:
+            assert Image.open(io.BytesIO(as_file(figure))).size == (1200, 900)
+    assert pictures[2] is None  # no step logs
+
+
+def test_curves_are_those_of_the_step_logs_coloured_by_difficulty(tmp_path: Path) -> None:
+    (tmp_path / "step_logs").mkdir()
+    for index, losses in {0: [2.0, 0.5, 0.009], 3: [3.0, float("inf")], 5: [1.0, 0.1]}.items():
+        (tmp_path / "step_logs" / step_log_name(index, f"{index}.png")).write_text(step_log_text(losses))
+    found = replace(study(), place=tmp_path)
+    figure = loss_curves(found, close(found))
+    assert figure is not None
+    axes = figure.axes[0]
+    (lines,) = (c for c in axes.collections if isinstance(c, LineCollection))
+    curves = [np.asarray(path.vertices) for path in lines.get_paths()]
+    assert curves[0].tolist() == [[1, 2.0], [2, 0.5], [3, 0.009]]
+    assert curves[2].tolist() == [[1, 1.0], [2, 0.1]]
+    assert np.asarray(lines.get_array()).tolist() == [5, 21, 31]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    thresholds = [line.get_ydata()[0] for line in axes.lines]  # type: ignore[index]
+    assert thresholds == pytest.approx([np.log(2), 0.1, 0.01])
+
+
+def test_correlations_over_thresholds_with_the_rankings_ceiling() -> None:
+    one, other = study(), replace(study(), name="other", facts=Facts(ceiling=0.8))
+    figure = correlation_over_thresholds([one, other], [close(one), close(other)])
+    assert figure is not None
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ln 2", "0.1", "0.01"]
+    rho = close(one).at_epsilon.correlation.value
+    assert len(axes.containers) == 2
+    first = axes.containers[0].lines[0]  # type: ignore[attr-defined]
+    assert first.get_ydata()[-1] == pytest.approx(rho)
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["tiny", "other", "about the most this ranking allows"]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_study_gives_the_same_file(kind: str) -> None:
+    first, again = (as_file(steps_vs_difficulty(study(), close(study())), kind) for _ in range(2))
+    assert first == again
+    assert re.match(rb"\x89PNG|<\?xml|%PDF", first)

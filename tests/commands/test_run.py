@@ -138,7 +138,7 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     assert [r["total_steps_to_epsilon"] for r in summary["results"]] == [
         int(r["total_steps_to_epsilon"]) for r in table
     ]
-    assert summary["statistics"]["epsilon"]["n"] == 6
+    assert summary["statistics"]["thresholds"]["epsilon"]["n"] == 6
     assert summary["timing"]["steps"] == sum(int(row["steps_run"]) for row in table)
     assert {"torch", "timm", "lightning", "python"} <= set(summary["versions"])
     fingerprint = json.loads((OUT / "run.json").read_text())
@@ -405,7 +405,7 @@ def test_a_damaged_image_is_an_error_row_and_the_rest_goes_on(
     assert len(list((out / "step_logs").iterdir())) == 5
     log = next(out.glob("*.log")).read_text()
     assert re.search(rf"ERROR +example {bad['example_index']} .*{victim.name}", log)
-    assert json.loads((out / "training_summary.json").read_text())["statistics"]["epsilon"]["n"] == 5
+    assert json.loads((out / "training_summary.json").read_text())["statistics"]["n"] == 5
 
 
 def test_under_a_matrix_labels_are_doubted_too(

@@ -108,8 +108,8 @@ def test_agreement_is_spearmans_and_the_overlaps_of_the_tenths() -> None:
     first = {f"{i}.png": float(i) for i in range(100)}
     turned = {f"{i}.png": float(-i) for i in range(100)}
     same, opposite = agree(first, first), agree(first, turned)
-    assert (same.correlation.rho, same.easiest, same.hardest) == pytest.approx((1, 1, 1))
-    assert (opposite.correlation.rho, opposite.easiest, opposite.hardest) == pytest.approx((-1, 0, 0))
+    assert (same.correlation.value, same.easiest, same.hardest) == pytest.approx((1, 1, 1))
+    assert (opposite.correlation.value, opposite.easiest, opposite.hardest) == pytest.approx((-1, 0, 0))
     half = {f"{i}.png": float(i if i >= 5 else 1000 + i) for i in range(100)}
     assert (agree(first, half).easiest, agree(first, half).hardest) == (0.5, 0.5)
 
@@ -129,7 +129,7 @@ def test_paths_of_two_machines_are_joined_by_their_ends(other: str, joined_by: s
     second = {other % i: float(i) for i in range(10, 70)}
     found = agree(first, second)
     assert (found.joined_by, found.only_first, found.only_second) == (joined_by, 10, 20)
-    assert (found.correlation.n, found.correlation.rho) == pytest.approx((40, 1))
+    assert (found.correlation.n, found.correlation.value) == pytest.approx((40, 1))
 
 
 def test_paths_that_are_equal_are_joined_by_path_though_more_file_names_match() -> None:

@@ -89,7 +89,7 @@ def test_the_same_is_the_same_after_a_way_through_a_file() -> None:
 @pytest.mark.parametrize(
     ("epsilon", "way"),
     [
-        (0.05, "report --epsilon 0.05, is still"),
+        (0.05, "report FOLDER --epsilon 0.05 reads it"),
         (0.001, "stopped at 0.01, so that a smaller"),
     ],
 )

@@ -1,0 +1,490 @@
+"""Reads results back: a study's folder, or any CSV that has the seed's columns. For the analysis and for notebooks."""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from lightning_app.analysis.statistics import Floats, not_reached_on_top
+from lightning_app.errors import BadInputError
+from lightning_app.results.fingerprint import Fingerprint
+from lightning_app.results.records import COLUMNS, TEXT_COLUMNS, Row, read_step_log, step_log_name
+from lightning_app.results.resuming import gave_up_earlier
+from lightning_app.results.run_folder import (
+    CONFIG,
+    FINGERPRINT,
+    RESULTS,
+    STEP_LOGS,
+    SUMMARY,
+    name_on_the_move,
+    read_study,
+)
+from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
+
+NEEDED = ("path", "total_steps_to_epsilon", "universal_difficulty_rank")
+COUNTS = ("example_index", "total_steps_to_epsilon", "label", "predicted_before", "steps_run", "steps_to_correct",
+          *(f"steps_to_{name}" for name in THRESHOLDS))  # fmt: skip
+FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a study's folder says beside its table; what it doesn't say is None or empty.
+
+    Args:
+        model_name: As it was given.
+        select: Which examples were drawn.
+        lr: Learning rate.
+        root_dir: Where its images were.
+        examples: In its sample.
+        left: Of them, those still to be trained.
+        easiest_part: Whether those that are done are the easiest ones.
+        ranking_models: The models by which its ranking was made.
+        in_its_ranking: Whether the model itself is one of them.
+        ceiling: About the largest correlation that anything can have with its ranking.
+        environments: How many the rows were made in.
+    """
+
+    model_name: str = ""
+    select: str = ""
+    lr: float | None = None
+    root_dir: Path | None = None
+    examples: int | None = None
+    left: int = 0
+    easiest_part: bool = False
+    ranking_models: tuple[str, ...] = ()
+    in_its_ranking: bool | None = None
+    ceiling: float = math.nan
+    environments: int = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """Results, as the analysis takes them.
+
+    Args:
+        name: For people; unique in a report.
+        place: The folder or the CSV.
+        frame: The table: numbers as float64 (NaN for an empty cell), path and outcome as text. Rows that are not in the
+            study's sample are left out, `error` rows are there.
+        epsilon: NaN where the table's maker doesn't say.
+        limit: Steps that an example was allowed; where the table's maker doesn't say, the most that any row took.
+        extra: More thresholds than the ladder's, each with a column `steps_to_…`.
+        facts: What else is known.
+    """
+
+    name: str
+    place: Path
+    frame: pd.DataFrame
+    epsilon: float
+    limit: int
+    extra: tuple[float, ...] = ()
+    facts: Facts = field(default_factory=Facts)
+
+    @property
+    def folder(self) -> Path:
+        """Where its step logs are, if there are any."""
+        return self.place if self.place.is_dir() else self.place.parent
+
+    @cached_property
+    def _logs(self) -> dict[str, str]:
+        """The step logs' file names, by themselves and by `example_N_` alone for those who name them otherwise."""
+        try:
+            names = os.listdir(self.folder / STEP_LOGS)
+        except OSError:
+            return {}
+        by_number = {f"example_{found[1]}_": name for name in names if (found := FOREIGN_LOG.fullmatch(name))}
+        return {**by_number, **{name: name for name in names}}
+
+    @cached_property
+    def _log_files(self) -> list[str | None]:
+        """Each row's step log."""
+        folder = os.path.join(self.folder, STEP_LOGS, "")
+        files: list[str | None] = []
+        for index, path in zip(self.frame["example_index"].astype(int), self.frame["path"], strict=True):
+            names = (name_on_the_move(path), step_log_name(index, path), f"example_{index}_")
+            found = next((name for name in names if name in self._logs), None)
+            files.append(None if found is None else folder + self._logs[found])
+        return files
+
+    @property
+    def has_step_logs(self) -> bool:
+        """Whether there are any."""
+        return bool(self._logs)
+
+    def step_log(self, place: int) -> bytes:
+        """An example's step log, as it is on the disk.
+
+        Args:
+            place: Of its row in the frame, from 0.
+
+        Raises:
+            OSError: If it isn't there or can't be read.
+        """
+        file = self._log_files[place]
+        if file is None:
+            raise FileNotFoundError(f"{self.frame['path'].iat[place]!r} has no step log in {self.folder / STEP_LOGS}")
+        with open(file, "rb") as stream:  # noqa: PTH123  a Path for each of 50,000 takes longer than to read it
+            return stream.read()
+
+    def losses_of(self, place: int) -> Sequence[float]:
+        """The loss of each step of an example.
+
+        Args:
+            place: Of its row in the frame, from 0.
+
+        Raises:
+            OSError: If its step log isn't there.
+            ValueError: If it is no step log.
+        """
+        losses = read_step_log(self.step_log(place).decode())
+        steps = self._steps_run[place]
+        return losses if math.isnan(steps) else losses[: int(steps)]  # a kill may have left more
+
+    @cached_property
+    def _steps_run(self) -> Floats:
+        if "steps_run" not in self.frame:
+            return np.full(len(self.frame), math.nan)
+        return self.frame["steps_run"].to_numpy(dtype=np.float64)
+
+
+def open_study(place: Path, epsilons: Sequence[float] = ()) -> Study:
+    """Reads a study's folder, also while it runs, or a CSV.
+
+    Args:
+        place: The folder, its table, or any CSV with the seed's columns; of those `path`, `total_steps_to_epsilon` and
+            `universal_difficulty_rank` have to be there.
+        epsilons: More thresholds, to be looked up in the step logs.
+
+    Raises:
+        BadInputError: If it can't be read or used, naming file, line and column.
+    """
+    folder = place.parent if place.name == RESULTS else place
+    if not os.path.lexists(place):
+        raise BadInputError(f"there is no {place} ({place.absolute()}): expected a results folder or a CSV")
+    if os.path.lexists(folder / FINGERPRINT):
+        study = _of_folder(folder)
+    elif place.is_dir():
+        if not (place / RESULTS).is_file():
+            raise BadInputError(_no_results(place))
+        study = _of_csv(place / RESULTS)
+    else:
+        study = _of_csv(place)
+    for epsilon in epsilons:
+        study = _with_threshold(study, epsilon)
+    return study
+
+
+def _no_results(place: Path) -> str:
+    inside = sorted(str(file.parent) for file in place.glob(f"*/{RESULTS}"))
+    offer = f"; these below it do: {', '.join(inside)}" if inside else ""
+    return f"{place} holds no {RESULTS}{offer}"
+
+
+def _of_folder(folder: Path) -> Study:
+    try:
+        found = read_study(folder)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
+    if found is None or not found[1].rows:
+        raise BadInputError(f"{folder}: no example of this study is done yet")
+    fingerprint, table = found
+    beyond = frozenset(fingerprint.goal.beyond)
+    rows = sorted(
+        (row for row in table.rows if row["path"] not in beyond), key=lambda row: int(str(row["example_index"]))
+    )
+    frame = frame_of(rows)
+    epsilon = fingerprint.identity.get("epsilon")
+    return Study(
+        folder.resolve().name, folder, frame, float(str(epsilon)) if epsilon is not None else math.nan,
+        fingerprint.goal.max_steps_per_example, facts=_facts(folder, fingerprint, rows),
+    )  # fmt: skip
+
+
+def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows as the analysis takes them: numbers as float64, NaN for an empty cell."""
+    rows = list(rows)
+    return pd.DataFrame(
+        {
+            name: np.array([row[name] for row in rows], dtype=object if name in TEXT_COLUMNS else np.float64)
+            for name in COLUMNS
+        }
+    )
+
+
+def _facts(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Facts:
+    settings, summary = _mapping(folder / CONFIG, yaml.safe_load), _mapping(folder / SUMMARY, json.loads)
+    ranking = summary.get("ranking")
+    ranking = ranking if isinstance(ranking, dict) else {}
+    goal, optimizer = fingerprint.goal, fingerprint.identity.get("optimizer")
+    left = goal.examples - sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
+    root_dir, ceiling = settings.get("root_dir"), ranking.get("ceiling")
+    return Facts(
+        model_name=str(settings.get("model_name", "")),
+        select=str(fingerprint.identity.get("select", "")),
+        lr=optimizer.get("lr") if isinstance(optimizer, dict) else None,
+        root_dir=Path(str(root_dir)) if root_dir else None,
+        examples=goal.examples,
+        left=max(0, left),
+        easiest_part=len(rows) < goal.examples and [row["example_index"] for row in rows] == list(range(len(rows))),
+        ranking_models=tuple(ranking.get("models", ())),
+        in_its_ranking=ranking.get("model_is_in_it"),
+        ceiling=ceiling if isinstance(ceiling, float) else math.nan,
+        environments=len(fingerprint.stretches),
+    )
+
+
+def _mapping(file: Path, load: Callable[[str], object]) -> dict[str, object]:
+    """A file that only adds to what is known: where it can't be read, nothing."""
+    try:
+        content = load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _of_csv(file: Path) -> Study:
+    frame = _frame_of_csv(file)
+    name = file.resolve().parent.name if file.name == RESULTS else file.stem
+    steps, run = (frame.get(column, pd.Series(dtype=float)) for column in ("total_steps_to_epsilon", "steps_run"))
+    limit = int(np.nanmax([1, *steps, *run]))
+    return Study(name, file, frame, math.nan, limit)
+
+
+def _frame_of_csv(file: Path) -> pd.DataFrame:
+    """Any CSV with the seed's columns.
+
+    Raises:
+        BadInputError: Naming file, line and column.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BadInputError(f"{file} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{file} is not UTF-8 text: byte {error.start} can't be read") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if missing := [name for name in NEEDED if name not in header]:
+            raise BadInputError(
+                f"{file}, line 1: a table of results has the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}"
+                f" (it begins {text[:60]!r})"
+            )
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise BadInputError(f"{file}, line {reader.line_num}: {len(row)} cells under a header of {len(header)}")
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise BadInputError(f"{file}, line {reader.line_num}: not CSV ({error})") from None
+    if not rows:
+        raise BadInputError(f"{file} has a header and no rows")
+    cells = dict(zip(header, zip(*rows, strict=True), strict=True))
+    frame = pd.DataFrame({name: _column(file, name, values, lines) for name, values in cells.items()})
+    if "example_index" not in frame:
+        frame["example_index"] = np.arange(len(frame), dtype=np.float64)
+    if "outcome" not in frame:
+        frame["outcome"] = _outcomes(frame)
+    _require_results(file, frame, lines)
+    return frame
+
+
+def _column(file: Path, name: str, values: Sequence[str], lines: Sequence[int]) -> object:
+    """Numbers where the column has them; a column that nobody here knows may have anything."""
+    if name in TEXT_COLUMNS:
+        return np.array(values, dtype=object)
+    numbers = np.empty(len(values))
+    for k, value in enumerate(values):
+        try:
+            numbers[k] = float(value) if value.strip() not in ("", "None") else math.nan
+        except ValueError:
+            if name not in COLUMNS:
+                return np.array(values, dtype=object)
+            raise BadInputError(f"{file}, line {lines[k]}: {name} is {value[:60]!r}, expected a number") from None
+    return numbers
+
+
+def _outcomes(frame: pd.DataFrame) -> list[str]:
+    """What a table without outcomes says of each row: a loss that is not finite has diverged."""
+    steps = frame["total_steps_to_epsilon"]
+    last = frame["final_loss"] if "final_loss" in frame else pd.Series(0.0, index=frame.index)
+    return [
+        "error" if math.isnan(count) else "reached" if count >= 0 else "censored" if math.isfinite(loss) else "diverged"
+        for count, loss in zip(steps, last, strict=True)
+    ]
+
+
+def _require_results(file: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
+    """Refuses what can't be a table of results.
+
+    Raises:
+        BadInputError: Naming line and column.
+    """
+    steps, rank = (frame[name].to_numpy(dtype=np.float64) for name in NEEDED[1:])
+    outcome = frame["outcome"].to_numpy()
+    fine = outcome == "error"
+    wrong = {
+        "total_steps_to_epsilon": (~fine & ~((steps >= NEVER) & (steps == np.floor(steps)) & (steps < 1e15)),
+                                   "a count of steps, or -1 for never reached"),
+        "universal_difficulty_rank": (~np.isfinite(rank), "a number"),
+        "outcome": (~np.isin(outcome, get_args(Outcome)), f"one of {', '.join(get_args(Outcome))}"),
+        "path": (frame["path"].duplicated().to_numpy(), "a path that is there once"),
+    }  # fmt: skip
+    for name, (bad, expected) in wrong.items():
+        if bad.any():
+            k = int(np.flatnonzero(bad)[0])
+            raise BadInputError(
+                f"{file}, line {lines[k]}: {name} is {str(frame[name].iat[k])[:60]!r}, expected {expected}"
+            )
+    disagree = np.flatnonzero(~fine & ((outcome == "reached") != (steps >= 0)))
+    if disagree.size:
+        k = int(disagree[0])
+        raise BadInputError(
+            f"{file}, line {lines[k]}: outcome is {outcome[k]!r} with total_steps_to_epsilon {steps[k]:g}"
+        )
+
+
+def threshold_column(threshold: float) -> str:
+    """The column of a threshold that is not one of the ladder's."""
+    return f"steps_to_{threshold!r}"
+
+
+def _with_threshold(study: Study, epsilon: float) -> Study:
+    """Looks a threshold up in the step logs.
+
+    Raises:
+        BadInputError: If they are not there, or end before it.
+    """
+    if epsilon < study.epsilon:
+        raise BadInputError(f"--epsilon {epsilon:g}: {study.place} has trained to {study.epsilon:g} and no further")
+    if not study.has_step_logs:
+        raise BadInputError(f"--epsilon {epsilon:g} needs the step logs, and {study.folder / STEP_LOGS} has none")
+    frame = study.frame
+    # No loss is at or below a threshold before it is at or below a larger one, which is recorded.
+    recorded = [f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold >= epsilon]
+    earliest = (
+        frame[[name for name in recorded if name in frame]].max(axis=1).fillna(0).clip(lower=1).to_numpy(dtype=np.int64)
+    )
+    found = np.full(len(frame), math.nan)
+    for place, outcome in enumerate(frame["outcome"]):
+        if outcome == "error":
+            continue
+        try:
+            found[place] = _first_step(study.step_log(place), epsilon, int(earliest[place]))
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"--epsilon {epsilon:g}: a step log can't be read: {error}") from None
+        if found[place] == NEVER and outcome == "reached":
+            raise BadInputError(
+                f"--epsilon {epsilon:g}: {study.place} has not trained so far: {frame['path'].iat[place]!r} ended above"
+            )
+    column = threshold_column(epsilon)
+    return replace(study, frame=frame.assign(**{column: found}), extra=(*study.extra, epsilon))
+
+
+def _first_step(log: bytes, threshold: float, earliest: int) -> int:
+    """The first step of a step log at or below a threshold, or -1; of a gigabyte of them in seconds."""
+    lines = log.split(b"\n")
+    if lines[0].rstrip() != b"step,loss":
+        raise ValueError("its line 1 is not the header of a step log")
+    for step, line in enumerate(lines[earliest:], start=earliest):
+        if line and float(line[line.index(b",") + 1 :]) <= threshold:
+            return step
+    return NEVER
+
+
+def load_results(*places: str | Path, epsilon: float | None = None) -> pd.DataFrame:
+    """Results of one or several studies as one frame, a row an example.
+
+    The table's own columns (counts as Int64 with <NA> for an empty cell, -1 for never reached), behind `study` (its
+    name), and then `epsilon`, `limit`, `steps` and `not_reached`. Steps are those to epsilon; not reached (censored or
+    diverged, `not_reached` is True) ties at limit + 1, as rank statistics take it. Of an `error` they are missing.
+
+    Args:
+        places: Results folders, or CSV files with the seed's columns.
+        epsilon: Another, larger threshold: then `steps` and `not_reached` are to this one, from the step logs.
+
+    Raises:
+        BadInputError: If one of them can't be read or used.
+    """
+    frames = [_public(study, epsilon) for study in open_studies([Path(place) for place in places], _one(epsilon))]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _one(epsilon: float | None) -> tuple[float, ...]:
+    return () if epsilon is None else (epsilon,)
+
+
+def open_studies(places: Sequence[Path], epsilons: Sequence[float] = ()) -> list[Study]:
+    """Several studies under names that tell them apart.
+
+    Raises:
+        BadInputError: If one of them can't be read, or none is given.
+    """
+    if not places:
+        raise BadInputError("expected one or more results folders or CSV files")
+    if len({place.resolve() for place in places}) < len(places):
+        raise BadInputError(f"a study is given twice: {', '.join(map(str, places))}")
+    studies = [open_study(place, epsilons) for place in places]
+    names = [study.name for study in studies]
+    return [study if names.count(study.name) == 1 else replace(study, name=str(study.place)) for study in studies]
+
+
+def _public(study: Study, epsilon: float | None) -> pd.DataFrame:
+    limit = smallest_limit(study)
+    raw = study.frame["total_steps_to_epsilon" if epsilon is None else threshold_column(epsilon)].to_numpy()
+    raw = np.where(raw > limit, NEVER, raw)
+    trained = (study.frame["outcome"] != "error").to_numpy()
+    table = study.frame.astype({name: "Int64" for name in COUNTS if name in study.frame})
+    table = table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
+    table.insert(0, "study", study.name)
+    return table.assign(
+        epsilon=study.epsilon if epsilon is None else epsilon,
+        limit=limit,
+        steps=pd.array(np.where(trained, not_reached_on_top(raw, limit), math.nan), dtype="Int64"),
+        not_reached=pd.Series(raw < 0, dtype="boolean").where(pd.Series(trained)),
+    )
+
+
+def smallest_limit(study: Study) -> int:
+    """The smallest number of steps at which an example was given up; all rows are taken as they stood there."""
+    frame = study.frame
+    earlier = frame.loc[frame["outcome"] == "censored", "steps_run"].min() if "steps_run" in frame else math.nan
+    return study.limit if math.isnan(earlier) else int(min(study.limit, earlier))
+
+
+def load_steps(place: str | Path, example: int | str) -> pd.DataFrame:
+    """One example's loss curve: `step` (from 1) and `loss`.
+
+    Args:
+        place: A results folder, or a CSV with `step_logs/` beside it.
+        example: Its example_index, or its path.
+
+    Raises:
+        BadInputError: If there is no such example, or it has no step log.
+    """
+    study = open_study(Path(place))
+    column = "path" if isinstance(example, str) else "example_index"
+    found = np.flatnonzero((study.frame[column] == example).to_numpy())
+    if not found.size:
+        raise BadInputError(f"{place} has no example whose {column} is {example!r}")
+    try:
+        losses = study.losses_of(int(found[0]))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{place}: {error}") from None
+    return pd.DataFrame({"step": np.arange(1, len(losses) + 1), "loss": np.asarray(losses, dtype=np.float64)})

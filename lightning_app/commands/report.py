@@ -1,0 +1,92 @@
+"""`report`: statistics, pictures and a page, from results folders or from any CSV with the seed's columns."""
+
+import argparse
+import math
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_app.commands.plain import PlainParser
+from lightning_app.errors import BadInputError
+from lightning_app.whole_files import file_name, json_text
+
+
+def parser() -> PlainParser:
+    """What `report` takes."""
+    parser = PlainParser(
+        "report",
+        "Do steps to epsilon follow universal difficulty? Rank statistics that know what never reached means, with"
+        " their intervals, in words, tables and pictures, and report.html, a page that opens from disk and shows every"
+        " image with its loss curve. Several studies are put side by side.",
+    )
+    parser.add_argument(
+        "places", nargs="+", type=Path, metavar="FOLDER_OR_CSV",
+        help="a results folder, such as outputs/MODEL, also while it runs; or any CSV with the columns path,"
+        " total_steps_to_epsilon (-1: never reached) and universal_difficulty_rank",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epsilon", type=_threshold, action="append", default=[], metavar="X",
+        help="one more threshold, above the study's own epsilon: steps to it are in the step logs (may be given again)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR",
+        help="where report.html and the folder report/ go (default: the results folder; for a CSV or several studies"
+        " report_NAME in the current folder)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--root_dir", type=Path, metavar="DIR",
+        help="the folder with the images, for thumbnails (default: where run had them)",
+    )  # fmt: skip
+    parser.add_argument("--thumbnails", choices=("some", "all"), default="some",
+                        help="of 2,000 examples, or of all (default: some)")  # fmt: skip
+    parser.add_argument("--format", choices=("svg", "pdf"), help="write each picture in this form too, for a paper")
+    parser.add_argument("--json", action="store_true", help="print the statistics as JSON, and write nothing")
+    return parser
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a loss > 0, got {text}")
+    return value
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = parser().parse_args(argv)
+    # Here and not above: --help doesn't wait for them.
+    from lightning_app.progress import StudyLog
+    from lightning_app.report.making import read_report, write_report
+    from lightning_app.report.tables import TERMINAL, as_text
+
+    with StudyLog():
+        report = read_report(arguments.places, arguments.epsilon)
+        if arguments.json:
+            print(json_text(report.as_dict()), end="")
+            return 0
+        folder = arguments.output_dir or _default_folder(arguments.places, [study.name for study in report.studies])
+        print("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
+        print("\n" + "\n\n".join(map(as_text, report.tables)))
+        sys.stdout.flush()
+        page = write_report(report, folder, arguments.root_dir, arguments.format, arguments.thumbnails == "all")
+        print(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
+    return 0
+
+
+def _default_folder(places: Sequence[Path], names: Sequence[str]) -> Path:
+    """The study's own folder; for anything else a new one, so that other people's folders stay as they are.
+
+    Raises:
+        BadInputError: If there is something else under that name.
+    """
+    if len(places) == 1 and places[0].is_dir():
+        return places[0]
+    name = "report_" + "_".join(file_name(Path(name).name) for name in names)
+    folder = Path(name if len(name) <= 100 else f"report_{len(names)}_studies")
+    if folder.exists() and not folder.is_dir():
+        raise BadInputError(f"--output_dir: {folder} is a file; choose another folder")
+    return folder

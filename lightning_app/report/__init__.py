@@ -1,0 +1,1 @@
+"""`report`: from results to words, tables, pictures and a page. No torch."""

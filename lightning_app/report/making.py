@@ -1,0 +1,202 @@
+"""A report, in the order of its steps: read, count, say, draw, write the page."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lightning_app.analysis import plots
+from lightning_app.analysis.closing import Closing, close, step_rankings_agree
+from lightning_app.analysis.reading import Study, open_studies, smallest_limit
+from lightning_app.analysis.statistics import Estimate, not_reached_on_top
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.images import find_images
+from lightning_app.inputs.ranking import RankedPath
+from lightning_app.page.content import Picture, StudyOnPage, Table
+from lightning_app.page.writing import PAGE, write_page
+from lightning_app.report.tables import tables
+from lightning_app.report.words import paragraphs, side_by_side
+from lightning_app.whole_files import file_name
+
+log = logging.getLogger("lightning_app")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report's numbers and words.
+
+    Args:
+        studies: As they were read.
+        closings: The statistics of each.
+        agreement: Of the step rankings of every two.
+    """
+
+    studies: Sequence[Study]
+    closings: Sequence[Closing]
+    agreement: Sequence[tuple[str, str, Estimate]]
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """It in words."""
+        each = [text for pair in zip(self.studies, self.closings, strict=True) for text in paragraphs(*pair)]
+        return [side_by_side(self.studies, self.agreement), *each] if len(self.studies) > 1 else each
+
+    @property
+    def tables(self) -> list[Table]:
+        """It in tables."""
+        return tables(self.studies, self.closings, self.agreement)
+
+    def as_dict(self) -> dict[str, object]:
+        """It for programs."""
+        return {
+            "words": self.paragraphs,
+            "studies": {
+                study.name: {
+                    "place": str(study.place),
+                    "model_name": study.facts.model_name,
+                    "examples_left": study.facts.left,
+                    "ranking_ceiling": study.facts.ceiling,
+                    "statistics": closing.as_dict(),
+                }
+                for study, closing in zip(self.studies, self.closings, strict=True)
+            },
+            "step_rankings_agree": [
+                {"studies": [one, other], "n": found.n, "spearman": found.as_dict()}
+                for one, other, found in self.agreement
+            ],
+        }
+
+
+def read_report(places: Sequence[Path], epsilons: Sequence[float] = ()) -> Report:
+    """Reads the studies and computes their statistics.
+
+    Args:
+        places: Results folders or CSV files.
+        epsilons: More thresholds, from the step logs.
+
+    Raises:
+        BadInputError: If one of them can't be read or used.
+    """
+    studies = open_studies(places, epsilons)
+    return Report(studies, [close(study) for study in studies], step_rankings_agree(studies))
+
+
+def write_report(
+    report: Report, folder: Path, root_dir: Path | None = None, kind: str | None = None, all_thumbnails: bool = False
+) -> Path:
+    """Draws the pictures and writes the page.
+
+    Args:
+        report: What it says.
+        folder: Where `report.html` and `report/` go.
+        root_dir: Where the images are; by default where each study had them.
+        kind: `svg` or `pdf`: each picture in this form too.
+        all_thumbnails: Of all examples, not of 2,000.
+
+    Returns:
+        The page.
+
+    Raises:
+        BadInputError: If the folder can't be used.
+        StorageError: If a file can't be written; an older page is as it was.
+    """
+    on_page = [
+        _on_page(study, closing, root_dir) for study, closing in zip(report.studies, report.closings, strict=True)
+    ]
+    title = f"Steps to epsilon: {', '.join(study.name for study in report.studies)}"
+    page_tables, words, shown = report.tables, report.paragraphs, pictures(report, kind)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"--output_dir: {folder} can't be written: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInputError(f"--output_dir: {folder} can't be written to; choose another one")
+    write_page(folder, title, words, page_tables, shown, on_page, all_thumbnails)
+    return folder / PAGE
+
+
+def pictures(report: Report, kind: str | None) -> list[Picture]:
+    """Every picture that the report has something for, as PNG and, if asked for, in another form."""
+    found: list[Picture] = []
+    for study, closing in zip(report.studies, report.closings, strict=True):
+        prefix = f"{file_name(study.name)}_" if len(report.studies) > 1 else ""
+        found += _files(
+            {
+                f"{prefix}steps_vs_difficulty": (plots.steps_vs_difficulty(study, closing), "steps and difficulty"),
+                f"{prefix}loss_curves": (plots.loss_curves(study, closing), "loss curves"),
+                f"{prefix}survival": (plots.survival(study, closing), "the share not there yet, by difficulty"),
+            },
+            f"{study.name}: ",
+            kind,
+        )
+    figure = plots.correlation_over_thresholds(report.studies, report.closings)
+    return found + _files({"correlation_over_thresholds": (figure, "Correlation over the thresholds")}, "", kind)
+
+
+def _files(figures: Mapping[str, tuple[Figure | None, str]], of: str, kind: str | None) -> list[Picture]:
+    return [
+        Picture(f"{name}.{form}", plots.as_file(figure, form), of + caption)
+        for name, (figure, caption) in figures.items()
+        if figure is not None
+        for form in ("png", kind)
+        if form is not None
+    ]
+
+
+def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPage:
+    there = (study.frame["outcome"] != "error").to_numpy().nonzero()[0]
+    examples = study.frame.iloc[there].reset_index(drop=True)
+    limit = smallest_limit(study)
+    steps = examples["total_steps_to_epsilon"].to_numpy()
+    not_reached = (steps < 0) | (steps > limit)
+    examples["not_reached"] = not_reached
+    examples["steps"] = not_reached_on_top(pd.Series(steps).mask(not_reached, -1).to_numpy(), limit)
+    images = _images(study, root_dir, examples["path"].tolist())
+    paths = examples["path"].tolist()
+    return StudyOnPage(
+        name=study.name,
+        examples=examples,
+        epsilon=study.epsilon,
+        limit=limit,
+        thresholds=tuple(line.threshold for line in closing.lines if line.threshold == line.threshold),
+        losses_of=(lambda place: study.losses_of(int(there[place]))) if study.has_step_logs else None,
+        image_of=lambda place: images.get(paths[place]),
+        class_names=class_names(examples),
+    )
+
+
+def _images(study: Study, root_dir: Path | None, paths: Sequence[str]) -> dict[str, Path]:
+    """The files of the images, for thumbnails; a study is reported without them too."""
+    root = root_dir or study.facts.root_dir
+    try:
+        if root is not None and not root.is_dir():
+            raise BadInputError(f"there is no folder {root}")
+        found = find_images([RankedPath(path, place, 0) for place, path in enumerate(paths)], root)
+    except (BadInputError, OSError) as error:
+        if root_dir is not None:
+            raise BadInputError(f"--root_dir {root_dir}: {error}") from None
+        log.warning(
+            "%s: no thumbnails, its images are not found (%s); --root_dir says where they are", study.name, error
+        )
+        return {}
+    if found.missing:
+        log.warning("%s: %d of its images are not found and have no thumbnail", study.name, len(found.missing))
+    return found.files
+
+
+def class_names(examples: pd.DataFrame) -> dict[int, str]:
+    """Class folders by label, where each label has one class folder and each folder one label."""
+    if "label" not in examples:
+        return {}
+    known = examples[examples["label"].notna()]
+    pairs = {
+        (int(label), path.replace("\\", "/").split("/")[-2])
+        for label, path in zip(known["label"], known["path"], strict=True)
+        if "/" in path.replace("\\", "/")
+    }
+    labels, folders = {label for label, _ in pairs}, {folder for _, folder in pairs}
+    return dict(pairs) if len(labels) == len(folders) == len(pairs) else {}

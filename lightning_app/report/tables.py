@@ -1,0 +1,157 @@
+"""The report's tables, for the page and for a terminal."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from lightning_app.analysis.closing import Closing, ThresholdLine, median_in_words
+from lightning_app.analysis.reading import Study
+from lightning_app.analysis.statistics import Association, Estimate
+from lightning_app.page.content import Table
+from lightning_app.report.words import p_value
+
+TERMINAL = 120
+"""Characters of a line of prose on the screen."""
+
+
+def tables(
+    studies: Sequence[Study], closings: Sequence[Closing], agreement: Sequence[tuple[str, str, Estimate]]
+) -> list[Table]:
+    """All of them: several studies side by side first, then three for each."""
+    found = [_side_by_side(studies, closings), _agreement(agreement)] if len(studies) > 1 else []
+    for study, closing in zip(studies, closings, strict=True):
+        of = f"{study.name}: " if len(studies) > 1 else ""
+        found += [_association(of, closing), _beside(of, closing), _quintiles(of, closing)]
+    return [table for table in found if table.rows]
+
+
+def _association(of: str, closing: Closing) -> Table:
+    rows = []
+    reasons = []
+    for line in closing.lines:
+        rows += _lines(line, closing.limit)
+        for kind, found in (("all", line.association), ("without diverged", line.without_diverged)):
+            if found is not None and found.spearman.why:
+                reasons.append(f"At {line.label}, {kind}: {found.spearman.why}.")
+    return Table(
+        f"{of}steps against universal difficulty",
+        ("loss at or below", "n", "reached", "tied", "median steps", "Spearman", "Kendall's tau-b", "Harrell's C", "p"),
+        tuple(rows),
+        (
+            "Above 0 (C: above .5) harder images take more steps. Not reached counts as more than every number of"
+            " steps. 95 % intervals: Fisher's z with the delete-one jackknife's standard error; below them, up to 2,000"
+            " examples, the percentile bootstrap of 2,000 draws; clustered by class where 50 classes have two examples"
+            " or more. p: permutations; above 2,000 examples their normal limit.",
+            *reasons,
+        ),
+    )
+
+
+def _lines(line: ThresholdLine, limit: int) -> list[tuple[str, ...]]:
+    found = line.association
+    head = (f"{found.n:,}", f"{line.reached:,}", f"{found.tied:,}", median_in_words(line.median_steps, limit))
+    rows: list[tuple[str, ...]] = [(line.label, *head, *_three(found), p_value(found.p).removeprefix("= "))]
+    for name, key in (("bootstrap", "bootstrap"), (f"clustered by {found.classes} classes", "clustered")):
+        intervals = [getattr(each, key) for each in (found.spearman, found.kendall, found.concordance)]
+        if any(intervals):
+            cells = [
+                "—" if ends is None else _interval(ends[0], ends[1], sign)
+                for ends, sign in zip(intervals, ("+", "+", ""), strict=True)
+            ]
+            rows.append((f"  {name}", "", "", "", "", *cells, ""))
+    if line.without_diverged is not None:
+        rest = line.without_diverged
+        rows.append(("  without diverged", f"{rest.n:,}", f"{line.reached:,}", f"{rest.tied:,}", "", *_three(rest),
+                     p_value(rest.p).removeprefix("= ")))  # fmt: skip
+    return rows
+
+
+def _three(found: Association) -> tuple[str, str, str]:
+    return _cell(found.spearman), _cell(found.kendall), _cell(found.concordance, "")
+
+
+def _cell(found: Estimate, sign: str = "+") -> str:
+    if math.isnan(found.value):
+        return "undefined"
+    interval = "" if math.isnan(found.low) else " " + _interval(found.low, found.high, sign)
+    return f"{found.value:{sign}.2f}{interval}"
+
+
+def _interval(low: float, high: float, sign: str = "+") -> str:
+    return f"({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def _beside(of: str, closing: Closing) -> Table:
+    return Table(
+        f"{of}other correlations",
+        ("loss at or below", "Spearman given the initial loss", "Spearman with the steps to epsilon",
+         "Pearson of the reached", "n", "where it misleads"),
+        tuple(
+            (
+                line.label, _cell(line.partial), _number(line.like_epsilon), _number(line.pearson.value),
+                f"{line.pearson.n:,}", line.pearson.misleads,
+            )
+            for line in closing.lines
+        ),
+        (
+            "Pearson's correlation of steps and rank, over the examples that reached the loss alone, is what was published"
+            " before.",
+            *(f"Given the initial loss, at {line.label}: {line.partial.why}." for line in closing.lines
+              if line.partial.why),
+        ),
+    )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:+.2f}"
+
+
+def _quintiles(of: str, closing: Closing) -> Table:
+    return Table(
+        f"{of}steps by difficulty, the easiest fifth first",
+        ("ranks", "n", "reached", "median steps"),
+        tuple(
+            (
+                f"{fifth.from_rank:,g} to {fifth.to_rank:,g}", f"{len(fifth.steps):,}", f"{fifth.reached.sum():,}",
+                median_in_words(fifth.median_steps, closing.limit),
+            )
+            for fifth in closing.quintiles
+        ),
+    )  # fmt: skip
+
+
+def _side_by_side(studies: Sequence[Study], closings: Sequence[Closing]) -> Table:
+    rows = []
+    for study, closing in zip(studies, closings, strict=True):
+        line = closing.at_epsilon
+        rows.append((
+            study.name, f"{closing.epsilon:g}" if closing.epsilon == closing.epsilon else "not known",
+            f"{closing.limit:,}", f"{line.association.n:,}", f"{line.not_reached:,}",
+            median_in_words(line.median_steps, closing.limit), *_three(line.association),
+            p_value(line.association.p).removeprefix("= "),
+            _number(study.facts.ceiling).replace("undefined", "not known"),
+        ))  # fmt: skip
+    return Table(
+        "Side by side, each at its epsilon",
+        ("study", "epsilon", "steps allowed", "n", "not reached", "median steps", "Spearman", "Kendall's tau-b",
+         "Harrell's C", "p", "ceiling"),
+        tuple(rows),
+    )  # fmt: skip
+
+
+def _agreement(agreement: Sequence[tuple[str, str, Estimate]]) -> Table:
+    return Table(
+        "How far their step rankings agree",
+        ("study", "and", "examples in common", "Spearman of the steps"),
+        tuple((one, other, f"{found.n:,}", _cell(found)) for one, other, found in agreement),
+    )
+
+
+def as_text(table: Table) -> str:
+    """A table for a terminal."""
+    cells = [table.columns, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    title = table.caption[0].upper() + table.caption[1:]
+    notes = [textwrap.fill(note, TERMINAL, break_on_hyphens=False) for note in table.notes]
+    return "\n".join([title, *lines, *notes])

@@ -1,0 +1,275 @@
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lightning_app import load_results, load_steps
+from lightning_app.analysis.closing import close
+from lightning_app.analysis.reading import open_studies, open_study
+from lightning_app.csv_text import csv_text
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.example import Example
+from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.results.records import row_of, step_log_name, step_log_text, table_text
+from lightning_app.training.trajectory import Failure, Outcome, Trajectory
+
+CURVES: dict[str, tuple[Outcome, list[float]]] = {
+    "cat/a,1.jpg": ("reached", [2.0, 0.6, 0.3, 0.009]),
+    "cat/b.jpg": ("reached", [3.0, 0.08, 0.07, 0.06, 0.008]),
+    "dog/c.jpg": ("censored", [4.0, 3.0, 2.0, 0.2, 0.04, 0.05]),
+    "dog/d.jpg": ("diverged", [5.0, 6.0, float("inf")]),
+}
+
+
+def write_study(folder: Path, sampled: int = 5, limit: int = 6, beyond: tuple[str, ...] = ()) -> Path:
+    """A study of four trained examples and an error, as a run leaves it."""
+    (folder / "step_logs").mkdir(parents=True)
+    rows = []
+    for index, (path, (outcome, losses)) in enumerate(CURVES.items()):
+        example = Example(index, path, Path("x"), index // 2, 10 * index + 1)
+        rows.append(row_of(Trajectory(example, outcome, losses, 1 - index // 2, 2, 0.1, 0.5), 0.01))
+        (folder / "step_logs" / step_log_name(index, path)).write_text(step_log_text(losses))
+    rows.append(row_of(Failure(Example(4, "dog/e.jpg", Path("x"), 1, 41), "broken"), 0.01))
+    (folder / "single_example_results.csv").write_text(table_text(rows))
+    identity = {"epsilon": 0.01, "select": "wrong", "optimizer": {"name": "SGD", "lr": 0.1}}
+    fingerprint = Fingerprint(identity, (Stretch({"python": "3"}),), Goal(sampled, limit, beyond), limit)
+    (folder / "run.json").write_text(fingerprint.text())
+    (folder / "config.yaml").write_text("model_name: tiny\nroot_dir: images\n")
+    (folder / "training_summary.json").write_text(
+        '{"ranking": {"models": ["a", "tiny"], "model_is_in_it": true, "reliability": 0.81, "ceiling": 0.9}}'
+    )
+    return folder
+
+
+@pytest.fixture
+def study() -> Path:
+    return write_study(Path("outputs/tiny"))
+
+
+def test_a_frame_for_notebooks(study: Path) -> None:
+    frame = load_results(study)
+    assert frame["study"].tolist() == ["tiny"] * 5
+    assert frame["path"].tolist() == [*CURVES, "dog/e.jpg"]
+    assert frame["total_steps_to_epsilon"].tolist() == [4, 5, -1, -1, -1]
+    assert frame["steps"].tolist() == [4, 5, 7, 7, pd.NA]
+    assert frame["not_reached"].tolist() == [False, False, True, True, pd.NA]
+    assert frame["outcome"].tolist() == ["reached", "reached", "censored", "diverged", "error"]
+    assert (frame["epsilon"].unique().tolist(), frame["limit"].unique().tolist()) == ([0.01], [6])
+    assert [str(frame[name].dtype) for name in ("steps", "steps_to_1e-3", "final_loss", "not_reached")] == [
+        "Int64", "Int64", "float64", "boolean"
+    ]  # fmt: skip
+    assert frame["steps_to_1e-3"].isna().all()  # below epsilon nobody looked
+    assert frame["final_loss"][2] == 0.05
+
+
+def test_a_rank_correlation_of_the_frame_is_the_reports(study: Path) -> None:
+    frame = load_results(study).dropna(subset="steps")
+    rho = stats.spearmanr(frame["steps"].astype(int), frame["universal_difficulty_rank"]).statistic
+    assert rho == pytest.approx(close(open_study(study)).at_epsilon.correlation.value)
+
+
+def test_another_epsilon_comes_from_the_step_logs(study: Path) -> None:
+    frame = load_results(study, epsilon=0.065)
+    assert frame["steps"].tolist() == [4, 4, 5, 7, pd.NA]
+    assert frame["not_reached"].tolist() == [False, False, False, True, pd.NA]
+    assert frame["epsilon"].unique().tolist() == [0.065]
+    assert frame["total_steps_to_epsilon"].tolist() == [4, 5, -1, -1, -1]  # as in the file
+    again = load_results(study, epsilon=0.1)
+    assert again["steps"].dropna().tolist() == again["steps_to_1e-1"].dropna().replace(-1, 7).tolist()
+
+
+def test_several_studies_are_one_frame_under_names_that_differ(study: Path) -> None:
+    write_study(Path("outputs/other"))
+    write_study(Path("elsewhere/tiny"))
+    frame = load_results(study, "outputs/other", "elsewhere/tiny")
+    assert frame["study"].unique().tolist() == ["outputs/tiny", "other", "elsewhere/tiny"]
+    assert len(frame) == 15
+
+
+def test_one_examples_curve_by_index_or_path(study: Path) -> None:
+    curve = load_steps(study, 1)
+    assert curve["step"].tolist() == [1, 2, 3, 4, 5]
+    assert curve["loss"].tolist() == CURVES["cat/b.jpg"][1]
+    assert load_steps(study, "cat/a,1.jpg")["loss"].tolist() == CURVES["cat/a,1.jpg"][1]
+    assert load_steps(study / "single_example_results.csv", 3)["loss"].tolist() == CURVES["dog/d.jpg"][1]
+    with pytest.raises(BadInputError, match="outputs/tiny has no example whose path is 'nobody'"):
+        load_steps(study, "nobody")
+    with pytest.raises(BadInputError, match=r"'dog/e\.jpg' has no step log"):
+        load_steps(study, 4)
+
+
+def test_they_need_no_torch(study: Path) -> None:
+    program = (
+        "import sys, lightning_app; assert 'pandas' not in sys.modules;"
+        f"lightning_app.load_results({str(study)!r}); lightning_app.load_steps({str(study)!r}, 0);"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_a_folder_says_of_itself(study: Path) -> None:
+    facts = open_study(study).facts
+    assert (facts.model_name, facts.select, facts.lr, facts.root_dir) == ("tiny", "wrong", 0.1, Path("images"))
+    assert (facts.examples, facts.left, facts.easiest_part) == (5, 0, False)
+    assert (facts.ranking_models, facts.in_its_ranking, facts.ceiling) == (("a", "tiny"), True, 0.9)
+
+
+def test_a_study_that_is_not_complete() -> None:
+    facts = open_study(write_study(Path("half"), sampled=9)).facts
+    assert (facts.left, facts.easiest_part) == (4, True)
+
+
+def test_what_else_a_folder_says_may_be_missing(study: Path) -> None:
+    (study / "config.yaml").unlink()
+    (study / "training_summary.json").write_text("[torn")
+    facts = open_study(study).facts
+    assert facts.in_its_ranking is None
+    assert math.isnan(facts.ceiling)
+
+
+def test_rows_that_are_not_in_the_sample_are_left_out() -> None:
+    found = open_study(write_study(Path("grown"), beyond=("cat/b.jpg",)))
+    assert "cat/b.jpg" not in found.frame["path"].tolist()
+    assert found.losses_of(1) == CURVES["dog/c.jpg"][1]
+
+
+def test_while_a_run_writes_its_last_row(study: Path) -> None:
+    with (study / "single_example_results.csv").open("a") as stream:
+        stream.write("5,dog/f.jpg,3,0.0")
+    assert len(load_results(study)) == 5
+
+
+def test_a_log_on_the_move_and_one_that_is_longer_than_its_row(study: Path) -> None:
+    from lightning_app.results.run_folder import name_on_the_move
+
+    log = study / "step_logs" / step_log_name(1, "cat/b.jpg")
+    log.write_text(step_log_text([*CURVES["cat/b.jpg"][1], 0.007]))
+    log.rename(log.with_name(name_on_the_move("cat/b.jpg")))
+    assert load_steps(study, 1)["loss"].tolist() == CURVES["cat/b.jpg"][1]
+
+
+SEED = "example_index,path,total_steps_to_epsilon,final_loss,universal_difficulty_rank\n"
+
+
+def table(text: str, name: str = "theirs.csv") -> Path:
+    file = Path(name)
+    file.write_bytes(text.encode())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (SEED + "0,a,3,0.01,5\n1,b,-1,0.5,9\n2,c,8,0.01,12\n", [3, 9, 8]),
+        ("\ufeff" + SEED + '0,"a,b",3,0.01,5\r\n1,b,-1,0.5,9\r\n', [3, 4]),
+        (SEED + "0,a,3.0,0.01,5\n\n1,b,-1.0,nan,9", [3, 4]),
+        ("path,universal_difficulty_rank,total_steps_to_epsilon\na,5.5,3\nb,6,2\n", [3, 2]),
+        (
+            SEED.strip() + ",total_loss_sum,weight_distance,comment\n0,a,3,0.01,5,1.5,,x\n1,b,4,0.1,7,2.5,0.3,7\n",
+            [3, 4],
+        ),
+        (SEED + "0,a,-1,0.5,5\n1,b,-1,0.5,6\n", [2, 2]),
+        (SEED + "0,a,7,0.5,5\n", [7]),
+        (SEED + "0,a,7,0.5,5\n1,b,7,0.5,6\n2,c,7,0.5,7\n3,d,7,0.5,8\n", [7, 7, 7, 7]),
+    ],
+    ids=["seed", "mark and comma", "floats", "fewest", "more columns", "none reached", "one row", "constant"],
+)
+def test_tables_of_other_producers(text: str, steps: list[int]) -> None:
+    file = table(text)
+    frame = load_results(file)
+    assert frame["steps"].tolist() == steps
+    assert frame["study"].unique().tolist() == ["theirs"]
+    assert math.isnan(frame["epsilon"][0])
+    found = close(open_study(file))
+    assert [line.name for line in found.lines] == ["epsilon"]
+    assert found.at_epsilon.association.n == len(steps)
+    assert math.isnan(found.at_epsilon.partial.value)
+    assert found.at_epsilon.partial.why
+
+
+def test_a_table_with_a_loss_that_is_not_finite_has_diverged() -> None:
+    frame = load_results(table(SEED + "0,a,3,0.01,5\n1,b,-1,nan,9\n2,c,-1,0.5,11\n3,d,,,12\n"))
+    assert frame["outcome"].tolist() == ["reached", "diverged", "censored", "error"]
+
+
+def test_our_own_table_alone_has_its_thresholds_too(study: Path) -> None:
+    copy = Path("copy.csv")
+    copy.write_bytes((study / "single_example_results.csv").read_bytes())
+    lines = close(open_study(copy)).lines
+    assert [line.name for line in lines] == ["ln2", "1e-1", "1e-2", "epsilon"]
+    assert lines[-1].correlation.value == close(open_study(study)).at_epsilon.correlation.value
+
+
+def test_other_peoples_step_logs_are_found_by_their_number() -> None:
+    file = table(SEED + "0,/x/a.JPEG,3,0.01,5\n1,/x/b.JPEG,2,0.01,7\n", "single_example_results.csv")
+    Path("step_logs").mkdir()
+    Path("step_logs/example_0_a_steps.csv").write_text("step,loss\r\n1,0.9\r\n2,0.4\r\n3,0.01\r\n")
+    Path("step_logs/example_1_b_steps.csv").write_text("step,loss\n1,0.3\n2,0.01\n")
+    assert load_results(file, epsilon=0.45)["steps"].tolist() == [2, 1]
+    with pytest.raises(BadInputError, match=r"--epsilon 0.005: .* has not trained so far: '/x/a.JPEG' ended above"):
+        open_study(file, [0.005])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "theirs.csv, line 1: a table of results has the columns path, total_steps_to_epsilon"),
+        ("a,b\n1,2\n", "missing: path, total_steps_to_epsilon, universal_difficulty_rank (it begins 'a,b"),
+        (SEED, "theirs.csv has a header and no rows"),
+        (SEED + "0,a,3,0.01\n", "line 2: 4 cells under a header of 5"),
+        (SEED + "0,a,three,0.01,5\n", "line 2: total_steps_to_epsilon is 'three', expected a number"),
+        (SEED + "0,a,3,0.01,5\n1,b,-2,0.01,5\n", "line 3: total_steps_to_epsilon is '-2.0', expected a count of steps"),
+        (SEED + "0,a,2.5,0.01,5\n", "line 2: total_steps_to_epsilon is '2.5', expected a count of steps"),
+        (SEED + "0,a,3,0.01,\n", "line 2: universal_difficulty_rank is 'nan', expected a number"),
+        (SEED + "0,a,3,0.01,5\n1,a,4,0.01,6\n", "line 3: path is 'a', expected a path that is there once"),
+        (SEED.strip() + ",outcome\n0,a,3,0.01,5,won\n", "line 2: outcome is 'won', expected one of reached"),
+        (SEED.strip() + ",outcome\n0,a,-1,0.01,5,reached\n", "outcome is 'reached' with total_steps_to_epsilon -1"),
+        (SEED + '0,"a\n', "theirs.csv, line 2: not CSV"),
+    ],
+)
+def test_bad_tables_are_told_with_line_and_column(text: str, message: str) -> None:
+    with pytest.raises(BadInputError) as error:
+        open_study(table(text))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: open_study(Path("nowhere")), "there is no nowhere"),
+        (lambda: open_study(Path("outputs")), "outputs holds no single_example_results.csv; these below it do: outp"),
+        (lambda: open_studies([]), "expected one or more results folders"),
+        (lambda: open_studies([Path("outputs/tiny"), Path("outputs/../outputs/tiny")]), "a study is given twice"),
+        (lambda: open_study(Path("outputs/tiny"), [0.001]), "--epsilon 0.001: outputs/tiny has trained to 0.01 and no"),
+        (lambda: open_study(table(SEED + "0,a,3,0.01,5\n"), [0.1]), "--epsilon 0.1 needs the step logs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_clear_error(study: Path, make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(BadInputError) as error:
+        make()
+    assert message in str(error.value)
+
+
+def test_a_study_before_its_first_example() -> None:
+    folder = write_study(Path("new"))
+    (folder / "single_example_results.csv").write_text(csv_text([]) + table_text([]))
+    with pytest.raises(BadInputError, match="new: no example of this study is done yet"):
+        open_study(folder)
+
+
+def test_a_step_log_that_is_gone_is_named(study: Path) -> None:
+    (study / "step_logs" / step_log_name(1, "cat/b.jpg")).unlink()
+    with pytest.raises(BadInputError, match=r"a step log can't be read: 'cat/b\.jpg' has no step log"):
+        load_results(study, epsilon=0.5)
+
+
+def test_numbers_are_read_to_the_last_bit() -> None:
+    losses = np.random.default_rng(0).random(50) * 1e-7
+    rows = "".join(f"{k},p{k},3,{loss!r},{k}\n" for k, loss in enumerate(losses.tolist()))
+    assert load_results(table(SEED + rows))["final_loss"].tolist() == losses.tolist()

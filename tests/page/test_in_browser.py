@@ -1,0 +1,451 @@
+"""The page as a reader has it: from disk, without a network, in Debian's Chromium."""
+
+import csv
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_app.page.content import StudyOnPage
+from lightning_app.page.writing import write_page
+from tests.page.making import CLASSES, HOSTILE, TABLES, frame, picture, study
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives a browser, is not installed")
+
+FLAGS = [
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SOFTWARE_WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SMALL = 120
+LARGE = 50_000
+
+Open = Callable[..., Any]
+
+
+def _launch(run: Any, flags: list[str]) -> Any:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    return run.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Any]:
+    with playwright.sync_playwright() as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def browser(run: Any) -> Iterator[Any]:
+    browser = _launch(run, SOFTWARE_WEBGL)
+    yield browser
+    browser.close()
+
+
+def _page(folder: Path, studies: list[StudyOnPage]) -> Path:
+    write_page(folder, "Title <script>alert(0)</script>", ["Words & <b>."], TABLES, [picture(folder)], studies, False)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 120 examples, half of them with images, the first with hostile names."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "images").mkdir()
+    return _page(
+        folder, [study(frame(SMALL), folder / "images", 'study, with "quotes" </script><img src=x onerror=alert(7)>')]
+    )
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty thousand examples."""
+    folder = tmp_path_factory.mktemp("large")
+    names = {index: f"class {index}" for index in range(1000)}
+    examples = frame(LARGE)
+    examples["label"] = examples["example_index"] % 1000
+    return _page(folder, [study(examples, class_names=names, limit=1000)])
+
+
+@pytest.fixture(scope="module")
+def wrong() -> list[str]:
+    """What must not happen on any page: errors, dialogs, requests beyond the disk."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_wrong(wrong: list[str]) -> Iterator[None]:
+    """Fails the test in which it happened."""
+    yield
+    found, wrong[:] = list(wrong), []
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def open_page(browser: Any, wrong: list[str]) -> Open:
+    """Opens a page without a network."""
+
+    def dialog(shown: Any) -> None:
+        wrong.append(f"dialog: {shown.message}")
+        shown.dismiss()
+
+    def request(asked: Any) -> None:
+        if not asked.url.startswith(("file:", "data:", "blob:")):
+            wrong.append(asked.url)
+
+    def open_page(file: Path, browser: Any = browser, **how: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", **how})
+        context.set_offline(True)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("requestfailed", lambda asked: wrong.append(f"failed: {asked.url}"))
+        page.on("dialog", dialog)
+        page.on("request", request)
+        page.goto(file.as_uri())
+        page.wait_for_selector("#examples tbody tr")
+        return page
+
+    return open_page
+
+
+@pytest.fixture(scope="module")
+def opened(open_page: Open, small: Path) -> Any:
+    """The small page, opened once: plotly takes seconds to load on a slow machine."""
+    return open_page(small)
+
+
+@pytest.fixture
+def page(opened: Any) -> Any:
+    """The small page without filters and picks, sorted by rank."""
+    opened.evaluate(
+        """() => {
+            const at = (id) => document.getElementById(id);
+            for (const box of document.querySelectorAll('#outcomes input')) box.checked = true;
+            at('class').value = '-1';
+            at('path').value = '';
+            at('class').dispatchEvent(new Event('change'));
+            const headers = [...document.querySelectorAll('#examples th button')];
+            for (const name of ['Index', 'Rank']) headers.find((button) => button.textContent.includes(name)).click();
+            for (const id of ['clear', 'release', 'all-in-view']) at(id).click();
+            document.querySelector('[name=drag][value=zoom]').click();
+            document.activeElement.blur();
+        }"""
+    )
+    opened.mouse.move(5, 5)
+    return opened
+
+
+def _place(page: Any, number: int) -> tuple[float, float]:
+    """Where on the screen plotly has an example, by plotly's own axes."""
+    page.locator("#plot").scroll_into_view_if_needed()
+    x, y = page.evaluate(
+        """(number) => {
+            const plot = document.getElementById('plot'), box = plot.getBoundingClientRect();
+            const e = StepsReport.examples[number], { xaxis, yaxis } = plot._fullLayout;
+            return [box.left + xaxis._offset + xaxis.d2p(e.x), box.top + yaxis._offset + yaxis.d2p(e.rank)];
+        }""",
+        number,
+    )
+    return x, y
+
+
+def _hover(page: Any, number: int) -> None:
+    x, y = _place(page, number)
+    page.mouse.move(x - 3, y - 3)
+    page.mouse.move(x, y, steps=2)
+    _wait_for_card(page, number)
+
+
+def _wait_for_card(page: Any, number: int) -> None:
+    page.wait_for_function(
+        "(n) => document.getElementById('card-path').textContent === StepsReport.examples[n].path", arg=number
+    )
+
+
+def _facts(page: Any) -> dict[str, str]:
+    return dict(
+        zip(page.locator("#facts dt").all_text_contents(), page.locator("#facts dd").all_text_contents(), strict=True)
+    )
+
+
+def _column(page: Any, heading: str) -> list[str]:
+    headings = [text.rstrip(" ▲▼") for text in page.locator("#examples th").all_text_contents()]
+    place = headings.index(heading) + 1
+    return list(page.locator(f"#examples tbody td:nth-child({place})").all_text_contents())
+
+
+def _curve_drawn(page: Any) -> None:
+    page.wait_for_function("document.getElementById('curve').style.visibility === 'visible'")
+
+
+def test_hover_shows_the_card(page: Any) -> None:
+    examples = frame(SMALL)
+    _hover(page, 100)
+    facts = _facts(page)
+    assert facts["True class"] == f"{CLASSES[1]} (1)"
+    assert facts["Predicted before"] == f"{CLASSES[2]} (2)"
+    assert (facts["Outcome"], facts["Steps"]) == ("reached", f"{examples['steps'][100]:.0f}")
+    assert facts["Rank"] == f"{examples['universal_difficulty_rank'][100]:,}"
+    assert float(facts["Final loss"]) == float(f"{examples['final_loss'][100]:.3g}")
+    page.wait_for_function("document.getElementById('thumbnail').naturalWidth === 32")
+    _curve_drawn(page)
+    assert page.evaluate("document.getElementById('curve').data[0].x.at(-1)") == 102
+    assert page.evaluate("document.querySelector('#curve .js-line').getTotalLength()") > 50
+    assert page.locator("script[src*=curves]").count() == 1
+    # Held by a click: crossing other points doesn't change the card.
+    page.mouse.down()
+    page.mouse.up()
+    page.locator("#release").wait_for()
+    page.mouse.move(*_place(page, 60), steps=3)
+    assert page.locator("#card-path").text_content() == examples["path"][100]
+    page.locator("#release").click()
+    _hover(page, 41)
+    assert page.locator("#no-thumbnail").is_visible()
+    assert not page.locator("#thumbnail").is_visible()
+    _hover(page, 69)  # not reached, and without a log
+    assert _facts(page)["Steps"] == "not reached in 100"
+    page.wait_for_function("document.getElementById('curve-note').textContent === 'no loss curve kept'")
+    assert not page.locator("#curve").is_visible()
+
+
+def test_filters_and_sorting(page: Any) -> None:
+    examples = frame(SMALL)
+    shown = page.locator("#shown")
+    assert shown.text_content() == "Showing 120 of 120 examples"
+    page.get_by_label("reached (108)", exact=True).uncheck()
+    assert shown.text_content() == "Showing 12 of 120 examples"
+    assert set(_column(page, "Outcome")) == {"censored", "diverged"}
+    assert page.evaluate("document.getElementById('plot').data.map((trace) => trace.x.length)") == [0, 12]
+    page.get_by_label("True class").select_option(label=f"{CLASSES[0]} (0)")
+    expected = examples[examples["not_reached"] & (examples["label"] == 0)]
+    assert shown.text_content() == f"Showing {len(expected)} of 120 examples"
+    page.get_by_label("reached (108)", exact=True).check()
+    page.get_by_label("Path contains").fill("LINES,")
+    page.wait_for_function("document.getElementById('shown').textContent.startsWith('Showing 0')")
+    page.get_by_label("True class").select_option(label="All classes")
+    assert shown.text_content() == "Showing 1 of 120 examples"
+    page.get_by_label("Path contains").fill("")
+    page.wait_for_function("document.getElementById('shown').textContent.startsWith('Showing 120')")
+
+    ranks = sorted(examples["universal_difficulty_rank"])
+    header = page.locator("#examples th", has_text="Rank")
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert _column(page, "Rank") == [f"{rank:,}" for rank in ranks[:50]]
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert _column(page, "Rank") == [f"{rank:,}" for rank in ranks[::-1][:50]]
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("#page").text_content() == "Page 3 of 3"
+    assert _column(page, "Rank") == [f"{rank:,}" for rank in ranks[::-1][100:]]
+    assert page.get_by_role("button", name="Next").is_disabled()
+    page.locator("#examples th", has_text="Steps").get_by_role("button").click()
+    page.locator("#examples th", has_text="Steps").get_by_role("button").click()
+    assert header.get_attribute("aria-sort") is None
+    assert _column(page, "Steps")[:13] == [
+        *["not reached"] * 12,
+        f"{examples['steps'][~examples['not_reached']].max():.0f}",
+    ]
+    page.locator("#examples th", has_text="Path").get_by_role("button").click()
+    assert _column(page, "Path") == sorted(examples["path"])[:50]
+
+
+def test_keyboard_and_picks(page: Any) -> None:
+    examples = frame(SMALL)
+    by_rank = examples.sort_values("universal_difficulty_rank").index.tolist()
+    scatter = page.locator("#scatter")
+    page.locator("#path").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "scatter"
+    assert scatter.evaluate("(s) => getComputedStyle(s).outlineStyle") == "solid"
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    _wait_for_card(page, by_rank[2])
+    page.keyboard.press("ArrowLeft")
+    _wait_for_card(page, by_rank[1])
+    assert examples["path"][by_rank[1]] in page.locator("#said").text_content()
+    page.keyboard.press("Enter")
+    page.keyboard.press("End")
+    _wait_for_card(page, by_rank[-1])
+    page.keyboard.press(" ")
+    page.keyboard.press("+")
+    page.wait_for_function("document.getElementById('plot').layout.yaxis.range[0] > 100")
+    page.keyboard.press("0")
+    assert page.locator("#picked").text_content() == "2 picked"
+    page.keyboard.press(" ")
+    assert page.locator("#picked").text_content() == "1 picked"
+    row = page.locator("#examples tbody tr").nth(4)  # by rank
+    row.get_by_role("checkbox").check()
+    row.locator(".path button").click()
+    _wait_for_card(page, by_rank[4])
+    assert page.evaluate("document.activeElement.id") == "card"
+    assert page.locator("#pick").text_content() == "Unpick this example"
+    page.locator("#pick").click()
+    assert not row.get_by_role("checkbox").is_checked()
+    page.locator("#clear").click()
+    assert page.locator("#download").is_disabled()
+
+
+@pytest.mark.parametrize("tool", ["box pick", "lasso pick"])
+def test_picks_by_mouse(page: Any, tool: str) -> None:
+    page.get_by_label(tool).check()
+    page.locator("#plot").scroll_into_view_if_needed()
+    box = page.locator("#plot").bounding_box()
+    assert box is not None
+    left, top, right, low = box["x"] + 60, box["y"] + 12, box["x"] + box["width"] * 0.6, box["y"] + box["height"] - 50
+    page.mouse.move(left, top)
+    page.mouse.down()
+    corners = [(right, low)] if tool == "box pick" else [(right, top), (right, low), (left, low), (left, top + 2)]
+    for x, y in corners:
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+    edge = page.evaluate(
+        "(x) => { const p = document.getElementById('plot'); const a = p._fullLayout.xaxis;"
+        " return a.p2d(x - p.getBoundingClientRect().left - a._offset); }",
+        right,
+    )
+    expected = int((frame(SMALL)["steps"].clip(upper=100) <= edge).sum())
+    assert 20 < expected < 120
+    assert page.locator("#picked").text_content() == f"{expected} picked"
+    assert page.evaluate("document.getElementById('plot').layout.selections.length") == 0
+
+
+def test_the_download_is_what_was_given(page: Any) -> None:
+    page.locator("#pick-all").click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "picked_examples.csv"
+    text = Path(download.value.path()).read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    examples = frame(SMALL)
+    assert len(rows) == SMALL
+    for row, (_, given) in zip(rows, examples.iterrows(), strict=True):
+        assert row["study"] == 'study, with "quotes" </script><img src=x onerror=alert(7)>'
+        assert row["path"] == given["path"].replace("\udcff", "\ufffd")  # no text file can hold a broken surrogate
+        assert int(row["total_steps_to_epsilon"]) == (-1 if given["not_reached"] else given["steps"])
+        assert float(row["initial_loss"]) == given["initial_loss"]
+        assert float(row["final_loss"]) == given["final_loss"]
+        for name in ("example_index", "universal_difficulty_rank", "label", "predicted_before"):
+            assert int(row[name]) == given[name]
+        assert row["outcome"] == given["outcome"]
+
+
+def test_hostile_names_are_shown_and_not_run(page: Any) -> None:
+    assert page.title() == "Title <script>alert(0)</script>"
+    page.locator("#examples th", has_text="Index").get_by_role("button").click()
+    assert _column(page, "Path")[:4] == list(HOSTILE[:4])
+    for i, path in enumerate(HOSTILE[:4]):
+        page.locator("#examples tbody .path button").nth(i).click()
+        assert page.locator("#card-path").text_content() == path
+        assert _facts(page)["True class"] == f"{CLASSES[i % 3]} ({i % 3})"
+        _curve_drawn(page)
+    assert page.locator("img[src=x], main script").count() == 0
+    assert page.locator("figcaption").text_content() == 'Survival "quoted" <script>alert(6)</script>'
+
+
+def test_on_a_phone(open_page: Open, small: Path) -> None:
+    page = open_page(small, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.touchscreen.tap(*_place(page, 91))
+    _wait_for_card(page, 91)
+    _curve_drawn(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("#pick").tap()
+    assert page.locator("#picked").text_content() == "1 picked"
+    # A finger that moves up over the plot scrolls the page.
+    page.locator("#plot").scroll_into_view_if_needed()
+    x, y = _place(page, 91)
+    before = page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    for kind, moved in (("touchStart", 0), *(("touchMove", 20 * i) for i in range(1, 9)), ("touchEnd", None)):
+        points = [] if moved is None else [{"x": x, "y": y - moved}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_function("(before) => scrollY > before + 80", arg=before)
+
+
+def test_dark_and_light_follow_the_system(page: Any) -> None:
+    page.emulate_media(color_scheme="light")
+    seen = """() => {
+        const plot = document.getElementById('plot');
+        return [getComputedStyle(document.body).backgroundColor, plot.data[0].marker.color, plot.layout.xaxis.color];
+    }"""
+    light = page.evaluate(seen)
+    assert light[1] == "#0072b2"
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("(colour) => document.getElementById('plot').layout.xaxis.color !== colour", arg=light[2])
+    assert all(a != b for a, b in zip(light, page.evaluate(seen), strict=True))
+
+
+def test_two_studies(open_page: Open, tmp_path: Path) -> None:
+    bare = frame(20).drop(columns=["label", "predicted_before", "initial_loss", "final_loss"])
+    without_curves = StudyOnPage("second", bare, float("nan"), 50, (), None, lambda position: None, {})
+    page = open_page(_page(tmp_path, [study(frame(30), name="first"), without_curves]))
+    assert page.evaluate("document.getElementById('plot').layout.shapes.map((line) => line.x0).sort()") == [100, 50]
+    page.get_by_label("Study").select_option(label="second")
+    assert page.locator("#shown").text_content() == "Showing 20 of 50 examples"
+    assert set(_column(page, "Study")) == {"second"}
+    assert set(_column(page, "True class")) == {"–"}  # noqa: RUF001
+    page.locator("#examples tbody .path button").first.click()
+    assert _facts(page)["Study"] == "second"
+    page.wait_for_function("document.getElementById('curve-note').textContent === 'no loss curve kept'")
+
+
+def _timed(code: str) -> str:
+    return f"() => {{ const start = performance.now(); {code}; return performance.now() - start; }}"
+
+
+def test_fifty_thousand(open_page: Open, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    page = open_page(large)
+    figures = {"usable after s": time.monotonic() - start}
+    assert page.evaluate("document.getElementById('plot').data[0].type") == "scattergl"
+    assert page.locator("#examples tbody tr").count() == 50
+    x, y = _place(page, 25_001)
+    page.mouse.move(x, y, steps=2)
+    page.wait_for_function("document.getElementById('card-path').textContent !== ''")
+    path = page.locator("#card-path").text_content()
+    found = _place(page, page.evaluate("(path) => StepsReport.examples.findIndex((e) => e.path === path)", path))
+    assert abs(found[0] - x) + abs(found[1] - y) < 5  # itself, or one that lies upon it
+    figures["filter ms"] = page.evaluate(_timed("document.querySelector('#outcomes input').click()"))
+    page.locator("#outcomes input").first.check()
+    figures["sort ms"] = page.evaluate(_timed("document.querySelectorAll('#examples th button')[1].click()"))
+    hovers = page.evaluate(
+        """async () => {
+            const drag = document.querySelector('#plot .nsewdrag'), box = drag.getBoundingClientRect(), times = [];
+            for (let i = 0; i < 30; i += 1) {
+                await new Promise((done) => setTimeout(done, 60)); // plotly answers at most every 50 ms
+                const [clientX, clientY] = [box.left + box.width * (0.2 + 0.02 * i), box.top + 100 + 5 * i];
+                const before = document.getElementById('card-path').textContent, start = performance.now();
+                drag.dispatchEvent(new MouseEvent('mousemove', { clientX, clientY, bubbles: true }));
+                if (document.getElementById('card-path').textContent !== before) times.push(performance.now() - start);
+            }
+            return times.sort((a, b) => a - b);
+        }"""
+    )
+    assert len(hovers) > 20
+    figures |= {"hover ms, median": hovers[len(hovers) // 2], "hover ms, worst": hovers[-1]}
+    page.locator("#pick-all").click()
+    assert page.locator("#picked").text_content() == "50,000 picked"
+    with capsys.disabled():
+        print("\n50,000 examples:", ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
+
+
+def test_without_webgl(run: Any, open_page: Open, large: Path) -> None:
+    # Playwright allows one browser with other flags beside the module's.
+    plain = _launch(run, ["--disable-gpu", "--disable-3d-apis"])
+    page = open_page(large, browser=plain)
+    assert page.evaluate("document.getElementById('plot').data[0].type") == "scatter"
+    assert "Without WebGL the scatter draws 3,847 of the 50,000" in page.locator("#thinned").text_content()
+    page.get_by_label("True class").select_option(label="class 17 (17)")
+    assert page.locator("#shown").text_content() == "Showing 50 of 50,000 examples"
+    assert page.locator("#thinned").text_content() == ""
+    _hover(page, page.evaluate("StepsReport.examples.findIndex((e) => e.label === 17)"))
+    page.context.close()
+    plain.close()

@@ -1,0 +1,46 @@
+import json
+import math
+
+import pandas as pd
+
+from lightning_app.page.scripts import curves_script, study_script
+from tests.page.making import CLASSES, HOSTILE, frame, study
+
+
+def _content(script: bytes) -> dict[str, object]:
+    text = script.decode("ascii")
+    assert text.startswith("StepsReport.study(")
+    assert text.endswith(");\n")
+    content = json.loads(text[len("StepsReport.study(") : -3])
+    assert isinstance(content, dict)
+    return content
+
+
+def test_hostile_text_is_escaped_and_comes_back() -> None:
+    script = study_script(study(frame(10), name="</script>&"), [None] * 10)
+    assert not set(b"<>&") & set(script)
+    content = _content(script)
+    assert content["path"][:5] == list(HOSTILE)  # type: ignore[index]
+    assert content["name"] == "</script>&"
+    assert content["classes"] == {str(index): name for index, name in CLASSES.items()}
+
+
+def test_numbers_are_unrounded_and_what_is_unknown_is_null() -> None:
+    examples = frame(10)
+    examples["label"] = pd.array([None, *range(9)], dtype="Int64")
+    examples.loc[0, "initial_loss"] = math.nan
+    examples.loc[1, "initial_loss"] = math.inf
+    examples["universal_difficulty_rank"] = examples["universal_difficulty_rank"] + 0.5
+    content = _content(study_script(study(examples.drop(columns="final_loss")), ["0.png", *[None] * 9]))
+    assert content["label"] == [None, *range(9)]
+    assert content["initial"][0] is None  # type: ignore[index]
+    assert content["initial"][1:] == examples["initial_loss"].tolist()[1:]  # type: ignore[index]
+    assert content["final"] == [None] * 10
+    assert content["rank"] == examples["universal_difficulty_rank"].tolist()
+    assert content["steps"] == [*examples["steps"].astype(int).tolist()[:9], None]
+    assert content["thumbnail"] == ["0.png", *[None] * 9]
+    assert set(content["classes"]) == {"0", "1", "2"}  # type: ignore[call-overload]
+
+
+def test_curves_are_a_call() -> None:
+    assert curves_script(1, 2, [None, [2, [0.5, None]]]) == b"StepsReport.curves(1,2,[null,[2,[0.5,null]]]);\n"
