@@ -20,9 +20,13 @@ def tables(
     """All of them: several studies side by side first, then three for each."""
     found = [_side_by_side(studies, closings), _agreement(agreement)] if len(studies) > 1 else []
     for study, closing in zip(studies, closings, strict=True):
-        of = f"{study.name}: " if len(studies) > 1 else ""
+        of = study.name if len(studies) > 1 else ""
         found += [_association(of, closing), _beside(of, closing), _quintiles(of, closing)]
     return [table for table in found if table.rows]
+
+
+def _caption(of: str, what: str) -> str:
+    return f"{of}: {what}" if of else what[0].upper() + what[1:]
 
 
 def _association(of: str, closing: Closing) -> Table:
@@ -34,7 +38,7 @@ def _association(of: str, closing: Closing) -> Table:
             if found is not None and found.spearman.why:
                 reasons.append(f"At {line.label}, {kind}: {found.spearman.why}.")
     return Table(
-        f"{of}steps against universal difficulty",
+        _caption(of, "steps against universal difficulty"),
         ("loss at or below", "n", "reached", "tied", "median steps", "Spearman", "Kendall's tau-b", "Harrell's C", "p"),
         tuple(rows),
         (
@@ -83,7 +87,7 @@ def _interval(low: float, high: float, sign: str = "+") -> str:
 
 def _beside(of: str, closing: Closing) -> Table:
     return Table(
-        f"{of}other correlations",
+        _caption(of, "other correlations"),
         ("loss at or below", "Spearman given the initial loss", "Spearman with the steps to epsilon",
          "Pearson of the reached", "n", "where it misleads"),
         tuple(
@@ -94,8 +98,8 @@ def _beside(of: str, closing: Closing) -> Table:
             for line in closing.lines
         ),
         (
-            "Pearson's correlation of steps and rank, over the examples that reached the loss alone, is what was published"
-            " before.",
+            "Pearson's correlation of steps and rank, over the examples that reached the loss alone, is what was"
+            " published before.",
             *(f"Given the initial loss, at {line.label}: {line.partial.why}." for line in closing.lines
               if line.partial.why),
         ),
@@ -108,7 +112,7 @@ def _number(value: float) -> str:
 
 def _quintiles(of: str, closing: Closing) -> Table:
     return Table(
-        f"{of}steps by difficulty, the easiest fifth first",
+        _caption(of, "steps by difficulty, the easiest fifth first"),
         ("ranks", "n", "reached", "median steps"),
         tuple(
             (
@@ -152,6 +156,5 @@ def as_text(table: Table) -> str:
     cells = [table.columns, *table.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    title = table.caption[0].upper() + table.caption[1:]
     notes = [textwrap.fill(note, TERMINAL, break_on_hyphens=False) for note in table.notes]
-    return "\n".join([title, *lines, *notes])
+    return "\n".join([table.caption, *lines, *notes])

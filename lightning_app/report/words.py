@@ -68,8 +68,8 @@ def _says(closing: Closing) -> list[str]:
     known = [each for each in closing.lines if each.correlation.low == each.correlation.low]
     if len(known) > 1:
         said.append(
-            f"Over the thresholds the correlation goes from {bare(known[0].correlation)} at a loss of {known[0].label} to"
-            f" {bare(known[-1].correlation)} at {known[-1].label}."
+            f"Over the thresholds the correlation goes from {bare(known[0].correlation)} at a loss of {known[0].label}"
+            f" to {bare(known[-1].correlation)} at {known[-1].label}."
         )
     if line.partial.low == line.partial.low:
         said.append(f"Given the loss that an image has to begin with, it is {bare(line.partial)}.")

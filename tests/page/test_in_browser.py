@@ -20,6 +20,7 @@ FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+NO_WEBGL = ["--disable-gpu", "--disable-3d-apis"]
 SOFTWARE_WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SMALL = 120
 LARGE = 50_000
@@ -42,6 +43,13 @@ def run() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def browser(run: Any) -> Iterator[Any]:
+    browser = _launch(run, NO_WEBGL)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def webgl_browser(run: Any) -> Iterator[Any]:
     browser = _launch(run, SOFTWARE_WEBGL)
     yield browser
     browser.close()
@@ -313,7 +321,7 @@ def test_picks_by_mouse(page: Any, tool: str) -> None:
     )
     expected = int((frame(SMALL)["steps"].clip(upper=100) <= edge).sum())
     assert 20 < expected < 120
-    assert page.locator("#picked").text_content() == f"{expected} picked"
+    page.wait_for_function("(text) => document.getElementById('picked').textContent === text", arg=f"{expected} picked")
     assert page.evaluate("document.getElementById('plot').layout.selections.length") == 0
 
 
@@ -350,8 +358,17 @@ def test_hostile_names_are_shown_and_not_run(page: Any) -> None:
     assert page.locator("figcaption").text_content() == 'Survival "quoted" <script>alert(6)</script>'
 
 
-def test_on_a_phone(open_page: Open, small: Path) -> None:
-    page = open_page(small, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+@pytest.fixture(scope="module")
+def phone(open_page: Open, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two studies on a phone, the second without all that may be missing."""
+    bare = frame(20).drop(columns=["label", "predicted_before", "initial_loss", "final_loss"])
+    second = StudyOnPage("second", bare, float("nan"), 50, (), None, lambda position: None, {})
+    file = _page(tmp_path_factory.mktemp("two"), [study(frame(SMALL), name="first"), second])
+    return open_page(file, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+
+
+def test_on_a_phone(phone: Any) -> None:
+    page = phone
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.touchscreen.tap(*_place(page, 91))
     _wait_for_card(page, 91)
@@ -383,13 +400,11 @@ def test_dark_and_light_follow_the_system(page: Any) -> None:
     assert all(a != b for a, b in zip(light, page.evaluate(seen), strict=True))
 
 
-def test_two_studies(open_page: Open, tmp_path: Path) -> None:
-    bare = frame(20).drop(columns=["label", "predicted_before", "initial_loss", "final_loss"])
-    without_curves = StudyOnPage("second", bare, float("nan"), 50, (), None, lambda position: None, {})
-    page = open_page(_page(tmp_path, [study(frame(30), name="first"), without_curves]))
+def test_two_studies(phone: Any) -> None:
+    page = phone
     assert page.evaluate("document.getElementById('plot').layout.shapes.map((line) => line.x0).sort()") == [100, 50]
     page.get_by_label("Study").select_option(label="second")
-    assert page.locator("#shown").text_content() == "Showing 20 of 50 examples"
+    assert page.locator("#shown").text_content() == "Showing 20 of 140 examples"
     assert set(_column(page, "Study")) == {"second"}
     assert set(_column(page, "True class")) == {"–"}  # noqa: RUF001
     page.locator("#examples tbody .path button").first.click()
@@ -401,9 +416,9 @@ def _timed(code: str) -> str:
     return f"() => {{ const start = performance.now(); {code}; return performance.now() - start; }}"
 
 
-def test_fifty_thousand(open_page: Open, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fifty_thousand(open_page: Open, webgl_browser: Any, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
-    page = open_page(large)
+    page = open_page(large, browser=webgl_browser)
     figures = {"usable after s": time.monotonic() - start}
     assert page.evaluate("document.getElementById('plot').data[0].type") == "scattergl"
     assert page.locator("#examples tbody tr").count() == 50
@@ -437,15 +452,11 @@ def test_fifty_thousand(open_page: Open, large: Path, capsys: pytest.CaptureFixt
         print("\n50,000 examples:", ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
 
 
-def test_without_webgl(run: Any, open_page: Open, large: Path) -> None:
-    # Playwright allows one browser with other flags beside the module's.
-    plain = _launch(run, ["--disable-gpu", "--disable-3d-apis"])
-    page = open_page(large, browser=plain)
+def test_without_webgl(open_page: Open, large: Path) -> None:
+    page = open_page(large)
     assert page.evaluate("document.getElementById('plot').data[0].type") == "scatter"
     assert "Without WebGL the scatter draws 3,847 of the 50,000" in page.locator("#thinned").text_content()
     page.get_by_label("True class").select_option(label="class 17 (17)")
     assert page.locator("#shown").text_content() == "Showing 50 of 50,000 examples"
     assert page.locator("#thinned").text_content() == ""
     _hover(page, page.evaluate("StepsReport.examples.findIndex((e) => e.label === 17)"))
-    page.context.close()
-    plain.close()

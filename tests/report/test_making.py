@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lightning_app.errors import BadInputError
+from lightning_app.page.content import StudyOnPage
+from lightning_app.report import making
+from lightning_app.report.making import class_names, read_report, write_report
+from tests.analysis.test_reading import CURVES, write_study
+
+
+def test_what_the_page_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = write_study(Path("outputs/tiny"))
+    for path in list(CURVES)[:3]:
+        file = Path("images", path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file)
+    given: list[StudyOnPage] = []
+    monkeypatch.setattr(making, "write_page", lambda *arguments: given.extend(arguments[5]))
+    write_report(read_report([place]), place)
+    (study,) = given
+    assert study.examples["path"].tolist() == list(CURVES)  # no `error`
+    assert study.examples["steps"].tolist() == [4, 5, 7, 7]
+    assert study.examples["not_reached"].tolist() == [False, False, True, True]
+    assert (study.epsilon, study.limit) == (0.01, 6)
+    assert study.thresholds == pytest.approx((0.6931, 0.1, 0.01), abs=1e-4)
+    assert study.losses_of is not None
+    assert [study.losses_of(k) for k in range(4)] == [losses for _, losses in CURVES.values()]
+    assert study.image_of(0) == Path("images/cat/a,1.jpg")
+    assert study.image_of(3) is None
+    assert study.class_names == {0: "cat", 1: "dog"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "paths", "names"),
+    [
+        ([0, 1, 0], ["x/cat/1", "x/dog/2", "x/cat/3"], {0: "cat", 1: "dog"}),
+        ([0, 1], ["val/1", "val/2"], {}),  # one folder for all
+        ([0, 0], ["a/1", "b/2"], {}),
+        ([0, 1], ["1", "2"], {}),
+        ([0, None], ["a\\1", "b\\2"], {0: "a"}),
+    ],
+)
+def test_classes_are_named_after_their_folders(labels: list[int], paths: list[str], names: dict[int, str]) -> None:
+    assert class_names(pd.DataFrame({"label": labels, "path": paths})) == names
+    assert class_names(pd.DataFrame({"path": paths})) == {}
+
+
+def test_a_folder_that_cannot_be_written_to_is_named() -> None:
+    place = write_study(Path("outputs/tiny"))
+    Path("file").write_text("")
+    with pytest.raises(BadInputError, match="--output_dir: file/deep can't be written"):
+        write_report(read_report([place]), Path("file/deep"))
