@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,6 +19,8 @@ from lightning_app.analysis.statistics import Floats
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
 BY_DIFFICULTY = "viridis"
+VISIBLE_BLUES = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.3, 1, 256)))
+"""Its lightest is told from the paper."""
 Which = npt.NDArray[np.bool_]
 MOST_POINTS = 5_000
 """Above, points would hide each other, and areas are coloured by how many they hold."""
@@ -90,7 +93,7 @@ def _draw_many(
     """More points than can be told apart."""
     if reached.any():
         cells = axes.hexbin(
-            steps[reached], rank[reached], xscale="log", gridsize=50, bins="log", mincnt=1, cmap="Blues",
+            steps[reached], rank[reached], xscale="log", gridsize=50, bins="log", mincnt=1, cmap=VISIBLE_BLUES,
             extent=(0, np.log10(axes.get_xlim()[1]), rank.min(), rank.max()),
         )  # fmt: skip
         figure.colorbar(cells, ax=axes, location="bottom", shrink=0.6, label=f"{labels[0]}: images in a cell")
@@ -98,7 +101,7 @@ def _draw_many(
         edges = np.linspace(rank.min(), rank.max(), 21)
         here = missed | reached
         shares = np.histogram(rank[missed], edges)[0] / np.maximum(np.histogram(rank[here], edges)[0], 1)
-        beside = axes.inset_axes((1.02, 0, 0.16, 1), sharey=axes)
+        beside = axes.inset_axes((1.05, 0, 0.16, 1), sharey=axes)
         beside.barh((edges[1:] + edges[:-1]) / 2, shares, height=np.diff(edges) * 0.9, color=ORANGE)
         beside.set_xlim(0, 1)
         beside.tick_params(labelleft=False, labelsize=11)

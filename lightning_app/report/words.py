@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lightning_app.analysis.closing import SMALL_CORRELATIONS, Closing, answer, median_in_words
 from lightning_app.analysis.reading import Facts, Study
-from lightning_app.analysis.statistics import Estimate, pairs_to_see, smallest_visible
+from lightning_app.analysis.statistics import MOST_RESAMPLED, Estimate, pairs_to_see, smallest_visible
 
 WHAT_WAS_DRAWN = {
     "wrong": "images that the model got wrong",
@@ -53,17 +53,20 @@ def _says(closing: Closing) -> list[str]:
     sentence = answer(closing)
     said = [sentence[0].upper() + sentence[1:] + "."]
     if found.p == found.p:
+        how = "permutations" if found.n <= MOST_RESAMPLED else "the normal limit of permutations"
         said.append(f"If steps had nothing to do with difficulty, a correlation as far from zero would come up with p"
-                    f" {p_value(found.p)} (permutations).")  # fmt: skip
+                    f" {p_value(found.p)} ({how}).")  # fmt: skip
     c = found.concordance
     if c.low == c.low:
         said.append(f"Of two images that need different numbers of steps the harder one needs more in"
                     f" {percent(c.value)} ({percent(c.low)} to {percent(c.high)}); by chance 50 %.")  # fmt: skip
     if closing.quintiles:
-        first, last = closing.quintiles[0], closing.quintiles[-1]
+        medians = [median_in_words(closing.quintiles[k].median_steps, closing.limit) for k in (0, -1)]
+        shares = [percent(closing.quintiles[k].reached.mean()) for k in (0, -1)]
         said.append(
-            f"The easiest fifth takes {median_in_words(first.median_steps, closing.limit)} steps in the median, the"
-            f" hardest {median_in_words(last.median_steps, closing.limit)}."
+            f"The easiest fifth takes {medians[0]} steps in the median, the hardest {medians[1]}."
+            if medians[0] != medians[1]
+            else f"Of the easiest fifth {shares[0]} came to it, of the hardest {shares[1]}."
         )
     known = [each for each in closing.lines if each.correlation.low == each.correlation.low]
     if len(known) > 1:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from lightning_app.page.writing import write_page
 from tests.page.making import CLASSES, HOSTILE, TABLES, frame, picture, study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives a browser, is not installed")
+
+pytestmark = pytest.mark.slow
 
 FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -189,6 +192,10 @@ def _column(page: Any, heading: str) -> list[str]:
     return list(page.locator(f"#examples tbody td:nth-child({place})").all_text_contents())
 
 
+def _compact(content: object) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
 def _curve_drawn(page: Any) -> None:
     page.wait_for_function("document.getElementById('curve').style.visibility === 'visible'")
 
@@ -299,6 +306,35 @@ def test_keyboard_and_picks(page: Any) -> None:
     assert not row.get_by_role("checkbox").is_checked()
     page.locator("#clear").click()
     assert page.locator("#download").is_disabled()
+
+
+def test_zoom_move_and_all_in_view(page: Any) -> None:
+    ranges = "[document.getElementById('plot').layout.xaxis.range, document.getElementById('plot').layout.yaxis.range]"
+    everything = page.evaluate(ranges)
+
+    def at(x: int, y: int) -> tuple[float, float]:
+        page.locator("#plot").scroll_into_view_if_needed()
+        box = page.locator("#plot").bounding_box()
+        return box["x"] + x, box["y"] + y
+
+    def drag() -> Any:
+        before = page.evaluate(ranges)
+        page.mouse.move(*at(200, 60))
+        page.mouse.down()
+        page.mouse.move(*at(400, 260), steps=4)
+        page.mouse.up()
+        page.wait_for_function(f"(before) => JSON.stringify({ranges}) !== before", arg=_compact(before))
+        return page.evaluate(ranges)
+
+    zoomed = drag()
+    page.get_by_label("reached (108)", exact=True).uncheck()
+    assert page.evaluate(ranges) == zoomed  # a filter keeps the view
+    page.mouse.dblclick(*at(300, 120))
+    page.wait_for_function(f"(all) => JSON.stringify({ranges}) === all", arg=_compact(everything))
+    page.get_by_label("move", exact=True).check()
+    drag()
+    page.locator("#all-in-view").click()
+    page.wait_for_function(f"(all) => JSON.stringify({ranges}) === all", arg=_compact(everything))
 
 
 @pytest.mark.parametrize("tool", ["box pick", "lasso pick"])

@@ -159,6 +159,7 @@
     const [size, opacity] = examples.length > MOST_SVG_POINTS ? [4, 0.35] : [8, 0.75];
     const limits = [...new Set(shown.filter((e) => e.steps === null).map((e) => e.x))];
     const epsilons = [...new Set(studies.map((s) => s.epsilon))];
+    // Copied below: plotly changes the arrays it is given.
     const range = at('plot').layout ?? { xaxis: { range: extent.x }, yaxis: { range: extent.y } };
     const goal = epsilons.length === 1 && epsilons[0] !== null ? `a loss of ${epsilons[0]}` : 'epsilon';
     Plotly.react('plot', [
@@ -166,14 +167,14 @@
       trace(drawn[1], { color: colour('missed'), size: size + 4, symbol: 'triangle-right-open', opacity: 1, line: { width: 1.5 } }),
     ], layout(colour, {
       margin: MARGIN, dragmode: dragMode(), hovermode: 'closest', hoverdistance: 20,
-      xaxis: logAxis(`SGD steps to ${goal}`, colour, extent.x[1] - extent.x[0], { range: range.xaxis.range }),
-      yaxis: axis('Universal difficulty rank (1 = easiest)', colour, { range: range.yaxis.range, tickformat: '~s' }),
+      xaxis: logAxis(`SGD steps to ${goal}`, colour, extent.x[1] - extent.x[0], { range: [...range.xaxis.range] }),
+      yaxis: axis('Universal difficulty rank (1 = easiest)', colour, { range: [...range.yaxis.range], tickformat: '~s' }),
       newselection: { line: { color: colour('ink') } },
       shapes: limits.map((x) => ({
         type: 'line', x0: x, x1: x, y0: 0, y1: 1, yref: 'paper', layer: 'below',
         line: { color: colour('missed'), width: 1, dash: 'dot' },
       })),
-    }), { displayModeBar: false, responsive: true, displaylogo: false, doubleClick: false });
+    }), { displayModeBar: false, responsive: true, displaylogo: false });
   }
 
   function dragMode() {
@@ -237,7 +238,7 @@
       pen.stroke();
     };
     if (picked.size) for (const e of shown) if (picked.has(e.id)) ring(e, 5, 1.5);
-    if (looked) ring(looked, 9, 2.5);
+    if (shown.includes(looked)) ring(looked, 9, 2.5);
   }
 
   function scatterKey(event) {
