@@ -199,7 +199,7 @@ def test_fewer_steps_are_refused_with_the_way(study: list[str], capsys: pytest.C
     assert main([*study, "--max_steps_per_example", "29"]) == 2
     printed = capsys.readouterr().err
     assert "error: --max_steps_per_example 29: the study in outputs/tiny has trained for up to 30 steps" in printed
-    assert "report --epsilon" in printed
+    assert "its total_steps_to_epsilon is -1 or above 29" in printed
     assert contents(OUT) == before
 
 

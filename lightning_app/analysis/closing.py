@@ -25,6 +25,8 @@ from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 QUINTILES = 5
+NEGLIGIBLE = 0.05
+"""The share that may be left out without a word."""
 SMALL_CORRELATIONS = (0.10, 0.15)
 """The size of the published effects; a sample should see them."""
 
@@ -238,7 +240,7 @@ def _line(
 def _pearson_of_reached(steps: Floats, rank: Floats, rho: Estimate) -> Pearson:
     reached = steps >= 0
     n, missed = int(reached.sum()), int((~reached).sum())
-    left_out = f"leaves out the {missed:,} not reached" if missed else ""
+    left_out = f"leaves out the {missed:,} not reached" if missed > NEGLIGIBLE * len(steps) else ""
     if n < 3 or np.ptp(steps[reached]) == 0 or np.ptp(rank[reached]) == 0:
         return Pearson(n, math.nan, left_out)
     value = float(stats.pearsonr(steps[reached], rank[reached]).statistic)

@@ -86,7 +86,8 @@ def run_demo(recipe: Recipe) -> int:
     exit_code = rank_images(recipe)
     if exit_code != DONE:
         return exit_code
-    if is_complete(study):
+    was_there = is_complete(study)
+    if was_there:
         print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
         print(words(closing_of(study)))
     else:
@@ -94,18 +95,13 @@ def run_demo(recipe: Recipe) -> int:
         print(f"\n4. The study: steps-to-epsilon run {shlex.join(argv)}", file=sys.stderr)
         exit_code = run.main(argv)
     if is_complete(study):
-        write_page_of(study)
+        if was_there and (study / PAGE).is_file():
+            print(f"5. The report is there already ({study / PAGE})", file=sys.stderr)
+        else:
+            print(f"5. The report: steps-to-epsilon report {shlex.quote(str(study))}", file=sys.stderr)
+            write_report(read_report([study]), study)
         print(last_words(study))
     return exit_code
-
-
-def write_page_of(study: Path) -> None:
-    """Writes the study's report, unless it is there."""
-    if (study / PAGE).is_file():
-        print(f"5. The report is there already ({study / PAGE})", file=sys.stderr)
-        return
-    print(f"5. The report: steps-to-epsilon report {shlex.quote(str(study))}", file=sys.stderr)
-    write_report(read_report([study]), study)
 
 
 def claim_folder(recipe: Recipe) -> None:

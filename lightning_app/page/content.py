@@ -29,7 +29,7 @@ class Picture:
     """A picture that doesn't move.
 
     Attributes:
-        name: Its file name in `report/`, such as `survival.png`.
+        name: Its file name in `report/`, such as `survival.png`. The page shows PNGs; other forms lie beside them.
         data: The file's bytes.
         caption: The words below it, and in place of it.
     """

@@ -27,14 +27,14 @@ def page_html(
         title: The heading.
         paragraphs: The words below it.
         tables: The statistics.
-        pictures: Those that don't move.
+        pictures: Those that don't move; the PNGs are shown.
         study_files: The names of the studies' scripts.
     """
     return Template(frame).substitute(
         title=escape(title),
         paragraphs="\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs),
         tables=_section("Statistics", "tables", [_table(table) for table in tables]),
-        pictures=_section("Pictures", "pictures", [_picture(picture) for picture in pictures]),
+        pictures=_section("Pictures", "pictures", [_picture(each) for each in pictures if each.name.endswith(".png")]),
         studies="\n".join(f'<script defer src="report/{name}"></script>' for name in study_files),
     )
 

@@ -53,7 +53,7 @@ def write_page(
     finished, writing, old = folder / FOLDER, folder / f".{FOLDER}.writing", folder / f".{FOLDER}.old"
     if finished.is_symlink() or (finished.exists() and not (finished / MARK).is_file()):
         raise BadInputError(
-            f"{finished} is not the folder of a page (no {MARK} in it); move it, or choose another --out"
+            f"{finished} is not the folder of a page (no {MARK} in it); move it, or choose another --output_dir"
         )
     study_files = [f"study-{number}.js" for number in range(len(studies))]
     html = page_html(_browser_text(PAGE), title, paragraphs, tables, pictures, study_files)
@@ -114,7 +114,7 @@ def _put_thumbnails(
     names: dict[tuple[int, int], str] = {}
     made: dict[Path, str | None] = {}  # studies of the same images share them
     for number, position in tqdm(
-        chosen, "thumbnails", unit="image", file=sys.stderr, dynamic_ncols=True, mininterval=seconds_between_bars()
+        chosen, "thumbnails", unit="image", leave=False, file=sys.stderr, mininterval=seconds_between_bars()
     ):
         image_file = studies[number].image_of(position)
         if image_file is None:
@@ -138,8 +138,8 @@ def _put_curves(folder: Path, studies: Sequence[StudyOnPage]) -> None:
         total=sum(len(study.examples) for _, study in with_curves),
         desc="loss curves",
         unit="curve",
+        leave=False,
         file=sys.stderr,
-        dynamic_ncols=True,
         mininterval=seconds_between_bars(),
     ) as bar:
         for number, study in with_curves:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lightning_app.analysis.closing import SMALL_CORRELATIONS, Closing, answer, median_in_words
 from lightning_app.analysis.reading import Facts, Study
 from lightning_app.analysis.statistics import MOST_RESAMPLED, Estimate, pairs_to_see, smallest_visible
+from lightning_app.inputs.model_list import name_in_pool
 
 WHAT_WAS_DRAWN = {
     "wrong": "images that the model got wrong",
@@ -21,7 +22,7 @@ def paragraphs(study: Study, closing: Closing) -> list[str]:
 
 def _measured(study: Study, closing: Closing) -> list[str]:
     facts, counts, n = study.facts, closing.counts, closing.at_epsilon.association.n
-    who = facts.model_name or study.name
+    who = name_in_pool(facts.model_name) if facts.model_name else study.name
     lr = f" with a learning rate of {facts.lr:g}" if facts.lr is not None else ""
     drawn = WHAT_WAS_DRAWN.get(facts.select, "images")
     said = [

@@ -24,6 +24,7 @@ from tests.commands.test_run import agrees_with_the_oracle, rows, without_second
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = Path("demo/outputs/digits_mambaout")
+pytestmark = pytest.mark.xdist_group("demo")  # what one of them made is for all
 FLAGS = ("--max_examples", "4", "--max_steps_per_example", "12", "--lr", "0.01")
 SMALL = Recipe(
     training_images=96,
@@ -163,13 +164,13 @@ def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
     assert without_seconds(rows(Path("outputs/digits_mambaout"))) == without_seconds(rows(STUDY))
 
 
-def test_the_last_words_are_five_lines_and_name_what_is_there(copy: Path) -> None:
+def test_the_last_words_are_six_lines_and_name_what_is_there(copy: Path) -> None:
     lines = last_words(STUDY).strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["Picture", "Table", "Curves", "Meaning", "By"]
-    for line in lines[:3]:
+    assert [line.split()[0] for line in lines] == ["Page", "Picture", "Table", "Curves", "Meaning", "By"]
+    for line in lines[:4]:
         (path,) = [word.rstrip(":;") for word in line.split() if word.startswith("demo/")]
         assert Path(path).exists()
-    assert "n = 4" in lines[3]
+    assert "n = 4" in lines[4]
 
 
 @pytest.mark.slow
@@ -182,15 +183,21 @@ def test_the_command_is_quiet_and_its_numbers_are_the_same_twice_but_for_times(m
     assert done.returncode == 0, done.stderr
     for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
         assert noise not in done.stderr + done.stdout
-    for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run "):
+    for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run ",
+                 "5. The report: steps-to-epsilon report demo/outputs/"):  # fmt: skip
         assert line in done.stderr
     assert [line.split()[0] for line in done.stdout.split("\n\n")[0].splitlines()] == [
         "1,701", "Ties:", "Reliability:", "Written:", "Next:",
     ]  # fmt: skip
-    assert len(done.stdout.strip().splitlines()) == 5 + 1 + 5
+    assert len(done.stdout.strip().splitlines()) == 5 + 1 + 6
     first, again = contents(made), contents(Path())
     assert first == again
-    assert {"demo/pool/ranking.csv", "demo/models/digits_vit/model.safetensors", f"{STUDY}/config.yaml"} <= set(again)
+    assert {
+        "demo/pool/ranking.csv",
+        "demo/models/digits_vit/model.safetensors",
+        f"{STUDY}/config.yaml",
+        f"{STUDY}/report.html",
+    } <= set(again)
 
 
 def test_a_file_in_the_way_is_a_clear_error() -> None:
