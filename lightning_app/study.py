@@ -13,7 +13,8 @@ from datetime import datetime
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.analysis.closing import Closing, close, words
+from lightning_app.analysis.closing import Closing, close
+from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.plots import as_file, steps_vs_difficulty
 from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.errors import BadInputError, StorageError

@@ -13,7 +13,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_app.analysis.closing import Closing, loss_in_words
+from lightning_app.analysis.closing import Closing
+from lightning_app.analysis.closing_words import loss_in_words
 from lightning_app.analysis.reading import Study
 from lightning_app.analysis.statistics import Floats
 

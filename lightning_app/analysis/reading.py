@@ -1,72 +1,33 @@
 """Reads results back: a study's folder, or any CSV that has the seed's columns. For the analysis and for notebooks."""
 
-import csv
-import io
-import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from lightning_app.analysis.facts import Facts, facts_of
+from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
-from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.records import COLUMNS, TEXT_COLUMNS, Row, read_step_log, step_log_name
-from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.run_folder import (
-    CONFIG,
     FINGERPRINT,
     RESULTS,
     STEP_LOGS,
-    SUMMARY,
     name_on_the_move,
     read_study,
 )
-from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
+from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
-NEEDED = ("path", "total_steps_to_epsilon", "universal_difficulty_rank")
 COUNTS = ("example_index", "total_steps_to_epsilon", "label", "predicted_before", "steps_run", "steps_to_correct",
           *(f"steps_to_{name}" for name in THRESHOLDS))  # fmt: skip
 FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a study's folder says beside its table; what it doesn't say is None or empty.
-
-    Args:
-        model_name: As it was given.
-        select: Which examples were drawn.
-        lr: Learning rate.
-        root_dir: Where its images were.
-        examples: In its sample.
-        left: Of them, those still to be trained.
-        easiest_part: Whether those that are done are the easiest ones.
-        ranking_models: The models by which its ranking was made.
-        in_its_ranking: Whether the model itself is one of them.
-        ceiling: About the largest correlation that anything can have with its ranking.
-        environments: How many the rows were made in.
-    """
-
-    model_name: str = ""
-    select: str = ""
-    lr: float | None = None
-    root_dir: Path | None = None
-    examples: int | None = None
-    left: int = 0
-    easiest_part: bool = False
-    ranking_models: tuple[str, ...] = ()
-    in_its_ranking: bool | None = None
-    ceiling: float = math.nan
-    environments: int = 1
 
 
 @dataclass(frozen=True)
@@ -208,7 +169,7 @@ def _of_folder(folder: Path) -> Study:
     epsilon = fingerprint.identity.get("epsilon")
     return Study(
         folder.resolve().name, folder, frame, float(str(epsilon)) if epsilon is not None else math.nan,
-        fingerprint.goal.max_steps_per_example, facts=_facts(folder, fingerprint, rows),
+        fingerprint.goal.max_steps_per_example, facts=facts_of(folder, fingerprint, rows),
     )  # fmt: skip
 
 
@@ -223,141 +184,12 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
-def _facts(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Facts:
-    settings, summary = _mapping(folder / CONFIG, yaml.safe_load), _mapping(folder / SUMMARY, json.loads)
-    ranking = summary.get("ranking")
-    ranking = ranking if isinstance(ranking, dict) else {}
-    goal, optimizer = fingerprint.goal, fingerprint.identity.get("optimizer")
-    left = goal.examples - sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
-    root_dir, ceiling = settings.get("root_dir"), ranking.get("ceiling")
-    return Facts(
-        model_name=str(settings.get("model_name", "")),
-        select=str(fingerprint.identity.get("select", "")),
-        lr=optimizer.get("lr") if isinstance(optimizer, dict) else None,
-        root_dir=Path(str(root_dir)) if root_dir else None,
-        examples=goal.examples,
-        left=max(0, left),
-        easiest_part=len(rows) < goal.examples and [row["example_index"] for row in rows] == list(range(len(rows))),
-        ranking_models=tuple(ranking.get("models", ())),
-        in_its_ranking=ranking.get("model_is_in_it"),
-        ceiling=ceiling if isinstance(ceiling, float) else math.nan,
-        environments=len(fingerprint.stretches),
-    )
-
-
-def _mapping(file: Path, load: Callable[[str], object]) -> dict[str, object]:
-    """A file that only adds to what is known: where it can't be read, nothing."""
-    try:
-        content = load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _of_csv(file: Path) -> Study:
-    frame = _frame_of_csv(file)
+    frame = read_results_csv(file)
     name = file.resolve().parent.name if file.name == RESULTS else file.stem
     steps, run = (frame.get(column, pd.Series(dtype=float)) for column in ("total_steps_to_epsilon", "steps_run"))
     limit = int(np.nanmax([1, *steps, *run]))
     return Study(name, file, frame, math.nan, limit)
-
-
-def _frame_of_csv(file: Path) -> pd.DataFrame:
-    """Any CSV with the seed's columns.
-
-    Raises:
-        BadInputError: Naming file, line and column.
-    """
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BadInputError(f"{file} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{file} is not UTF-8 text: byte {error.start} can't be read") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if missing := [name for name in NEEDED if name not in header]:
-            raise BadInputError(
-                f"{file}, line 1: a table of results has the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}"
-                f" (it begins {text[:60]!r})"
-            )
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise BadInputError(f"{file}, line {reader.line_num}: {len(row)} cells under a header of {len(header)}")
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise BadInputError(f"{file}, line {reader.line_num}: not CSV ({error})") from None
-    if not rows:
-        raise BadInputError(f"{file} has a header and no rows")
-    cells = dict(zip(header, zip(*rows, strict=True), strict=True))
-    frame = pd.DataFrame({name: _column(file, name, values, lines) for name, values in cells.items()})
-    if "example_index" not in frame:
-        frame["example_index"] = np.arange(len(frame), dtype=np.float64)
-    if "outcome" not in frame:
-        frame["outcome"] = _outcomes(frame)
-    _require_results(file, frame, lines)
-    return frame
-
-
-def _column(file: Path, name: str, values: Sequence[str], lines: Sequence[int]) -> object:
-    """Numbers where the column has them; a column that nobody here knows may have anything."""
-    if name in TEXT_COLUMNS:
-        return np.array(values, dtype=object)
-    numbers = np.empty(len(values))
-    for k, value in enumerate(values):
-        try:
-            numbers[k] = float(value) if value.strip() not in ("", "None") else math.nan
-        except ValueError:
-            if name not in COLUMNS:
-                return np.array(values, dtype=object)
-            raise BadInputError(f"{file}, line {lines[k]}: {name} is {value[:60]!r}, expected a number") from None
-    return numbers
-
-
-def _outcomes(frame: pd.DataFrame) -> list[str]:
-    """What a table without outcomes says of each row: a loss that is not finite has diverged."""
-    steps = frame["total_steps_to_epsilon"]
-    last = frame["final_loss"] if "final_loss" in frame else pd.Series(0.0, index=frame.index)
-    return [
-        "error" if math.isnan(count) else "reached" if count >= 0 else "censored" if math.isfinite(loss) else "diverged"
-        for count, loss in zip(steps, last, strict=True)
-    ]
-
-
-def _require_results(file: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
-    """Refuses what can't be a table of results.
-
-    Raises:
-        BadInputError: Naming line and column.
-    """
-    steps, rank = (frame[name].to_numpy(dtype=np.float64) for name in NEEDED[1:])
-    outcome = frame["outcome"].to_numpy()
-    fine = outcome == "error"
-    wrong = {
-        "total_steps_to_epsilon": (~fine & ~((steps >= NEVER) & (steps == np.floor(steps)) & (steps < 1e15)),
-                                   "a count of steps, or -1 for never reached"),
-        "universal_difficulty_rank": (~np.isfinite(rank), "a number"),
-        "outcome": (~np.isin(outcome, get_args(Outcome)), f"one of {', '.join(get_args(Outcome))}"),
-        "path": (frame["path"].duplicated().to_numpy(), "a path that is there once"),
-    }  # fmt: skip
-    for name, (bad, expected) in wrong.items():
-        if bad.any():
-            k = int(np.flatnonzero(bad)[0])
-            raise BadInputError(
-                f"{file}, line {lines[k]}: {name} is {str(frame[name].iat[k])[:60]!r}, expected {expected}"
-            )
-    disagree = np.flatnonzero(~fine & ((outcome == "reached") != (steps >= 0)))
-    if disagree.size:
-        k = int(disagree[0])
-        raise BadInputError(
-            f"{file}, line {lines[k]}: outcome is {outcome[k]!r} with total_steps_to_epsilon {steps[k]:g}"
-        )
 
 
 def threshold_column(threshold: float) -> str:

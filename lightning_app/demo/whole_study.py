@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from lightning_app.analysis.closing import Closing, answer, close, words
+from lightning_app.analysis.closing import Closing, close
+from lightning_app.analysis.closing_words import answer, words
 from lightning_app.analysis.reading import open_study
 from lightning_app.commands import evaluate, rank, run
 from lightning_app.commands.base import CONFIGS

@@ -4,9 +4,11 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from lightning_app.analysis.closing import Closing, ThresholdLine, median_in_words
+from lightning_app.analysis.association import Association
+from lightning_app.analysis.closing import Closing, ThresholdLine
+from lightning_app.analysis.closing_words import median_in_words
 from lightning_app.analysis.reading import Study
-from lightning_app.analysis.statistics import Association, Estimate
+from lightning_app.analysis.statistics import Estimate
 from lightning_app.page.content import Table
 from lightning_app.report.words import p_value
 

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from lightning_app.analysis.closing import SMALL_CORRELATIONS, Closing, answer, median_in_words
-from lightning_app.analysis.reading import Facts, Study
-from lightning_app.analysis.statistics import MOST_RESAMPLED, Estimate, pairs_to_see, smallest_visible
+from lightning_app.analysis.association import MOST_RESAMPLED
+from lightning_app.analysis.closing import SMALL_CORRELATIONS, Closing
+from lightning_app.analysis.closing_words import answer, median_in_words
+from lightning_app.analysis.facts import Facts
+from lightning_app.analysis.reading import Study
+from lightning_app.analysis.statistics import Estimate, pairs_to_see, smallest_visible
 from lightning_app.inputs.model_list import name_in_pool
 
 WHAT_WAS_DRAWN = {

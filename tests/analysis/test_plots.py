@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from lightning_app.analysis.closing import close
+from lightning_app.analysis.facts import Facts
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,
@@ -20,7 +21,7 @@ from lightning_app.analysis.plots import (
     steps_vs_difficulty,
     survival,
 )
-from lightning_app.analysis.reading import Facts, Study
+from lightning_app.analysis.reading import Study
 from lightning_app.results.records import step_log_name, step_log_text
 
 

@@ -3,7 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -17,6 +16,7 @@ from lightning_app.inputs.example import Example
 from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
 from lightning_app.results.records import row_of, step_log_name, step_log_text, table_text
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
+from tests.analysis.test_results_csv import SEED, table
 
 CURVES: dict[str, tuple[Outcome, list[float]]] = {
     "cat/a,1.jpg": ("reached", [2.0, 0.6, 0.3, 0.009]),
@@ -153,50 +153,6 @@ def test_a_log_on_the_move_and_one_that_is_longer_than_its_row(study: Path) -> N
     assert load_steps(study, 1)["loss"].tolist() == CURVES["cat/b.jpg"][1]
 
 
-SEED = "example_index,path,total_steps_to_epsilon,final_loss,universal_difficulty_rank\n"
-
-
-def table(text: str, name: str = "theirs.csv") -> Path:
-    file = Path(name)
-    file.write_bytes(text.encode())
-    return file
-
-
-@pytest.mark.parametrize(
-    ("text", "steps"),
-    [
-        (SEED + "0,a,3,0.01,5\n1,b,-1,0.5,9\n2,c,8,0.01,12\n", [3, 9, 8]),
-        ("\ufeff" + SEED + '0,"a,b",3,0.01,5\r\n1,b,-1,0.5,9\r\n', [3, 4]),
-        (SEED + "0,a,3.0,0.01,5\n\n1,b,-1.0,nan,9", [3, 4]),
-        ("path,universal_difficulty_rank,total_steps_to_epsilon\na,5.5,3\nb,6,2\n", [3, 2]),
-        (
-            SEED.strip() + ",total_loss_sum,weight_distance,comment\n0,a,3,0.01,5,1.5,,x\n1,b,4,0.1,7,2.5,0.3,7\n",
-            [3, 4],
-        ),
-        (SEED + "0,a,-1,0.5,5\n1,b,-1,0.5,6\n", [2, 2]),
-        (SEED + "0,a,7,0.5,5\n", [7]),
-        (SEED + "0,a,7,0.5,5\n1,b,7,0.5,6\n2,c,7,0.5,7\n3,d,7,0.5,8\n", [7, 7, 7, 7]),
-    ],
-    ids=["seed", "mark and comma", "floats", "fewest", "more columns", "none reached", "one row", "constant"],
-)
-def test_tables_of_other_producers(text: str, steps: list[int]) -> None:
-    file = table(text)
-    frame = load_results(file)
-    assert frame["steps"].tolist() == steps
-    assert frame["study"].unique().tolist() == ["theirs"]
-    assert math.isnan(frame["epsilon"][0])
-    found = close(open_study(file))
-    assert [line.name for line in found.lines] == ["epsilon"]
-    assert found.at_epsilon.association.n == len(steps)
-    assert math.isnan(found.at_epsilon.partial.value)
-    assert found.at_epsilon.partial.why
-
-
-def test_a_table_with_a_loss_that_is_not_finite_has_diverged() -> None:
-    frame = load_results(table(SEED + "0,a,3,0.01,5\n1,b,-1,nan,9\n2,c,-1,0.5,11\n3,d,,,12\n"))
-    assert frame["outcome"].tolist() == ["reached", "diverged", "censored", "error"]
-
-
 def test_our_own_table_alone_has_its_thresholds_too(study: Path) -> None:
     copy = Path("copy.csv")
     copy.write_bytes((study / "single_example_results.csv").read_bytes())
@@ -213,29 +169,6 @@ def test_other_peoples_step_logs_are_found_by_their_number() -> None:
     assert load_results(file, epsilon=0.45)["steps"].tolist() == [2, 1]
     with pytest.raises(BadInputError, match=r"--epsilon 0.005: .* has not trained so far: '/x/a.JPEG' ended above"):
         open_study(file, [0.005])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "theirs.csv, line 1: a table of results has the columns path, total_steps_to_epsilon"),
-        ("a,b\n1,2\n", "missing: path, total_steps_to_epsilon, universal_difficulty_rank (it begins 'a,b"),
-        (SEED, "theirs.csv has a header and no rows"),
-        (SEED + "0,a,3,0.01\n", "line 2: 4 cells under a header of 5"),
-        (SEED + "0,a,three,0.01,5\n", "line 2: total_steps_to_epsilon is 'three', expected a number"),
-        (SEED + "0,a,3,0.01,5\n1,b,-2,0.01,5\n", "line 3: total_steps_to_epsilon is '-2.0', expected a count of steps"),
-        (SEED + "0,a,2.5,0.01,5\n", "line 2: total_steps_to_epsilon is '2.5', expected a count of steps"),
-        (SEED + "0,a,3,0.01,\n", "line 2: universal_difficulty_rank is 'nan', expected a number"),
-        (SEED + "0,a,3,0.01,5\n1,a,4,0.01,6\n", "line 3: path is 'a', expected a path that is there once"),
-        (SEED.strip() + ",outcome\n0,a,3,0.01,5,won\n", "line 2: outcome is 'won', expected one of reached"),
-        (SEED.strip() + ",outcome\n0,a,-1,0.01,5,reached\n", "outcome is 'reached' with total_steps_to_epsilon -1"),
-        (SEED + '0,"a\n', "theirs.csv, line 2: not CSV"),
-    ],
-)
-def test_bad_tables_are_told_with_line_and_column(text: str, message: str) -> None:
-    with pytest.raises(BadInputError) as error:
-        open_study(table(text))
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -267,9 +200,3 @@ def test_a_step_log_that_is_gone_is_named(study: Path) -> None:
     (study / "step_logs" / step_log_name(1, "cat/b.jpg")).unlink()
     with pytest.raises(BadInputError, match=r"a step log can't be read: 'cat/b\.jpg' has no step log"):
         load_results(study, epsilon=0.5)
-
-
-def test_numbers_are_read_to_the_last_bit() -> None:
-    losses = np.random.default_rng(0).random(50) * 1e-7
-    rows = "".join(f"{k},p{k},3,{loss!r},{k}\n" for k, loss in enumerate(losses.tolist()))
-    assert load_results(table(SEED + rows))["final_loss"].tolist() == losses.tolist()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lightning_app.cli import main
-from tests.analysis.test_reading import CURVES, SEED, table, write_study
+from tests.analysis.test_reading import CURVES, write_study
+from tests.analysis.test_results_csv import SEED, table
 
 
 @pytest.fixture

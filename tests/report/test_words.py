@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lightning_app.analysis.closing import close, step_rankings_agree
-from lightning_app.analysis.reading import Facts, Study
+from lightning_app.analysis.facts import Facts
+from lightning_app.analysis.reading import Study
 from lightning_app.report.words import bare, p_value, paragraphs, side_by_side
 from tests.analysis.test_closing import study
 
