@@ -29,7 +29,8 @@ class Facts:
         ranking_models: The models by which its ranking was made.
         in_its_ranking: Whether the model itself is one of them.
         ceiling: About the largest correlation that anything can have with its ranking.
-        environments: How many the rows were made in.
+        environments: What differs between those that the rows were made in, such as `torch 2.11.0 and 2.15.0`; mostly
+            nothing.
     """
 
     model_name: str = ""
@@ -42,7 +43,7 @@ class Facts:
     ranking_models: tuple[str, ...] = ()
     in_its_ranking: bool | None = None
     ceiling: float = math.nan
-    environments: int = 1
+    environments: tuple[str, ...] = ()
 
 
 def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Facts:
@@ -70,8 +71,14 @@ def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Fac
         ranking_models=tuple(ranking.get("models", ())),
         in_its_ranking=ranking.get("model_is_in_it"),
         ceiling=ceiling if isinstance(ceiling, float) else math.nan,
-        environments=len(fingerprint.stretches),
+        environments=_differences([stretch.environment for stretch in fingerprint.stretches]),
     )
+
+
+def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:
+    keys = dict.fromkeys(key for environment in environments for key in environment)
+    values = {key: dict.fromkeys(str(environment.get(key)) for environment in environments) for key in keys}
+    return tuple(f"{key} {' and '.join(found)}" for key, found in values.items() if len(found) > 1)
 
 
 def _mapping(file: Path, load: Callable[[str], object]) -> dict[str, object]:

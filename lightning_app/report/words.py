@@ -103,8 +103,8 @@ def _cannot_say(study: Study, closing: Closing) -> list[str]:
         said.append("All of these images were wrong to begin with, with a loss of at least ln 2; that truncates the"
                     " range of what can be seen, and --select all is the control.")  # fmt: skip
     said += _of_the_ranking(facts)
-    if facts.environments > 1:
-        said.append(f"The rows were made in {facts.environments} environments (run.json names them).")
+    if facts.environments:
+        said.append(f"The rows were made in different environments: {'; '.join(facts.environments)}.")
     return said
 
 

@@ -124,6 +124,15 @@ def test_a_study_that_is_not_complete() -> None:
     assert (facts.left, facts.easiest_part) == (4, True)
 
 
+def test_environments_that_differ_are_named(study: Path) -> None:
+    here = {"python": "3.12", "torch": "2.15"}
+    stretches = (Stretch({"python": "3.12", "torch": "2.11"}, ("cat/b.jpg",)), Stretch(here))
+    fingerprint = Fingerprint({"epsilon": 0.01}, stretches, Goal(5, 6), 6)
+    assert open_study(study).facts.environments == ()
+    (study / "run.json").write_text(fingerprint.text())
+    assert open_study(study).facts.environments == ("torch 2.11 and 2.15",)
+
+
 def test_what_else_a_folder_says_may_be_missing(study: Path) -> None:
     (study / "config.yaml").unlink()
     (study / "training_summary.json").write_text("[torn")

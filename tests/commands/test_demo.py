@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -38,17 +39,31 @@ SMALL = Recipe(
 )
 
 
+class Said(NamedTuple):
+    """What the small demo left behind when it was run once."""
+
+    folder: Path
+    out: str
+    err: str
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the small demo was run once."""
+def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
+    """The demo as a command, in a process of its own: pytest keeps warnings to itself."""
     folder = tmp_path_factory.mktemp("made")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert run_demo(SMALL) == 0
-    finally:
-        os.chdir(before)
-    return folder
+    small = "import lightning_app.demo.whole_study as w, tests.commands.test_demo as t; w.Recipe = lambda: t.SMALL"
+    script = f"{small}; from lightning_app.cli import main; raise SystemExit(main(['demo']))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    program = [sys.executable, "-c", script]
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Said(folder, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def made(said: Said) -> Path:
+    """The folder in which it was run."""
+    return said.folder
 
 
 @pytest.fixture
@@ -140,7 +155,7 @@ def test_a_second_call_keeps_what_is_there(copy: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_what_was_interrupted_goes_on_and_nothing_is_deleted(made: Path, copy: Path) -> None:
+def test_what_was_interrupted_goes_on_and_ends_with_the_same_files(made: Path, copy: Path) -> None:
     table = STUDY / "single_example_results.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))  # what a kill leaves
     kept = rows(STUDY)
@@ -150,13 +165,20 @@ def test_what_was_interrupted_goes_on_and_nothing_is_deleted(made: Path, copy: P
     ):
         (STUDY / file).unlink()
     shutil.rmtree(POOL)
-    shutil.rmtree("demo/models/digits_vit")
-    Path("demo/models/.digits_vit.unfinished").mkdir()
+    shutil.rmtree("demo/models")
+    Path("demo/models/.digits_vit.unfinished").mkdir(parents=True)
     Path("demo/models/.digits_vit.unfinished/model.safetensors").write_bytes(b"half")
     assert run_demo(SMALL) == 0
     assert rows(STUDY)[:2] == kept
     assert not list(Path("demo").rglob("*.unfinished"))
-    assert contents(made) == contents(Path())
+    first, again = contents(made), contents(Path())
+    assert first == again
+    assert {
+        "demo/pool/ranking.csv",
+        "demo/models/digits_vit/model.safetensors",
+        f"{STUDY}/config.yaml",
+        f"{STUDY}/report.html",
+    } <= set(again)
 
 
 def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
@@ -173,31 +195,16 @@ def test_the_last_words_are_six_lines_and_name_what_is_there(copy: Path) -> None
     assert "n = 4" in lines[4]
 
 
-@pytest.mark.slow
-def test_the_command_is_quiet_and_its_numbers_are_the_same_twice_but_for_times(made: Path) -> None:
-    # A process of its own: pytest keeps warnings to itself.
-    small = "import lightning_app.demo.whole_study as w, tests.commands.test_demo as t; w.Recipe = lambda: t.SMALL"
-    script = f"{small}; from lightning_app.cli import main; raise SystemExit(main(['demo']))"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_command_is_quiet_and_says_its_steps(said: Said) -> None:
     for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
-        assert noise not in done.stderr + done.stdout
+        assert noise not in said.err + said.out
     for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run ",
                  "5. The report: steps-to-epsilon report demo/outputs/"):  # fmt: skip
-        assert line in done.stderr
-    assert [line.split()[0] for line in done.stdout.split("\n\n")[0].splitlines()] == [
+        assert line in said.err
+    assert [line.split()[0] for line in said.out.split("\n\n")[0].splitlines()] == [
         "1,701", "Ties:", "Reliability:", "Written:", "Next:",
     ]  # fmt: skip
-    assert len(done.stdout.strip().splitlines()) == 5 + 1 + 6
-    first, again = contents(made), contents(Path())
-    assert first == again
-    assert {
-        "demo/pool/ranking.csv",
-        "demo/models/digits_vit/model.safetensors",
-        f"{STUDY}/config.yaml",
-        f"{STUDY}/report.html",
-    } <= set(again)
+    assert len(said.out.strip().splitlines()) == 5 + 1 + 6
 
 
 def test_a_file_in_the_way_is_a_clear_error() -> None:

@@ -62,7 +62,10 @@ def test_then_what_it_cannot_say() -> None:
         (replace(FACTS, in_its_ranking=True), "The model is one of those that made the ranking"),
         (replace(FACTS, in_its_ranking=None), "it is part of its own difficulty; that is not known here"),
         (replace(FACTS, ceiling=0.876), "about 0.88 is the largest correlation that anything can have with it"),
-        (replace(FACTS, environments=2), "The rows were made in 2 environments"),
+        (
+            replace(FACTS, environments=("torch 2.11 and 2.15",)),
+            "The rows were made in different environments: torch 2.11 and 2.15.",
+        ),
         (replace(FACTS, select="all"), "each of 60 images, right or wrong, was trained on"),
         (replace(FACTS, select="correct"), "each of 60 images that the model got right was trained on"),
     ],
