@@ -125,7 +125,7 @@ def test_a_study_that_is_not_complete() -> None:
 
 
 def test_environments_that_differ_are_named(study: Path) -> None:
-    here = {"python": "3.12", "torch": "2.15"}
+    here: dict[str, object] = {"python": "3.12", "torch": "2.15"}
     stretches = (Stretch({"python": "3.12", "torch": "2.11"}, ("cat/b.jpg",)), Stretch(here))
     fingerprint = Fingerprint({"epsilon": 0.01}, stretches, Goal(5, 6), 6)
     assert open_study(study).facts.environments == ()
