@@ -60,13 +60,18 @@ class Study:
 
     @cached_property
     def _logs(self) -> dict[str, str]:
-        """The step logs' file names, by themselves and by `example_N_` alone for those who name them otherwise."""
+        """The step logs' file names, by themselves and by `example_N_` alone for those who name them otherwise.
+
+        By their number only beside a table of the seed's name: beside any other they may be another study's.
+        """
         try:
             names = os.listdir(self.folder / STEP_LOGS)
         except OSError:
             return {}
-        by_number = {f"example_{found[1]}_": name for name in names if (found := FOREIGN_LOG.fullmatch(name))}
-        return {**by_number, **{name: name for name in names}}
+        logs = {name: name for name in names}
+        if self.place.is_dir() or self.place.name == RESULTS:
+            logs |= {f"example_{found[1]}_": name for name in names if (found := FOREIGN_LOG.fullmatch(name))}
+        return logs
 
     @cached_property
     def _log_files(self) -> list[str | None]:
@@ -81,8 +86,8 @@ class Study:
 
     @property
     def has_step_logs(self) -> bool:
-        """Whether there are any."""
-        return bool(self._logs)
+        """Whether any of its rows has one."""
+        return any(self._log_files)
 
     def step_log(self, place: int) -> bytes:
         """An example's step log, as it is on the disk.

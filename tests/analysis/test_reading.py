@@ -176,6 +176,8 @@ def test_other_peoples_step_logs_are_found_by_their_number() -> None:
     Path("step_logs/example_0_a_steps.csv").write_text("step,loss\r\n1,0.9\r\n2,0.4\r\n3,0.01\r\n")
     Path("step_logs/example_1_b_steps.csv").write_text("step,loss\n1,0.3\n2,0.01\n")
     assert load_results(file, epsilon=0.45)["steps"].tolist() == [2, 1]
+    Path("others.csv").write_text(file.read_text())
+    assert not open_study(Path("others.csv")).has_step_logs  # these may be of another study
     with pytest.raises(BadInputError, match=r"--epsilon 0.005: .* has not trained so far: '/x/a.JPEG' ended above"):
         open_study(file, [0.005])
 
