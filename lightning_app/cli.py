@@ -59,7 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROG} {version(PROG)}")
         return 0
     try:
-        return _run(words[0], words[1:])
+        exit_code = _run(words[0], words[1:])
+        sys.stdout.flush()
+        return exit_code
+    except BrokenPipeError:  # who read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 128 + signal.SIGPIPE
     except BadInputError as error:
         print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
         return BAD_INPUT

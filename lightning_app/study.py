@@ -20,8 +20,7 @@ from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
-from lightning_app.inputs.model_list import name_in_pool
-from lightning_app.inputs.ranking import made_by
+from lightning_app.inputs.ranking_facts import ranking_facts
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.fingerprint import (
@@ -284,7 +283,7 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
         "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT},
         "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
         "statistics": closing.as_dict(),
-        "ranking": _ranking(settings),
+        "ranking": ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
         "versions": versions(),
         "environments": [stretch.environment for stretch in folder.fingerprint.stretches],
         "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
@@ -296,20 +295,6 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     }
     folder.replace(SUMMARY, json_text(summary).encode())
     return closing, len(stock.examples) - done
-
-
-def _ranking(settings: StudySettings) -> dict[str, object] | None:
-    """What is known of how the ranking was made: for the report's ceiling, and whether the model is one of its own."""
-    found = made_by(settings.examples_csv)
-    models, reliability = found.get("models"), found.get("reliability")
-    if not isinstance(models, list) or not isinstance(reliability, dict):
-        return None
-    return {
-        "models": models,
-        "model_is_in_it": name_in_pool(settings.model_name) in models,
-        "reliability": reliability.get("reliability"),
-        "ceiling": reliability.get("ceiling"),
-    }
 
 
 def say_closing(prepared: Prepared, closing: Closing, folder: RunFolder) -> None:

@@ -10,8 +10,7 @@ from lightning_app.analysis.statistics import Estimate, Floats, Paired, Places, 
 
 BOOTSTRAP_DRAWS = 2_000
 MOST_RESAMPLED = 2_000
-"""Examples up to which intervals are bootstrapped too and p comes from permutations; above, both agree with the closed
-forms, and would take minutes."""
+"""Examples up to which intervals are bootstrapped too; above, that would take minutes."""
 PERMUTATIONS = 9_999
 FEWEST_CLASSES = 50
 """With two examples or more; with 10 classes an interval clustered by class covers 89 % instead of 95."""
@@ -29,8 +28,8 @@ class Association:
         kendall: Tau-b.
         concordance: Harrell's C: of pairs that need different steps, the share in which the harder one needs more;
             above .5 harder takes more steps.
-        p: Of a rank correlation as far from zero if steps had nothing to do with difficulty: by permutations, above
-            2,000 examples by their normal limit. NaN where undefined.
+        p: Of a rank correlation as far from zero if steps had nothing to do with difficulty; NaN where undefined.
+        p_by: How it was found.
         classes: With two examples or more, if the intervals have been clustered by them; else 0.
     """
 
@@ -40,6 +39,7 @@ class Association:
     kendall: Estimate
     concordance: Estimate
     p: float
+    p_by: str
     classes: int
 
     def as_dict(self) -> dict[str, object]:
@@ -50,7 +50,8 @@ class Association:
             "spearman": self.spearman.as_dict(),
             "kendall": self.kendall.as_dict(),
             "concordance": self.concordance.as_dict(),
-            "p_permutation": self.p,
+            "p": self.p,
+            "p_by": self.p_by,
             "clusters": self.classes,
         }
 
@@ -64,12 +65,13 @@ def associate(steps: Floats, rank: Floats, labels: Floats, seed: int = 0) -> Ass
         labels: Classes, NaN where not known, shape (n,).
         seed: Of bootstrap and permutations.
     """
+    order = np.lexsort((labels, steps, rank))  # that of the rows says nothing, and is not to choose what is drawn
+    steps, rank, labels = steps[order], rank[order], labels[order]
     pairs = Paired(steps, rank)
     n, tied = pairs.n, int((group_sizes(pairs.x) > 1).sum())
-    if why := pairs.why_undefined:
-        why = why.replace("the same x", "the same number of steps").replace("the same y", "the same difficulty")
+    if why := pairs.why_undefined("number of steps", "difficulty"):
         undefined = Estimate(n, math.nan, why=why)
-        return Association(n, tied, undefined, undefined, undefined, math.nan, 0)
+        return Association(n, tied, undefined, undefined, undefined, math.nan, "", 0)
     classes = _large_classes(labels)
     groups = labels if classes else None
     found = [estimate(each, groups) for each in (pairs.spearman, pairs.kendall, pairs.somers)]
@@ -77,7 +79,7 @@ def associate(steps: Floats, rank: Floats, labels: Floats, seed: int = 0) -> Ass
         draws = bootstrap(pairs, seed)
         found = [replace(each, bootstrap=percentiles(drawn)) for each, drawn in zip(found, draws, strict=True)]
     rho, tau, d = found
-    return Association(n, tied, rho, tau, d.as_concordance(), permutation_p(pairs, seed), classes)
+    return Association(n, tied, rho, tau, d.as_concordance(), *permutation_p(pairs, seed), classes)
 
 
 def _large_classes(labels: Floats) -> int:
@@ -140,22 +142,33 @@ def percentiles(draws: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def permutation_p(pairs: Paired, seed: int) -> float:
-    """The two-sided p of a rank correlation, by permuting y.
+def permutation_p(pairs: Paired, seed: int) -> tuple[float, str]:
+    """The two-sided p of a rank correlation, and how it was found.
 
-    Above 2,000 pairs by the normal limit: permuted, Spearman's rho has mean 0 and variance 1 / (n - 1), ties or not.
+    By permuting y among the pairs. Of x, those that tie in the largest group add the same to every permutation; where
+    more than 2,000 others are left, by the normal limit: Spearman's rho has mean 0 and variance 1 / (n - 1), ties or
+    not.
 
     Args:
         pairs: Of n.
         seed: Of the permutations.
     """
     rho, n = abs(pairs.spearman.value), pairs.n
-    if n > MOST_RESAMPLED:
-        return float(2 * stats.norm.sf(rho * math.sqrt(n - 1)))
-    chance = np.random.default_rng(seed)
     r, s = (ranks - ranks.mean() for ranks in (stats.rankdata(pairs.x), stats.rankdata(pairs.y)))
-    as_far, limit = 0, rho * math.sqrt(float(r @ r) * float(s @ s)) * (1 - 1e-12)
-    for start in range(0, PERMUTATIONS, DRAWS_AT_A_TIME):
-        some = min(DRAWS_AT_A_TIME, PERMUTATIONS - start)
-        as_far += int((np.abs(chance.permuted(np.tile(s, (some, 1)), axis=1) @ r) >= limit).sum())
-    return (as_far + 1) / (PERMUTATIONS + 1)
+    as_far = rho * math.sqrt(float(r @ r) * float(s @ s)) * (1 - 1e-12)
+    sizes = group_sizes(pairs.x)
+    largest = r[np.argmax(sizes)]
+    others = r[r != largest] - largest
+    if len(others) > MOST_RESAMPLED:
+        return float(2 * stats.norm.sf(rho * math.sqrt(n - 1))), "the normal limit of permutations"
+    chance = np.random.default_rng(seed)
+    found = 0
+    if n <= MOST_RESAMPLED:
+        for start in range(0, PERMUTATIONS, DRAWS_AT_A_TIME):
+            some = min(DRAWS_AT_A_TIME, PERMUTATIONS - start)
+            drawn = chance.permuted(np.tile(s, (some, 1)), axis=1)[:, : len(others)]
+            found += int((np.abs(drawn @ others) >= as_far).sum())
+    else:  # the few that count, drawn alone
+        for _ in range(PERMUTATIONS):
+            found += abs(float(s[chance.choice(n, len(others), replace=False)] @ others)) >= as_far
+    return (found + 1) / (PERMUTATIONS + 1), "permutations"

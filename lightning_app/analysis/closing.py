@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 import numpy as np
@@ -10,17 +10,18 @@ import pandas as pd
 from scipy import stats
 
 from lightning_app.analysis.association import Association, associate
-from lightning_app.analysis.reading import Study, smallest_limit, threshold_column
+from lightning_app.analysis.reading import Study, threshold_column
 from lightning_app.analysis.statistics import (
     Estimate,
     Floats,
+    Paired,
     not_reached_on_top,
     pairs_to_see,
     partial_spearman,
     smallest_visible,
     spearman,
 )
-from lightning_app.training.trajectory import NEVER, THRESHOLDS, Outcome
+from lightning_app.training.trajectory import THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 QUINTILES = 5
@@ -37,11 +38,13 @@ class Pearson:
     Args:
         n: Reached examples.
         value: NaN where undefined.
+        why: Why it is undefined, else empty.
         misleads: Why it is not to be trusted here; empty where nothing speaks against it.
     """
 
     n: int
     value: float
+    why: str
     misleads: str
 
 
@@ -52,14 +55,14 @@ class ThresholdLine:
     Args:
         name: `1e-2`, `ln2`, the number itself for one that is not on the ladder, or `epsilon`.
         threshold: The loss; NaN where the table's maker doesn't say.
-        reached: Examples that came to it.
+        reached: Examples that came to it, of those of which it is known.
         not_reached: Censored or diverged before.
         median_steps: With not-reached on top; infinite where at least half did not reach it, NaN without examples.
         association: Steps against universal difficulty, not-reached on top.
         without_diverged: The same without the diverged, where there are any.
         pearson: As it was published before.
         partial: Spearman's correlation given the initial loss.
-        like_epsilon: Spearman's correlation of the steps to this threshold and those to epsilon.
+        like_epsilon: Spearman's correlation of the steps to this threshold with those to epsilon.
     """
 
     name: str
@@ -71,7 +74,7 @@ class ThresholdLine:
     without_diverged: Association | None
     pearson: Pearson
     partial: Estimate
-    like_epsilon: float
+    like_epsilon: Estimate
 
     @property
     def correlation(self) -> Estimate:
@@ -94,17 +97,15 @@ class ThresholdLine:
             "median_steps": self.median_steps,
             **self.association.as_dict(),
             "without_diverged": self.without_diverged and self.without_diverged.as_dict(),
-            "pearson_of_reached": {
-                "n": self.pearson.n, "value": self.pearson.value, "misleads": self.pearson.misleads
-            },
+            "pearson_of_reached": asdict(self.pearson),
             "spearman_given_initial_loss": self.partial.as_dict(),
-            "spearman_with_steps_to_epsilon": self.like_epsilon,
+            "spearman_with_steps_to_epsilon": self.like_epsilon.as_dict(),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Quintile:
-    """A fifth of the examples by difficulty, the first the easiest.
+    """About a fifth of the examples by difficulty, the first the easiest.
 
     Args:
         from_rank: Its easiest rank.
@@ -139,13 +140,15 @@ class Closing:
     Args:
         epsilon: Of the study; NaN where its maker doesn't say.
         limit: Steps after which an example was given up; where limits differ, the smallest, at which all are cut.
+        says_limit: Whether the study says so; else it is the most steps that any example took.
         counts: Examples by outcome.
         lines: From the largest threshold down to epsilon, which is last.
-        quintiles: By difficulty; none for fewer than five examples.
+        quintiles: By difficulty; none for fewer than five examples or where all are equally difficult.
     """
 
     epsilon: float
     limit: int
+    says_limit: bool
     counts: dict[str, int]
     lines: tuple[ThresholdLine, ...]
     quintiles: tuple[Quintile, ...] = ()
@@ -160,9 +163,9 @@ class Closing:
         n = self.at_epsilon.association.n
         return {
             "epsilon": self.epsilon,
-            "limit": self.limit,
+            "limit": self.limit if self.says_limit else None,
             "n": n,
-            "errors_left_out": self.counts["error"],
+            "outcomes": self.counts,
             "thresholds": {line.name: line.as_dict() for line in self.lines},
             "quintiles": [
                 {"from_rank": fifth.from_rank, "to_rank": fifth.to_rank, "n": len(fifth.steps),
@@ -183,17 +186,13 @@ def close(study: Study) -> Closing:
     Args:
         study: Its table, epsilon and limit.
     """
-    trained = study.frame[study.frame["outcome"] != "error"]
-    limit = smallest_limit(study)
-    to_epsilon = _steps(trained, "total_steps_to_epsilon", limit)
     columns = _columns(study)
     thresholds = {name: THRESHOLDS[name] if name in THRESHOLDS else float(name) for name in columns}
     names = [*sorted(columns, key=lambda name: -thresholds[name]), "epsilon"]
     thresholds["epsilon"], columns["epsilon"] = study.epsilon, "total_steps_to_epsilon"
-    lines = tuple(_line(name, thresholds[name], columns[name], trained, limit, to_epsilon) for name in names)
+    lines = tuple(_line(study, name, thresholds[name], columns[name]) for name in names)
     counts = {outcome: int((study.frame["outcome"] == outcome).sum()) for outcome in OUTCOMES}
-    rank = trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
-    return Closing(study.epsilon, limit, counts, lines, _quintiles(to_epsilon, rank, limit))
+    return Closing(study.epsilon, study.limit_in_force, study.says_limit, counts, lines, _quintiles(study))
 
 
 def _columns(study: Study) -> dict[str, str]:
@@ -206,15 +205,10 @@ def _columns(study: Study) -> dict[str, str]:
     return {**looked_at, **{f"{more!r}": threshold_column(more) for more in study.extra if more not in known}}
 
 
-def _steps(trained: pd.DataFrame, column: str, limit: int) -> Floats:
-    steps = trained[column].to_numpy(dtype=np.float64)
-    return np.where((steps > limit) | np.isnan(steps), NEVER, steps)
-
-
-def _line(
-    name: str, threshold: float, column: str, trained: pd.DataFrame, limit: int, to_epsilon: Floats
-) -> ThresholdLine:
-    steps = _steps(trained, column, limit)
+def _line(study: Study, name: str, threshold: float, column: str) -> ThresholdLine:
+    limit, every = study.limit_in_force, study.steps_to(column)
+    known = ~np.isnan(every)  # a table that was put together of several studies may not know of all
+    trained, steps, to_epsilon = study.trained[known], every[known], study.steps_to()[known]
     on_top = not_reached_on_top(steps, limit)
     rank, labels, initial_loss = (
         trained[name].to_numpy(dtype=np.float64) if name in trained else np.full(len(trained), math.nan)
@@ -224,15 +218,15 @@ def _line(
     diverged = (trained["outcome"] == "diverged").to_numpy() & ~reached
     association = associate(on_top, rank, labels)
     without = associate(on_top[~diverged], rank[~diverged], labels[~diverged]) if diverged.any() else None
-    known = np.isfinite(initial_loss)
-    partial = partial_spearman(on_top[known], rank[known], initial_loss[known])
-    if len(known) and not known.any():
+    has_loss = np.isfinite(initial_loss)
+    partial = partial_spearman(on_top[has_loss], rank[has_loss], initial_loss[has_loss])
+    if len(trained) and not has_loss.any():
         partial = Estimate(0, math.nan, why="the table has no initial_loss")
     return ThresholdLine(
         name, threshold, int(reached.sum()), int((~reached).sum()),
         float(np.median(np.where(reached, steps, math.inf))) if len(steps) else math.nan,
         association, without, _pearson_of_reached(steps, rank, association.spearman), partial,
-        spearman(on_top, not_reached_on_top(to_epsilon, limit)).value,
+        spearman(on_top, not_reached_on_top(to_epsilon, limit)),
     )  # fmt: skip
 
 
@@ -240,26 +234,31 @@ def _pearson_of_reached(steps: Floats, rank: Floats, rho: Estimate) -> Pearson:
     reached = steps >= 0
     n, missed = int(reached.sum()), int((~reached).sum())
     left_out = f"leaves out the {missed:,} not reached" if missed > NEGLIGIBLE * len(steps) else ""
-    if n < 3 or np.ptp(steps[reached]) == 0 or np.ptp(rank[reached]) == 0:
-        return Pearson(n, math.nan, left_out)
+    if why := Paired(steps[reached], rank[reached]).why_undefined("number of steps", "difficulty"):
+        return Pearson(n, math.nan, why, left_out)
     value = float(stats.pearsonr(steps[reached], rank[reached]).statistic)
     if rho.low <= value <= rho.high or math.isnan(rho.low):
-        return Pearson(n, value, left_out)
+        return Pearson(n, value, "", left_out)
     how = "of the other sign than" if value * rho.value < 0 else "outside the interval of"
-    why = left_out or "few examples with many steps decide it"
-    return Pearson(n, value, f"{why}; it is {how} the rank correlation")
+    return Pearson(n, value, "", f"{left_out and left_out + '; '}it is {how} the rank correlation")
 
 
-def _quintiles(steps: Floats, rank: Floats, limit: int) -> tuple[Quintile, ...]:
+def _quintiles(study: Study) -> tuple[Quintile, ...]:
+    """Fifths by rank; examples of one rank stay together, so that the order of the rows says nothing."""
+    steps, limit = study.steps_to(), study.limit_in_force
     if len(steps) < QUINTILES:
         return ()
-    fifths = np.array_split(np.argsort(rank, kind="stable"), QUINTILES)
+    rank = study.trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
+    fifth = np.floor((stats.rankdata(rank) - 0.5) / len(rank) * QUINTILES)
+    groups = [fifth == k for k in np.unique(fifth)]
+    if len(groups) == 1:
+        return ()
     return tuple(
         Quintile(
-            float(rank[fifth].min()), float(rank[fifth].max()), not_reached_on_top(steps[fifth], limit),
-            steps[fifth] >= 0, float(np.median(np.where(steps[fifth] < 0, math.inf, steps[fifth]))),
+            float(rank[group].min()), float(rank[group].max()), not_reached_on_top(steps[group], limit),
+            steps[group] >= 0, float(np.median(np.where(steps[group] < 0, math.inf, steps[group]))),
         )
-        for fifth in fifths
+        for group in groups
     )  # fmt: skip
 
 
@@ -269,12 +268,10 @@ def step_rankings_agree(studies: Sequence[Study]) -> list[tuple[str, str, Estima
     Args:
         studies: With names that differ.
     """
-    by_path = []
-    for study in studies:
-        trained = study.frame[study.frame["outcome"] != "error"]
-        limit = smallest_limit(study)
-        steps = not_reached_on_top(_steps(trained, "total_steps_to_epsilon", limit), limit)
-        by_path.append(pd.Series(steps, index=trained["path"].to_numpy()))
+    by_path = [
+        pd.Series(not_reached_on_top(study.steps_to(), study.limit_in_force), index=study.trained["path"].to_numpy())
+        for study in studies
+    ]
     found = []
     for i, one in enumerate(studies):
         for j in range(i + 1, len(studies)):

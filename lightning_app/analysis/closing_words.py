@@ -4,6 +4,9 @@ import math
 
 from lightning_app.analysis.closing import Closing
 
+FEWEST = 5
+"""Examples, of which something may be said."""
+
 
 def words(closing: Closing) -> str:
     """The closing table and, where most examples did not reach epsilon, what to change."""
@@ -15,8 +18,8 @@ def words(closing: Closing) -> str:
     ]
     for line in closing.lines:
         lines.append(
-            f"{line.label:>16}  {line.reached:>7}  {median_in_words(line.median_steps, closing.limit):>12}"
-            f"  {line.correlation}{p_in_words(line.association.p)}"
+            f"{line.label:>16}  {line.reached:>7}  {median_in_words(line.median_steps, closing):>12}"
+            f"  {line.correlation}{p_in_words(line.association.p, ', p ')}"
         )
         if line.without_diverged is not None:
             lines.append(f"{'without diverged':>16}  {'':>7}  {'':>12}  {line.without_diverged.spearman}")
@@ -25,28 +28,50 @@ def words(closing: Closing) -> str:
     return "\n".join([*lines, *(["", advice] if advice else [])])
 
 
-def median_in_words(median: float, limit: int) -> str:
-    """A median of steps for people."""
-    return f"> {limit:,}" if math.isinf(median) else "none" if math.isnan(median) else f"{median:,g}"
+def median_in_words(median: float, closing: Closing) -> str:
+    """A median of steps for people.
+
+    Args:
+        median: Infinite where at least half have not reached it.
+        closing: Of the study.
+    """
+    if math.isinf(median):
+        return f"> {closing.limit:,}" if closing.says_limit else "not reached"
+    return "none" if math.isnan(median) else f"{median:,g}"
 
 
-def p_in_words(p: float) -> str:
-    """A p value behind a statistic; nothing where it is undefined."""
-    return "" if math.isnan(p) else ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+def p_in_words(p: float, before: str = "") -> str:
+    """A p value for people; nothing where it is undefined.
+
+    Args:
+        p: The value.
+        before: What stands before it, such as `p `; then with an equals sign.
+    """
+    if math.isnan(p):
+        return ""
+    return before + ("< 0.001" if p < 0.001 else f"{'= ' if before else ''}{p:.3f}")
 
 
 def answer(closing: Closing) -> str:
     """The study's answer in a sentence."""
-    found = closing.at_epsilon.correlation
-    if math.isnan(found.low):
+    line = closing.at_epsilon
+    found = line.correlation
+    to = loss_in_words(closing.epsilon)
+    if found.n < FEWEST:
         return f"too few images to say whether harder ones take more steps (n = {found.n})"
+    if math.isnan(found.value):
+        within = f" in {closing.limit:,} steps" if closing.says_limit else ""
+        why = found.why if line.reached else f"none came to {to}{within}"
+        return f"nothing can be said of whether harder images take more steps: {why} (n = {found.n:,})"
+    if math.isnan(found.low):
+        return f"whether harder images take more steps to {to} can't be told: Spearman {found}, {found.why}"
     if found.low > 0:
         said = "harder images tend to take more steps"
     elif found.high < 0:
         said = "harder images tend to take fewer steps"
     else:
-        said = f"{found.n} images can't tell whether harder ones take more steps"
-    return f"{said} to {loss_in_words(closing.epsilon)}: Spearman {found}"
+        said = f"{found.n:,} images can't tell whether harder ones take more steps"
+    return f"{said} to {to}: Spearman {found}"
 
 
 def loss_in_words(epsilon: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from lightning_app.inputs.ranking_facts import ranking_facts
 from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.records import Row
 from lightning_app.results.resuming import gave_up_earlier
@@ -26,9 +27,9 @@ class Facts:
         examples: In its sample.
         left: Of them, those still to be trained.
         easiest_part: Whether those that are done are the easiest ones.
-        ranking_models: The models by which its ranking was made.
-        in_its_ranking: Whether the model itself is one of them.
-        ceiling: About the largest correlation that anything can have with its ranking.
+        in_its_ranking: Whether the model itself is one of those that made its ranking.
+        reliability: Of the ranking.
+        ceiling: About the largest correlation that anything can have with it.
         environments: What differs between those that the rows were made in, such as `torch 2.11.0 and 2.15.0`; mostly
             nothing.
     """
@@ -40,8 +41,8 @@ class Facts:
     examples: int | None = None
     left: int = 0
     easiest_part: bool = False
-    ranking_models: tuple[str, ...] = ()
     in_its_ranking: bool | None = None
+    reliability: float = math.nan
     ceiling: float = math.nan
     environments: tuple[str, ...] = ()
 
@@ -54,25 +55,32 @@ def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Fac
         fingerprint: Its `run.json`.
         rows: Of its sample, in the order of their numbers.
     """
-    settings, summary = _mapping(folder / CONFIG, yaml.safe_load), _mapping(folder / SUMMARY, json.loads)
-    ranking = summary.get("ranking")
+    settings = _mapping(folder / CONFIG, yaml.safe_load)
+    model_name, root_dir, ranking_csv = (settings.get(name) for name in ("model_name", "root_dir", "examples_csv"))
+    ranking = _mapping(folder / SUMMARY, json.loads).get("ranking")
+    if ranking is None and isinstance(ranking_csv, str):  # a first run has no summary yet
+        ranking = ranking_facts(Path(ranking_csv), str(model_name))
     ranking = ranking if isinstance(ranking, dict) else {}
     goal, optimizer = fingerprint.goal, fingerprint.identity.get("optimizer")
     left = goal.examples - sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
-    root_dir, ceiling = settings.get("root_dir"), ranking.get("ceiling")
+    in_it, lr = ranking.get("model_is_in_it"), optimizer.get("lr") if isinstance(optimizer, dict) else None
     return Facts(
-        model_name=str(settings.get("model_name", "")),
+        model_name=str(model_name or ""),
         select=str(fingerprint.identity.get("select", "")),
-        lr=optimizer.get("lr") if isinstance(optimizer, dict) else None,
-        root_dir=Path(str(root_dir)) if root_dir else None,
+        lr=lr if isinstance(lr, int | float) else None,
+        root_dir=Path(root_dir) if isinstance(root_dir, str) else None,
         examples=goal.examples,
         left=max(0, left),
         easiest_part=len(rows) < goal.examples and [row["example_index"] for row in rows] == list(range(len(rows))),
-        ranking_models=tuple(ranking.get("models", ())),
-        in_its_ranking=ranking.get("model_is_in_it"),
-        ceiling=ceiling if isinstance(ceiling, float) else math.nan,
+        in_its_ranking=in_it if isinstance(in_it, bool) else None,
+        reliability=_number(ranking.get("reliability")),
+        ceiling=_number(ranking.get("ceiling")),
         environments=_differences([stretch.environment for stretch in fingerprint.stretches]),
     )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:

@@ -58,19 +58,17 @@ def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
         study: The results.
         closing: Their statistics.
     """
-    steps, rank = (
-        study.frame[name].to_numpy(dtype=np.float64) for name in ("total_steps_to_epsilon", "universal_difficulty_rank")
-    )
-    outcome = study.frame["outcome"].to_numpy()
-    reached = (outcome == "reached") & (steps <= closing.limit)
-    missed = (outcome != "error") & ~reached
+    steps, rank = study.steps_to(), study.trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
+    reached, missed = steps >= 0, steps < 0
+    steps = np.maximum(steps, 1)  # a logarithm has no place for 0
     figure, many = _figure(), reached.sum() + missed.sum() > MOST_POINTS
     axes = figure.subplots()
-    labels = f"reached ({reached.sum():,})", f"not reached in {closing.limit:,} steps ({missed.sum():,})"
+    within = f" in {closing.limit:,} steps" if closing.says_limit else ""
+    labels = f"reached ({reached.sum():,})", f"not reached{within} ({missed.sum():,})"
     axes.set_xlim(0.9, closing.limit * 1.25)  # before the scale, which complains of points that all lie at the limit
     axes.set_xscale("log")
     if many:
-        _draw_many(figure, axes, np.maximum(steps, 1), rank, reached, missed, labels)
+        _draw_many(figure, axes, steps, rank, reached, missed, labels)
     else:
         if reached.any():
             axes.scatter(steps[reached], rank[reached], s=30, color=BLUE, alpha=0.7, linewidths=0, label=labels[0])
@@ -84,7 +82,7 @@ def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
             _legend_below(figure)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     _name_axes(axes, f"Total SGD steps to {loss_in_words(closing.epsilon)}", "Universal difficulty rank (1 = easiest)")
-    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
+    figure.suptitle(f"{_title(study.name)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
     return figure
 
 
@@ -95,11 +93,11 @@ def _draw_many(
     if reached.any():
         cells = axes.hexbin(
             steps[reached], rank[reached], xscale="log", gridsize=50, bins="log", mincnt=1, cmap=VISIBLE_BLUES,
-            extent=(0, np.log10(axes.get_xlim()[1]), rank.min(), rank.max()),
+            extent=(0, np.log10(axes.get_xlim()[1]), rank.min() - 0.5, rank.max() + 0.5),
         )  # fmt: skip
         figure.colorbar(cells, ax=axes, location="bottom", shrink=0.6, label=f"{labels[0]}: images in a cell")
     if missed.any():
-        edges = np.linspace(rank.min(), rank.max(), 21)
+        edges = np.linspace(rank.min() - 0.5, rank.max() + 0.5, 21)
         here = missed | reached
         shares = np.histogram(rank[missed], edges)[0] / np.maximum(np.histogram(rank[here], edges)[0], 1)
         beside = axes.inset_axes((1.05, 0, 0.16, 1), sharey=axes)
@@ -116,7 +114,7 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     Returns:
         None where no example has a step log.
     """
-    frame = study.frame
+    frame = study.frame  # its places are those of the step logs
     places = np.flatnonzero((frame["outcome"] != "error").to_numpy())
     drawn = np.sort(np.random.default_rng(seed).permutation(places)[:MOST_CURVES])
     ranks = frame["universal_difficulty_rank"].to_numpy(dtype=np.float64)
@@ -153,7 +151,7 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     _name_axes(axes, "SGD step", "loss before the step")
     trained = len(places)
     of = f"{len(curves)} of {trained:,} images" if len(curves) < trained else f"{trained} images"
-    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nLoss curves of {of}", fontsize=14)
+    figure.suptitle(f"{_title(study.name)}\nLoss curves of {of}", fontsize=14)
     return figure
 
 
@@ -180,7 +178,7 @@ def survival(study: Study, closing: Closing) -> Figure | None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     _name_axes(axes, "SGD steps", f"share not yet at {loss_in_words(closing.epsilon)}")
     _legend_below(figure)
-    figure.suptitle(f"{textwrap.fill(study.name, 60)}\nEasiest to hardest fifth of the images", fontsize=14)
+    figure.suptitle(f"{_title(study.name)}\nEasiest to hardest fifth of the images", fontsize=14)
     return figure
 
 
@@ -209,7 +207,7 @@ def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Clo
                                    for each in lines]).reshape(-1, 3).T  # fmt: skip
         colour = colours[k % len(colours)]
         axes.errorbar(places, rho, yerr=np.array([rho - low, high - rho]), color=colour, marker="o", capsize=4,
-                      linewidth=1.5, label=textwrap.shorten(study.name, 60))  # fmt: skip
+                      linewidth=1.5, label=_in_legend(study.name))  # fmt: skip
         ceiling = study.facts.ceiling
         if ceiling == ceiling:
             axes.axhline(ceiling, color=colour, linewidth=1, linestyle=":")
@@ -227,6 +225,21 @@ def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Clo
         "Correlation over the thresholds, 95 % intervals\nabove 0: harder images take more steps", fontsize=14
     )
     return figure
+
+
+def _title(name: str) -> str:
+    return _plain(textwrap.fill(name, 60))
+
+
+def _in_legend(name: str) -> str:
+    """A name that begins with _ would have no place in a legend."""
+    short = name if len(name) <= 60 else f"{name[:59]}…"
+    return _plain(f" {short}" if short.startswith("_") else short)
+
+
+def _plain(text: str) -> str:
+    """A name's dollars are no formula."""
+    return text.replace("$", r"\$")
 
 
 def _figure() -> Figure:

@@ -15,7 +15,17 @@ from lightning_app.analysis.facts import Facts, facts_of
 from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
-from lightning_app.results.records import COLUMNS, TEXT_COLUMNS, Row, read_step_log, step_log_name
+from lightning_app.results.records import (
+    COLUMNS,
+    COUNTS,
+    TEXT_COLUMNS,
+    Row,
+    loss_in,
+    read_step_log,
+    step_log_lines,
+    step_log_name,
+)
+from lightning_app.results.resuming import in_number_order
 from lightning_app.results.run_folder import (
     FINGERPRINT,
     RESULTS,
@@ -25,8 +35,6 @@ from lightning_app.results.run_folder import (
 )
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
-COUNTS = ("example_index", "total_steps_to_epsilon", "label", "predicted_before", "steps_run", "steps_to_correct",
-          *(f"steps_to_{name}" for name in THRESHOLDS))  # fmt: skip
 FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)
 
 
@@ -40,8 +48,10 @@ class Study:
         frame: The table: numbers as float64 (NaN for an empty cell), path and outcome as text. Rows that are not in the
             study's sample are left out, `error` rows are there.
         epsilon: NaN where the table's maker doesn't say.
-        limit: Steps that an example was allowed; where the table's maker doesn't say, the most that any row took.
+        limit: Steps that an example was allowed; where the table doesn't say, the most that any row took.
+        says_limit: Whether it does.
         extra: More thresholds than the ladder's, each with a column `steps_to_…`.
+        logs_by_number: Whether its step logs may have names of their maker's own behind `example_N_`.
         facts: What else is known.
     """
 
@@ -50,7 +60,9 @@ class Study:
     frame: pd.DataFrame
     epsilon: float
     limit: int
+    says_limit: bool = True
     extra: tuple[float, ...] = ()
+    logs_by_number: bool = False
     facts: Facts = field(default_factory=Facts)
 
     @property
@@ -59,18 +71,39 @@ class Study:
         return self.place if self.place.is_dir() else self.place.parent
 
     @cached_property
-    def _logs(self) -> dict[str, str]:
-        """The step logs' file names, by themselves and by `example_N_` alone for those who name them otherwise.
+    def trained(self) -> pd.DataFrame:
+        """The rows that have numbers: without `error`."""
+        return self.frame[self.frame["outcome"] != "error"].reset_index(drop=True)
 
-        By their number only beside a table of the seed's name: beside any other they may be another study's.
+    @cached_property
+    def limit_in_force(self) -> int:
+        """The smallest number of steps at which an example was given up; all rows are taken as they stood there."""
+        given_up = self.trained[self.trained["outcome"] == "censored"]
+        earlier = given_up["steps_run"].min() if "steps_run" in given_up else math.nan
+        return self.limit if math.isnan(earlier) else int(min(self.limit, earlier))
+
+    def steps_to(self, column: str = "total_steps_to_epsilon") -> Floats:
+        """Counts of steps as the statistics take them: of every trained row, not reached by the limit as -1.
+
+        Args:
+            column: Of the threshold; NaN stays where it wasn't recorded.
         """
+        steps = self.trained[column].to_numpy(dtype=np.float64)
+        return np.where(steps > self.limit_in_force, NEVER, steps)
+
+    @cached_property
+    def _logs(self) -> dict[str, str]:
+        """The step logs' file names, by themselves and, where they may have names of their own, by `example_N_`."""
         try:
-            names = os.listdir(self.folder / STEP_LOGS)
+            names = sorted(os.listdir(self.folder / STEP_LOGS))
         except OSError:
             return {}
         logs = {name: name for name in names}
-        if self.place.is_dir() or self.place.name == RESULTS:
-            logs |= {f"example_{found[1]}_": name for name in names if (found := FOREIGN_LOG.fullmatch(name))}
+        if self.logs_by_number:
+            begins = [f"example_{found[1]}_" for name in names if (found := FOREIGN_LOG.fullmatch(name))]
+            for name, begin in zip(filter(FOREIGN_LOG.fullmatch, names), begins, strict=True):
+                if begins.count(begin) == 1:
+                    logs[begin] = name
         return logs
 
     @cached_property
@@ -88,6 +121,12 @@ class Study:
     def has_step_logs(self) -> bool:
         """Whether any of its rows has one."""
         return any(self._log_files)
+
+    @property
+    def without_step_log(self) -> int:
+        """How many trained rows have none."""
+        trained = self.frame["outcome"] != "error"
+        return sum(file is None for file, is_trained in zip(self._log_files, trained, strict=True) if is_trained)
 
     def step_log(self, place: int) -> bytes:
         """An example's step log, as it is on the disk.
@@ -114,7 +153,7 @@ class Study:
             OSError: If its step log isn't there.
             ValueError: If it is no step log.
         """
-        losses = read_step_log(self.step_log(place).decode())
+        losses = read_step_log(self.step_log(place))
         steps = self._steps_run[place]
         return losses if math.isnan(steps) else losses[: int(steps)]  # a kill may have left more
 
@@ -167,9 +206,7 @@ def _of_folder(folder: Path) -> Study:
         raise BadInputError(f"{folder}: no example of this study is done yet")
     fingerprint, table = found
     beyond = frozenset(fingerprint.goal.beyond)
-    rows = sorted(
-        (row for row in table.rows if row["path"] not in beyond), key=lambda row: int(str(row["example_index"]))
-    )
+    rows = in_number_order(row for row in table.rows if row["path"] not in beyond)
     frame = frame_of(rows)
     epsilon = fingerprint.identity.get("epsilon")
     return Study(
@@ -194,7 +231,9 @@ def _of_csv(file: Path) -> Study:
     name = file.resolve().parent.name if file.name == RESULTS else file.stem
     steps, run = (frame.get(column, pd.Series(dtype=float)) for column in ("total_steps_to_epsilon", "steps_run"))
     limit = int(np.nanmax([1, *steps, *run]))
-    return Study(name, file, frame, math.nan, limit)
+    # By their number alone only beside a table of the seed's name: beside any other they may be another study's.
+    says_limit = "steps_run" in frame and bool((frame["outcome"] == "censored").any())
+    return Study(name, file, frame, math.nan, limit, says_limit, logs_by_number=file.name == RESULTS)
 
 
 def threshold_column(threshold: float) -> str:
@@ -203,44 +242,53 @@ def threshold_column(threshold: float) -> str:
 
 
 def _with_threshold(study: Study, epsilon: float) -> Study:
-    """Looks a threshold up in the step logs.
+    """Takes a threshold from the table where it is recorded, else from the step logs.
 
     Raises:
         BadInputError: If they are not there, or end before it.
     """
+    if not 0 < epsilon < math.inf:
+        raise BadInputError(f"--epsilon must be a loss > 0, got {epsilon}")
     if epsilon < study.epsilon:
         raise BadInputError(f"--epsilon {epsilon:g}: {study.place} has trained to {study.epsilon:g} and no further")
+    name = next((name for name, threshold in THRESHOLDS.items() if threshold == epsilon), "")
+    column = "total_steps_to_epsilon" if epsilon == study.epsilon else f"steps_to_{name}"
+    if column in study.frame and study.trained[column].notna().all():
+        found = study.frame[column].to_numpy(dtype=np.float64)
+    else:
+        found = _from_step_logs(study, epsilon)
+    return replace(study, frame=study.frame.assign(**{threshold_column(epsilon): found}), extra=(*study.extra, epsilon))
+
+
+def _from_step_logs(study: Study, epsilon: float) -> Floats:
     if not study.has_step_logs:
-        raise BadInputError(f"--epsilon {epsilon:g} needs the step logs, and {study.folder / STEP_LOGS} has none")
+        raise BadInputError(
+            f"--epsilon {epsilon:g} needs step logs, and {study.place} has none in {study.folder / STEP_LOGS}"
+        )
     frame = study.frame
     # No loss is at or below a threshold before it is at or below a larger one, which is recorded.
-    recorded = [f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold >= epsilon]
-    earliest = (
-        frame[[name for name in recorded if name in frame]].max(axis=1).fillna(0).clip(lower=1).to_numpy(dtype=np.int64)
-    )
+    larger = [f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold >= epsilon]
+    recorded = frame[[column for column in larger if column in frame]].max(axis=1).fillna(0)
     found = np.full(len(frame), math.nan)
-    for place, outcome in enumerate(frame["outcome"]):
+    for place, (outcome, earliest) in enumerate(zip(frame["outcome"], recorded.clip(lower=1), strict=True)):
         if outcome == "error":
             continue
         try:
-            found[place] = _first_step(study.step_log(place), epsilon, int(earliest[place]))
+            found[place] = _first_step(study.step_log(place), epsilon, int(earliest))
         except (OSError, ValueError) as error:
-            raise BadInputError(f"--epsilon {epsilon:g}: a step log can't be read: {error}") from None
+            what = f"the step log of {frame['path'].iat[place]!r} can't be read: {error}"
+            raise BadInputError(f"--epsilon {epsilon:g}: {what}") from None
         if found[place] == NEVER and outcome == "reached":
             raise BadInputError(
                 f"--epsilon {epsilon:g}: {study.place} has not trained so far: {frame['path'].iat[place]!r} ended above"
             )
-    column = threshold_column(epsilon)
-    return replace(study, frame=frame.assign(**{column: found}), extra=(*study.extra, epsilon))
+    return found
 
 
 def _first_step(log: bytes, threshold: float, earliest: int) -> int:
     """The first step of a step log at or below a threshold, or -1; of a gigabyte of them in seconds."""
-    lines = log.split(b"\n")
-    if lines[0].rstrip() != b"step,loss":
-        raise ValueError("its line 1 is not the header of a step log")
-    for step, line in enumerate(lines[earliest:], start=earliest):
-        if line and float(line[line.index(b",") + 1 :]) <= threshold:
+    for step, line in enumerate(step_log_lines(log)[earliest - 1 :], start=earliest):
+        if loss_in(line) <= threshold:
             return step
     return NEVER
 
@@ -259,12 +307,9 @@ def load_results(*places: str | Path, epsilon: float | None = None) -> pd.DataFr
     Raises:
         BadInputError: If one of them can't be read or used.
     """
-    frames = [_public(study, epsilon) for study in open_studies([Path(place) for place in places], _one(epsilon))]
+    epsilons = [] if epsilon is None else [float(epsilon)]
+    frames = [_public(study, *epsilons) for study in open_studies([Path(place) for place in places], epsilons)]
     return pd.concat(frames, ignore_index=True)
-
-
-def _one(epsilon: float | None) -> tuple[float, ...]:
-    return () if epsilon is None else (epsilon,)
 
 
 def open_studies(places: Sequence[Path], epsilons: Sequence[float] = ()) -> list[Study]:
@@ -275,34 +320,30 @@ def open_studies(places: Sequence[Path], epsilons: Sequence[float] = ()) -> list
     """
     if not places:
         raise BadInputError("expected one or more results folders or CSV files")
-    if len({place.resolve() for place in places}) < len(places):
-        raise BadInputError(f"a study is given twice: {', '.join(map(str, places))}")
     studies = [open_study(place, epsilons) for place in places]
+    if len({study.place.resolve() for study in studies}) < len(studies):
+        raise BadInputError(f"a study is given twice: {', '.join(map(str, places))}")
     names = [study.name for study in studies]
     return [study if names.count(study.name) == 1 else replace(study, name=str(study.place)) for study in studies]
 
 
-def _public(study: Study, epsilon: float | None) -> pd.DataFrame:
-    limit = smallest_limit(study)
-    raw = study.frame["total_steps_to_epsilon" if epsilon is None else threshold_column(epsilon)].to_numpy()
-    raw = np.where(raw > limit, NEVER, raw)
-    trained = (study.frame["outcome"] != "error").to_numpy()
-    table = study.frame.astype({name: "Int64" for name in COUNTS if name in study.frame})
-    table = table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
+OURS = ("study", "epsilon", "limit", "steps", "not_reached")
+
+
+def _public(study: Study, epsilon: float | None = None) -> pd.DataFrame:
+    limit = study.limit_in_force
+    frame = study.frame[[name for name in study.frame if name not in OURS]]
+    columns = [name for name in COLUMNS if name in frame] + [name for name in frame if name not in COLUMNS]
+    table = frame[columns].astype({name: "Int64" for name in COUNTS if name in frame})
     table.insert(0, "study", study.name)
+    steps = study.steps_to("total_steps_to_epsilon" if epsilon is None else threshold_column(epsilon))
+    there = table.index[(table["outcome"] != "error").to_numpy()]
     return table.assign(
         epsilon=study.epsilon if epsilon is None else epsilon,
         limit=limit,
-        steps=pd.array(np.where(trained, not_reached_on_top(raw, limit), math.nan), dtype="Int64"),
-        not_reached=pd.Series(raw < 0, dtype="boolean").where(pd.Series(trained)),
+        steps=pd.Series(not_reached_on_top(steps, limit), index=there).astype("Int64").reindex(table.index),
+        not_reached=pd.Series(steps < 0, index=there).astype("boolean").reindex(table.index),
     )
-
-
-def smallest_limit(study: Study) -> int:
-    """The smallest number of steps at which an example was given up; all rows are taken as they stood there."""
-    frame = study.frame
-    earlier = frame.loc[frame["outcome"] == "censored", "steps_run"].min() if "steps_run" in frame else math.nan
-    return study.limit if math.isnan(earlier) else int(min(study.limit, earlier))
 
 
 def load_steps(place: str | Path, example: int | str) -> pd.DataFrame:

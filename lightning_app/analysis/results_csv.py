@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.errors import BadInputError
-from lightning_app.results.records import COLUMNS, TEXT_COLUMNS
+from lightning_app.results.records import COLUMNS, COUNTS, TEXT_COLUMNS
 from lightning_app.training.trajectory import NEVER, Outcome
 
+EMPTY = ("", "None")
+MOST = 10**12
+"""Of steps and indexes."""
 NEEDED = ("path", "total_steps_to_epsilon", "universal_difficulty_rank")
 
 
@@ -59,7 +63,7 @@ def read_results_csv(file: Path) -> pd.DataFrame:
     if "example_index" not in frame:
         frame["example_index"] = np.arange(len(frame), dtype=np.float64)
     if "outcome" not in frame:
-        frame["outcome"] = _outcomes(frame)
+        frame["outcome"] = _outcomes(frame, cells.get("final_loss", ("",) * len(frame)))
     _require_results(file, frame, lines)
     return frame
 
@@ -71,7 +75,7 @@ def _column(file: Path, name: str, values: Sequence[str], lines: Sequence[int]) 
     numbers = np.empty(len(values))
     for k, value in enumerate(values):
         try:
-            numbers[k] = float(value) if value.strip() not in ("", "None") else math.nan
+            numbers[k] = float(value) if value.strip() not in EMPTY else math.nan
         except ValueError:
             if name not in COLUMNS:
                 return np.array(values, dtype=object)
@@ -79,13 +83,12 @@ def _column(file: Path, name: str, values: Sequence[str], lines: Sequence[int]) 
     return numbers
 
 
-def _outcomes(frame: pd.DataFrame) -> list[str]:
-    """What a table without outcomes says of each row: a loss that is not finite has diverged."""
-    steps = frame["total_steps_to_epsilon"]
-    last = frame["final_loss"] if "final_loss" in frame else pd.Series(0.0, index=frame.index)
+def _outcomes(frame: pd.DataFrame, final_losses: Sequence[str]) -> list[str]:
+    """What a table without outcomes says of each row: one that wrote down a loss that is not finite has diverged."""
+    diverged = [text.strip() not in EMPTY and not math.isfinite(float(text)) for text in final_losses]
     return [
-        "error" if math.isnan(count) else "reached" if count >= 0 else "censored" if math.isfinite(loss) else "diverged"
-        for count, loss in zip(steps, last, strict=True)
+        "diverged" if not_finite and count < 0 else "censored" if count < 0 else "reached"
+        for count, not_finite in zip(frame["total_steps_to_epsilon"], diverged, strict=True)
     ]
 
 
@@ -95,27 +98,25 @@ def _require_results(file: Path, frame: pd.DataFrame, lines: Sequence[int]) -> N
     Raises:
         BadInputError: Naming line and column.
     """
-    steps, rank = (frame[name].to_numpy(dtype=np.float64) for name in NEEDED[1:])
-    outcome = frame["outcome"].to_numpy()
-    fine = outcome == "error"
-    index = frame["example_index"].to_numpy(dtype=np.float64)
-    wrong = {
-        "example_index": (~((index >= 0) & (index == np.floor(index)) & (index < 1e15)), "a whole number from 0"),
-        "total_steps_to_epsilon": (~fine & ~((steps >= NEVER) & (steps == np.floor(steps)) & (steps < 1e15)),
-                                   "a count of steps, or -1 for never reached"),
-        "universal_difficulty_rank": (~np.isfinite(rank), "a number"),
-        "outcome": (~np.isin(outcome, get_args(Outcome)), f"one of {', '.join(get_args(Outcome))}"),
-        "path": (frame["path"].duplicated().to_numpy(), "a path that is there once"),
-    }  # fmt: skip
-    for name, (bad, expected) in wrong.items():
+
+    def refuse(name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
         if bad.any():
             k = int(np.flatnonzero(bad)[0])
-            raise BadInputError(
-                f"{file}, line {lines[k]}: {name} is {str(frame[name].iat[k])[:60]!r}, expected {expected}"
-            )
-    disagree = np.flatnonzero(~fine & ((outcome == "reached") != (steps >= 0)))
-    if disagree.size:
-        k = int(disagree[0])
-        raise BadInputError(
-            f"{file}, line {lines[k]}: outcome is {outcome[k]!r} with total_steps_to_epsilon {steps[k]:g}"
-        )
+            value = frame[name].iat[k]
+            found = f"{value:g}" if isinstance(value, float) else repr(str(value)[:60])
+            raise BadInputError(f"{file}, line {lines[k]}: {name} is {found}, expected {expected}")
+
+    outcome = frame["outcome"].to_numpy()
+    refuse("outcome", ~np.isin(outcome, get_args(Outcome)), f"one of {', '.join(get_args(Outcome))}")
+    for name in (name for name in COUNTS if name in frame):
+        values = frame[name].to_numpy(dtype=np.float64)
+        least = NEVER if "_to_" in name else 0
+        may_be_empty = outcome == "error" if name == "total_steps_to_epsilon" else name != "example_index"
+        whole = (values >= least) & (values == np.floor(values)) & (values < MOST)
+        never = ", or -1 for never reached" if least else ""
+        refuse(name, ~(whole | (np.isnan(values) & may_be_empty)), f"a whole number{never}")
+    refuse("universal_difficulty_rank", ~np.isfinite(frame["universal_difficulty_rank"].to_numpy()), "a number")
+    refuse("path", (frame["path"].duplicated() | (frame["path"] == "")).to_numpy(), "a path that is there once")
+    refuse("example_index", frame["example_index"].duplicated().to_numpy(), "a number that is there once")
+    reached = frame["total_steps_to_epsilon"].to_numpy() >= 0
+    refuse("outcome", (outcome != "error") & ((outcome == "reached") != reached), "what total_steps_to_epsilon says")

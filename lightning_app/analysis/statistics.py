@@ -47,10 +47,21 @@ class Estimate:
         """For JSON; what is undefined is null there."""
         (boot_low, boot_high), (class_low, class_high) = self.bootstrap or (None, None), self.clustered or (None, None)
         return {
-            "value": self.value, "low": self.low, "high": self.high, "why_undefined": self.why,
+            "n": self.n, "value": self.value, "low": self.low, "high": self.high, "why_undefined": self.why,
             "bootstrap_low": boot_low, "bootstrap_high": boot_high,
             "clustered_low": class_low, "clustered_high": class_high,
         }  # fmt: skip
+
+    def short(self, sign: str = "+") -> str:
+        """Value and interval alone.
+
+        Args:
+            sign: `+`, or empty for a statistic that has none.
+        """
+        if math.isnan(self.value):
+            return "undefined"
+        interval = "" if math.isnan(self.low) else f" ({self.low:{sign}.2f} to {self.high:{sign}.2f})"
+        return f"{self.value:{sign}.2f}{interval}"
 
     def as_concordance(self) -> "Estimate":
         """Somers' D as Harrell's C = (D + 1) / 2: .5 is no association."""
@@ -114,14 +125,17 @@ class Paired:
         self.x, self.y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         self.n = len(self.x)
 
-    @property
-    def why_undefined(self) -> str:
-        """Why no rank statistic is defined; empty where they are."""
+    def why_undefined(self, x: str = "x", y: str = "y") -> str:
+        """Why no rank statistic is defined; empty where they are.
+
+        Args:
+            x: What x is, for the reason.
+            y: What y is.
+        """
         if self.n < 3:
             return "fewer than three examples"
-        if np.ptp(self.x) == 0:
-            return "all have the same x"
-        return "all have the same y" if np.ptp(self.y) == 0 else ""
+        same = x if np.ptp(self.x) == 0 else y if np.ptp(self.y) == 0 else ""
+        return same and f"all have the same {same}"
 
     @cached_property
     def spearman(self) -> Jackknifed:
@@ -249,7 +263,7 @@ def spearman(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> Estima
         y: Shape (n,).
     """
     pairs = Paired(x, y)
-    if why := pairs.why_undefined:
+    if why := pairs.why_undefined():
         return Estimate(pairs.n, math.nan, why=why)
     return estimate(pairs.spearman)
 
@@ -257,9 +271,18 @@ def spearman(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> Estima
 def estimate(found: Jackknifed, classes: npt.NDArray[np.generic] | None = None) -> Estimate:
     """A statistic with its interval, and clustered by class where classes are given."""
     low, high = found.interval()
-    why = "no interval: leaving one example out makes it 1 or -1" if math.isnan(low) else ""
+    if math.isnan(low):
+        return Estimate(len(found.without), found.value, why=f"no interval: {_why_no_interval(found)}")
     clustered = None if classes is None else found.interval(classes)
-    return Estimate(len(found.without), found.value, low, high, why, clustered=clustered)
+    return Estimate(len(found.without), found.value, low, high, clustered=clustered)
+
+
+def _why_no_interval(found: Jackknifed) -> str:
+    if len(found.without) < 4:
+        return "fewer than four examples"
+    if not abs(found.value) < 1:
+        return "the two orders are the same, or each other's reverse"
+    return "without one of the examples it would be 1, -1 or undefined"
 
 
 def partial_spearman(x: Floats, y: Floats, given: Floats) -> Estimate:
@@ -273,9 +296,8 @@ def partial_spearman(x: Floats, y: Floats, given: Floats) -> Estimate:
         given: Shape (n,).
     """
     xy, xz, yz = Paired(x, y), Paired(x, given), Paired(y, given)
-    why = xy.why_undefined or xz.why_undefined or yz.why_undefined
-    if why:
-        return Estimate(xy.n, math.nan, why="steps, difficulty or initial loss are the same for all (or n < 3)")
+    if why := xy.why_undefined("number of steps", "difficulty") or xz.why_undefined(y="initial loss"):
+        return Estimate(xy.n, math.nan, why=why)
 
     def partial(a: Floats, b: Floats, c: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -40,7 +40,8 @@ def parser() -> PlainParser:
     )  # fmt: skip
     parser.add_argument("--thumbnails", choices=("some", "all"), default="some",
                         help="of 2,000 examples, or of all (default: some)")  # fmt: skip
-    parser.add_argument("--format", choices=("svg", "pdf"), help="write each picture in this form too, for a paper")
+    parser.add_argument("--format", choices=("svg", "pdf"), action="append", default=[],
+                        help="write each picture in this form too, for a paper (may be given again)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON, and write nothing")
     return parser
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     # Here and not above: --help doesn't wait for them.
     from lightning_app.progress import StudyLog
-    from lightning_app.report.making import read_report, write_report
+    from lightning_app.report.making import read_report, require_folder, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 
     with StudyLog():
@@ -68,11 +69,14 @@ def main(argv: Sequence[str]) -> int:
         if arguments.json:
             print(json_text(report.as_dict()), end="")
             return 0
+        # All that can be refused is refused before the answer is on the screen.
         folder = arguments.output_dir or _default_folder(arguments.places, [study.name for study in report.studies])
+        on_page = studies_on_page(report, arguments.root_dir)
+        require_folder(folder)
         print("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
         print("\n" + "\n\n".join(map(as_text, report.tables)))
         sys.stdout.flush()
-        page = write_report(report, folder, arguments.root_dir, arguments.format, arguments.thumbnails == "all")
+        page = write_report(report, folder, on_page, sorted({*arguments.format}), arguments.thumbnails == "all")
         print(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
     return 0
 

@@ -24,7 +24,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.exit_codes import DONE
 from lightning_app.page.writing import PAGE
 from lightning_app.progress import StudyLog, seconds_between_bars
-from lightning_app.report.making import read_report, write_report
+from lightning_app.report.making import read_report, studies_on_page, write_report
 from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import pin_numerics
@@ -100,7 +100,8 @@ def run_demo(recipe: Recipe) -> int:
             print(f"5. The report is there already ({study / PAGE})", file=sys.stderr)
         else:
             print(f"5. The report: steps-to-epsilon report {shlex.quote(str(study))}", file=sys.stderr)
-            write_report(read_report([study]), study)
+            report = read_report([study])
+            write_report(report, study, studies_on_page(report))
         print(last_words(study))
     return exit_code
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -49,22 +48,6 @@ class Ranking:
     paths: tuple[RankedPath, ...]
     places: int
     form: str
-
-
-def made_by(file: Path) -> dict[str, object]:
-    """What `rank` wrote beside a ranking of its own: the models that made it, how reliable it is.
-
-    Args:
-        file: The ranking, as a table or in one line.
-
-    Returns:
-        Its content; empty for a ranking of anybody else's.
-    """
-    try:
-        content = json.loads(file.with_name(f"{file.stem.removesuffix('_line')}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_text(file: Path, flag: str, hint: str = "") -> str:

@@ -55,7 +55,7 @@ def curve_files(study: StudyOnPage) -> Iterator[list[Curve | None]]:
         file: list[Curve | None] = []
         for position in range(start, min(start + CURVES_A_FILE, len(study.examples))):
             try:
-                file.append(thinned(study.losses_of(position), steps))
+                file.append(thinned(study.losses_of(position)[: study.limit], steps))  # no more than is counted
             except (OSError, ValueError):
                 file.append(None)
         yield file

@@ -18,7 +18,8 @@ def page_html(
     paragraphs: Sequence[str],
     tables: Sequence[Table],
     pictures: Sequence[Picture],
-    study_files: Sequence[str],
+    studies: int,
+    token: str,
 ) -> str:
     """Fills the frame.
 
@@ -28,14 +29,16 @@ def page_html(
         paragraphs: The words below it.
         tables: The statistics.
         pictures: Those that don't move; the PNGs are shown.
-        study_files: The names of the studies' scripts.
+        studies: How many studies the page has.
+        token: Stands in every data script of the page too.
     """
     return Template(frame).substitute(
+        token=token,
         title=escape(title),
         paragraphs="\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs),
         tables=_section("Statistics", "tables", [_table(table) for table in tables]),
         pictures=_section("Pictures", "pictures", [_picture(each) for each in pictures if each.name.endswith(".png")]),
-        studies="\n".join(f'<script defer src="report/{name}"></script>' for name in study_files),
+        studies="\n".join(f'<script defer src="report/study-{number}.js"></script>' for number in range(studies)),
     )
 
 

@@ -14,8 +14,8 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 Number = int | float | None
 
 
-def study_script(study: StudyOnPage, thumbnails: Sequence[str | None]) -> bytes:
-    """A script that hands a study and its examples to the page.
+def study_data(study: StudyOnPage, thumbnails: Sequence[str | None]) -> str:
+    """A study and its examples, as JavaScript.
 
     Args:
         study: Which.
@@ -24,8 +24,10 @@ def study_script(study: StudyOnPage, thumbnails: Sequence[str | None]) -> bytes:
     frame = study.examples
     label, before = _numbers(frame, "label"), _numbers(frame, "predicted_before")
     used = {int(index) for index in (*label, *before) if index is not None}
-    return _call(
-        "study",
+    missed = frame["not_reached"].astype(bool)
+    # Cut at the smallest limit of some studies, an example may have reached epsilon later than what is counted here.
+    outcome = frame["outcome"].astype(str).mask(missed & (frame["outcome"] == "reached"), "censored")
+    return _literal(
         {
             "name": study.name,
             "epsilon": study.epsilon if math.isfinite(study.epsilon) else None,
@@ -36,10 +38,10 @@ def study_script(study: StudyOnPage, thumbnails: Sequence[str | None]) -> bytes:
             "classes": {index: name for index, name in study.class_names.items() if index in used},
             "index": _numbers(frame, "example_index"),
             "path": frame["path"].astype(str).tolist(),
-            "outcome": frame["outcome"].astype(str).tolist(),
+            "outcome": outcome.tolist(),
             "steps": [
-                None if missed else steps
-                for missed, steps in zip(frame["not_reached"].tolist(), _numbers(frame, "steps"), strict=True)
+                None if is_missed else steps
+                for is_missed, steps in zip(missed.tolist(), _numbers(frame, "steps"), strict=True)
             ],
             "rank": _numbers(frame, "universal_difficulty_rank"),
             "label": label,
@@ -47,25 +49,40 @@ def study_script(study: StudyOnPage, thumbnails: Sequence[str | None]) -> bytes:
             "initial": _numbers(frame, "initial_loss"),
             "final": _numbers(frame, "final_loss"),
             "thumbnail": list(thumbnails),
-        },
+        }
     )
 
 
-def curves_script(study_number: int, file_number: int, curves: Sequence[Curve | None]) -> bytes:
+def study_script(number: int, token: str, data: str) -> bytes:
+    """A script that hands a study to the page.
+
+    Args:
+        number: The study's place on the page.
+        token: That of the page.
+        data: The study, from `study_data`.
+    """
+    return _call("study", _literal(number), _literal(token), data)
+
+
+def curves_script(study_number: int, file_number: int, token: str, curves: Sequence[Curve | None]) -> bytes:
     """A script that hands some curves of a study to the page.
 
     Args:
         study_number: The study's place on the page.
         file_number: The file's place among those of the study.
+        token: That of the page.
         curves: Those of consecutive examples.
     """
-    return _call("curves", study_number, file_number, list(curves))
+    return _call("curves", *(_literal(each) for each in (study_number, file_number, token, list(curves))))
 
 
-def _call(function: str, *arguments: object) -> bytes:
+def _call(function: str, *literals: str) -> bytes:
+    return f"StepsReport.{function}({','.join(literals)});\n".encode("ascii")
+
+
+def _literal(value: object) -> str:
     # ASCII alone, so that U+2028 and broken surrogates are escaped too; an infinite loss is JavaScript's Infinity.
-    texts = (json.dumps(argument, separators=(",", ":")).translate(_ESCAPES) for argument in arguments)
-    return f"StepsReport.{function}({','.join(texts)});\n".encode("ascii")
+    return json.dumps(value, separators=(",", ":")).translate(_ESCAPES)
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> list[Number]:

@@ -17,6 +17,8 @@ EXTREMES = 24
 LONGEST_SIDE = 128
 EXACT_SIDE = 64
 """Images no larger are kept bit by bit: JPEG would blur the few pixels they have."""
+ROWS_AT_ONCE = 256
+"""Of a 16-bit image, which takes four times its memory in the sum that rounds it."""
 
 
 def choose(studies: Sequence[StudyOnPage], everything: bool, seed: int) -> list[tuple[int, int]]:
@@ -61,9 +63,10 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(image_file) as image:
                 image.draft("RGB", (2 * LONGEST_SIDE, 2 * LONGEST_SIDE))  # a JPEG is decoded smaller, many times faster
-                small = _to_8_bits(image).convert("RGB")
+                small = _to_8_bits(image)
         suffix = "png" if max(small.size) <= EXACT_SIDE else "jpg"
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small = small.convert("RGB")
         small.info.clear()  # comments and colour profiles are not ours to hand on
         buffer = io.BytesIO()
         small.save(buffer, "PNG" if suffix == "png" else "JPEG", quality=80)
@@ -75,7 +78,12 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     # As the model was shown it (lightning_app.training.photograph, which needs torch): Pillow alone would saturate.
+    # Grey stays grey until it is small, since RGB takes four times the memory.
     if not image.mode.startswith("I"):
-        return image
-    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        return image.convert("RGB")
+    small = Image.new("L", image.size)
+    for top in range(0, image.height, ROWS_AT_ONCE):
+        rows = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
+        values = np.clip(np.asarray(rows).astype(np.int64), 0, 65535)
+        small.paste(Image.fromarray(((values + 128) // 257).astype(np.uint8)), (0, top))
+    return small

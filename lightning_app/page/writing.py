@@ -1,27 +1,42 @@
 """Writes the page: whole, or not at all."""
 
+import hashlib
 import importlib.util
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lightning_app.errors import BadInputError
+from lightning_app.page import swap
 from lightning_app.page.content import Picture, StudyOnPage, Table
 from lightning_app.page.curves import curve_files
 from lightning_app.page.markup import page_html
-from lightning_app.page.scripts import curves_script, study_script
+from lightning_app.page.scripts import curves_script, study_data, study_script
 from lightning_app.page.thumbnails import choose, thumbnail
 from lightning_app.progress import seconds_between_bars
-from lightning_app.whole_files import flush_folder, naming, write_whole
+from lightning_app.whole_files import naming
 
-PAGE = "report.html"
-FOLDER = "report"
-MARK = "report.js"
-"""A folder `report/` without this file is somebody else's."""
+PAGE = swap.PAGE
+
+
+def require_free(folder: Path) -> None:
+    """Refuses a folder to which no page can be written, before any work is done for it.
+
+    Args:
+        folder: Where a page is to be; it need not exist.
+
+    Raises:
+        BadInputError: If there is a `report.html` or a folder `report/` that isn't a page's, or another process writes
+            a page there.
+    """
+    if folder.is_dir():
+        with swap.locked(folder):
+            swap.refuse_foreign(folder)
 
 
 def write_page(
@@ -47,70 +62,40 @@ def write_page(
         seed: Of that choice.
 
     Raises:
-        BadInputError: If there is a folder `report/` that isn't a page's, or plotly isn't installed.
+        BadInputError: If `require_free` refuses the folder, a user's file in `report/` is in the way, or plotly isn't
+            installed.
         StorageError: If a file can't be written; the older page is as it was.
     """
-    finished, writing, old = folder / FOLDER, folder / f".{FOLDER}.writing", folder / f".{FOLDER}.old"
-    if finished.is_symlink() or (finished.exists() and not (finished / MARK).is_file()):
-        raise BadInputError(
-            f"{finished} is not the folder of a page (no {MARK} in it); move it, or choose another --output_dir"
-        )
-    study_files = [f"study-{number}.js" for number in range(len(studies))]
-    html = page_html(_browser_text(PAGE), title, paragraphs, tables, pictures, study_files)
-    try:
-        with naming(writing):
-            _remove(writing)
-            writing.mkdir()
-        _fill(writing, pictures, studies, choose(studies, all_thumbnails, seed))
-        with naming(finished):
-            flush_folder(writing)
-            _replace_page(folder, finished, writing, old, html)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+    html_with = partial(page_html, _browser_text(PAGE), title, paragraphs, tables, pictures, len(studies))
+
+    def fill(writing: Path) -> str:
+        _put_the_same(writing, pictures)
+        names = _put_thumbnails(writing / "thumbnails", studies, choose(studies, all_thumbnails, seed))
+        data = [
+            study_data(study, [names.get((number, position)) for position in range(len(study.examples))])
+            for number, study in enumerate(studies)
+        ]
+        # Of the content, so that a page written again is the same to the byte.
+        token = hashlib.sha256("\0".join([html_with(""), *data]).encode("utf-8", "replace")).hexdigest()[:16]
+        for number, each in enumerate(data):
+            _put(writing / f"study-{number}.js", study_script(number, token, each))
+        _put_curves(writing / "curves", studies, token)
+        return html_with(token)
+
+    swap.replace_page(folder, fill)
 
 
-def _replace_page(folder: Path, finished: Path, writing: Path, old: Path, html: str) -> None:
-    if finished.exists():
-        _remove(old)
-        finished.rename(old)
-    # Else a killed run may have left the older folder aside; it stays until the page is whole again.
-    try:
-        writing.rename(finished)
-        write_whole(folder / PAGE, html.encode("utf-8", "replace"))
-    except BaseException:
-        if finished.exists():
-            finished.rename(writing)
-        if old.exists():
-            old.rename(finished)
-        raise
-    _remove(old)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def _fill(
-    folder: Path, pictures: Sequence[Picture], studies: Sequence[StudyOnPage], chosen: Sequence[tuple[int, int]]
-) -> None:
+def _put_the_same(folder: Path, pictures: Sequence[Picture]) -> None:
     for name in ("examples.js", "report.js", "report.css"):
         _put(folder / name, _browser_text(name).encode())
     _copy_plotly(folder / "plotly.min.js")
     for picture in pictures:
         _put(folder / picture.name, picture.data)
-    names = _put_thumbnails(folder / "thumbnails", studies, chosen)
-    for number, study in enumerate(studies):
-        thumbnails = [names.get((number, position)) for position in range(len(study.examples))]
-        _put(folder / f"study-{number}.js", study_script(study, thumbnails))
-    _put_curves(folder / "curves", studies)
 
 
 def _put_thumbnails(
     folder: Path, studies: Sequence[StudyOnPage], chosen: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], str]:
-    with naming(folder):
-        folder.mkdir()
     names: dict[tuple[int, int], str] = {}
     made: dict[Path, str | None] = {}  # studies of the same images share them
     for number, position in tqdm(
@@ -130,9 +115,7 @@ def _put_thumbnails(
     return names
 
 
-def _put_curves(folder: Path, studies: Sequence[StudyOnPage]) -> None:
-    with naming(folder):
-        folder.mkdir()
+def _put_curves(folder: Path, studies: Sequence[StudyOnPage], token: str) -> None:
     with_curves = [(number, study) for number, study in enumerate(studies) if study.losses_of is not None]
     with tqdm(
         total=sum(len(study.examples) for _, study in with_curves),
@@ -144,12 +127,13 @@ def _put_curves(folder: Path, studies: Sequence[StudyOnPage]) -> None:
     ) as bar:
         for number, study in with_curves:
             for file_number, curves in enumerate(curve_files(study)):
-                _put(folder / f"{number}-{file_number}.js", curves_script(number, file_number, curves))
+                _put(folder / f"{number}-{file_number}.js", curves_script(number, file_number, token, curves))
                 bar.update(len(curves))
 
 
 def _put(file: Path, data: bytes) -> None:
     with naming(file):
+        file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
 
 

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lightning_app.analysis import plots
 from lightning_app.analysis.closing import Closing, close, step_rankings_agree
-from lightning_app.analysis.reading import Study, open_studies, smallest_limit
+from lightning_app.analysis.reading import Study, open_studies
 from lightning_app.analysis.statistics import Estimate, not_reached_on_top
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import RankedPath
 from lightning_app.page.content import Picture, StudyOnPage, Table
-from lightning_app.page.writing import PAGE, write_page
+from lightning_app.page.writing import PAGE, require_free, write_page
 from lightning_app.report.tables import tables
 from lightning_app.report.words import paragraphs, side_by_side
 from lightning_app.whole_files import file_name
@@ -43,7 +44,7 @@ class Report:
     def paragraphs(self) -> list[str]:
         """It in words."""
         each = [text for pair in zip(self.studies, self.closings, strict=True) for text in paragraphs(*pair)]
-        return [side_by_side(self.studies, self.agreement), *each] if len(self.studies) > 1 else each
+        return [side_by_side(self.studies, self.closings, self.agreement), *each] if len(self.studies) > 1 else each
 
     @property
     def tables(self) -> list[Table]:
@@ -86,15 +87,19 @@ def read_report(places: Sequence[Path], epsilons: Sequence[float] = ()) -> Repor
 
 
 def write_report(
-    report: Report, folder: Path, root_dir: Path | None = None, kind: str | None = None, all_thumbnails: bool = False
+    report: Report,
+    folder: Path,
+    on_page: Sequence[StudyOnPage],
+    kinds: Sequence[str] = (),
+    all_thumbnails: bool = False,
 ) -> Path:
     """Draws the pictures and writes the page.
 
     Args:
         report: What it says.
         folder: Where `report.html` and `report/` go.
-        root_dir: Where the images are; by default where each study had them.
-        kind: `svg` or `pdf`: each picture in this form too.
+        on_page: The studies' living part.
+        kinds: `svg`, `pdf`: each picture in these forms too.
         all_thumbnails: Of all examples, not of 2,000.
 
     Returns:
@@ -104,26 +109,32 @@ def write_report(
         BadInputError: If the folder can't be used.
         StorageError: If a file can't be written; an older page is as it was.
     """
-    on_page = [
-        _on_page(study, closing, root_dir) for study, closing in zip(report.studies, report.closings, strict=True)
-    ]
+    require_folder(folder)
     title = f"Steps to epsilon: {', '.join(study.name for study in report.studies)}"
-    page_tables, words, shown = report.tables, report.paragraphs, pictures(report, kind)
+    write_page(folder, title, report.paragraphs, report.tables, pictures(report, kinds), on_page, all_thumbnails)
+    return folder / PAGE
+
+
+def require_folder(folder: Path) -> None:
+    """Makes the page's folder, and sees that the page can be written there.
+
+    Raises:
+        BadInputError: If it can't.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"--output_dir: {folder} can't be written: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BadInputError(f"--output_dir: {folder} can't be written to; choose another one")
-    write_page(folder, title, words, page_tables, shown, on_page, all_thumbnails)
-    return folder / PAGE
+    require_free(folder)
 
 
-def pictures(report: Report, kind: str | None) -> list[Picture]:
+def pictures(report: Report, kinds: Sequence[str]) -> list[Picture]:
     """Every picture that the report has something for, as PNG and, if asked for, in another form."""
     found: list[Picture] = []
-    for study, closing in zip(report.studies, report.closings, strict=True):
-        prefix = f"{file_name(study.name)}_" if len(report.studies) > 1 else ""
+    for number, (study, closing) in enumerate(zip(report.studies, report.closings, strict=True), start=1):
+        prefix = f"{number}_{file_name(study.name)}_" if len(report.studies) > 1 else ""
         found += _files(
             {
                 f"{prefix}steps_vs_difficulty": (plots.steps_vs_difficulty(study, closing), "steps and difficulty"),
@@ -131,39 +142,49 @@ def pictures(report: Report, kind: str | None) -> list[Picture]:
                 f"{prefix}survival": (plots.survival(study, closing), "the share not there yet, by difficulty"),
             },
             f"{study.name}: ",
-            kind,
+            kinds,
         )
     figure = plots.correlation_over_thresholds(report.studies, report.closings)
-    return found + _files({"correlation_over_thresholds": (figure, "Correlation over the thresholds")}, "", kind)
+    return found + _files({"correlation_over_thresholds": (figure, "Correlation over the thresholds")}, "", kinds)
 
 
-def _files(figures: Mapping[str, tuple[Figure | None, str]], of: str, kind: str | None) -> list[Picture]:
+def _files(figures: Mapping[str, tuple[Figure | None, str]], of: str, kinds: Sequence[str]) -> list[Picture]:
     return [
         Picture(f"{name}.{form}", plots.as_file(figure, form), of + caption)
         for name, (figure, caption) in figures.items()
         if figure is not None
-        for form in ("png", kind)
-        if form is not None
+        for form in ("png", *kinds)
     ]
 
 
+def studies_on_page(report: Report, root_dir: Path | None = None) -> list[StudyOnPage]:
+    """The living part of the page; the images are looked for, and nothing is read but the tables.
+
+    Args:
+        report: Its studies.
+        root_dir: Where the images are; by default where each study had them.
+
+    Raises:
+        BadInputError: If they were said to be where they are not.
+    """
+    return [_on_page(*pair, root_dir) for pair in zip(report.studies, report.closings, strict=True)]
+
+
 def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPage:
-    there = (study.frame["outcome"] != "error").to_numpy().nonzero()[0]
-    examples = study.frame.iloc[there].reset_index(drop=True)
-    limit = smallest_limit(study)
-    steps = examples["total_steps_to_epsilon"].to_numpy()
-    not_reached = (steps < 0) | (steps > limit)
-    examples["not_reached"] = not_reached
-    examples["steps"] = not_reached_on_top(pd.Series(steps).mask(not_reached, -1).to_numpy(), limit)
-    images = _images(study, root_dir, examples["path"].tolist())
+    if study.has_step_logs and study.without_step_log:
+        log.warning("%s: %d of its examples have no step log, and no loss curve", study.name, study.without_step_log)
+    steps, limit = study.steps_to(), study.limit_in_force
+    examples = study.trained.assign(steps=not_reached_on_top(steps, limit), not_reached=steps < 0)
+    places = np.flatnonzero((study.frame["outcome"] != "error").to_numpy())
     paths = examples["path"].tolist()
+    images = _images(study, root_dir, paths)
     return StudyOnPage(
         name=study.name,
         examples=examples,
         epsilon=study.epsilon,
         limit=limit,
         thresholds=tuple(line.threshold for line in closing.lines if line.threshold == line.threshold),
-        losses_of=(lambda place: study.losses_of(int(there[place]))) if study.has_step_logs else None,
+        losses_of=(lambda place: study.losses_of(int(places[place]))) if study.has_step_logs else None,
         image_of=lambda place: images.get(paths[place]),
         class_names=class_names(examples),
     )
@@ -172,16 +193,20 @@ def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPa
 def _images(study: Study, root_dir: Path | None, paths: Sequence[str]) -> dict[str, Path]:
     """The files of the images, for thumbnails; a study is reported without them too."""
     root = root_dir or study.facts.root_dir
+    if not paths:
+        return {}
     try:
         if root is not None and not root.is_dir():
             raise BadInputError(f"there is no folder {root}")
         found = find_images([RankedPath(path, place, 0) for place, path in enumerate(paths)], root)
     except (BadInputError, OSError) as error:
         if root_dir is not None:
-            raise BadInputError(f"--root_dir {root_dir}: {error}") from None
-        log.warning(
-            "%s: no thumbnails, its images are not found (%s); --root_dir says where they are", study.name, error
-        )
+            raise BadInputError(
+                f"--root_dir {root_dir}: {str(error).removeprefix(f'--root_dir {root_dir}: ')}"
+            ) from None
+        where = f"below {root}" if root is not None else "at their paths"
+        log.warning("%s: no thumbnails, for no image is found %s (such as %r); --root_dir says where they are",
+                    study.name, where, paths[0])  # fmt: skip
         return {}
     if found.missing:
         log.warning("%s: %d of its images are not found and have no thumbnail", study.name, len(found.missing))
@@ -199,4 +224,4 @@ def class_names(examples: pd.DataFrame) -> dict[int, str]:
         if "/" in path.replace("\\", "/")
     }
     labels, folders = {label for label, _ in pairs}, {folder for _, folder in pairs}
-    return dict(pairs) if len(labels) == len(folders) == len(pairs) else {}
+    return dict(sorted(pairs)) if len(labels) == len(folders) == len(pairs) else {}

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 from lightning_app.analysis.association import Association
 from lightning_app.analysis.closing import Closing, ThresholdLine
-from lightning_app.analysis.closing_words import median_in_words
+from lightning_app.analysis.closing_words import median_in_words, p_in_words
 from lightning_app.analysis.reading import Study
 from lightning_app.analysis.statistics import Estimate
 from lightning_app.page.content import Table
-from lightning_app.report.words import p_value
+from lightning_app.report.words import UNKNOWN
 
+HOW_TO_READ = (
+    "Above 0 (C: above .5) harder images take more steps. Not reached counts as more than every number of steps; tied"
+    " are examples that need as many steps as another.",
+    "95 % intervals, the first the one to cite: Fisher's z with the delete-one jackknife's standard error. Below it, up"
+    " to 2,000 examples, the percentile bootstrap of 2,000 draws; clustered by class where 50 classes have two examples"
+    " or more.",
+)
 TERMINAL = 120
 """Characters of a line of prose on the screen."""
 
@@ -23,7 +30,7 @@ def tables(
     found = [_side_by_side(studies, closings), _agreement(agreement)] if len(studies) > 1 else []
     for study, closing in zip(studies, closings, strict=True):
         of = study.name if len(studies) > 1 else ""
-        found += [_association(of, closing), _beside(of, closing), _quintiles(of, closing)]
+        found += [_association(of, closing, study is studies[0]), _beside(of, closing), _quintiles(of, closing)]
     return [table for table in found if table.rows]
 
 
@@ -31,11 +38,11 @@ def _caption(of: str, what: str) -> str:
     return f"{of}: {what}" if of else what[0].upper() + what[1:]
 
 
-def _association(of: str, closing: Closing) -> Table:
+def _association(of: str, closing: Closing, first: bool) -> Table:
     rows = []
     reasons = []
     for line in closing.lines:
-        rows += _lines(line, closing.limit)
+        rows += _lines(line, closing)
         for kind, found in (("all", line.association), ("without diverged", line.without_diverged)):
             if found is not None and found.spearman.why:
                 reasons.append(f"At {line.label}, {kind}: {found.spearman.why}.")
@@ -44,19 +51,17 @@ def _association(of: str, closing: Closing) -> Table:
         ("loss at or below", "n", "reached", "tied", "median steps", "Spearman", "Kendall's tau-b", "Harrell's C", "p"),
         tuple(rows),
         (
-            "Above 0 (C: above .5) harder images take more steps. Not reached counts as more than every number of"
-            " steps. 95 % intervals: Fisher's z with the delete-one jackknife's standard error; below them, up to 2,000"
-            " examples, the percentile bootstrap of 2,000 draws; clustered by class where 50 classes have two examples"
-            " or more. p: permutations; above 2,000 examples their normal limit.",
+            *(HOW_TO_READ if first else ()),
+            f"p at epsilon: {closing.at_epsilon.association.p_by or 'undefined'}.",
             *reasons,
         ),
     )
 
 
-def _lines(line: ThresholdLine, limit: int) -> list[tuple[str, ...]]:
+def _lines(line: ThresholdLine, closing: Closing) -> list[tuple[str, ...]]:
     found = line.association
-    head = (f"{found.n:,}", f"{line.reached:,}", f"{found.tied:,}", median_in_words(line.median_steps, limit))
-    rows: list[tuple[str, ...]] = [(line.label, *head, *_three(found), p_value(found.p).removeprefix("= "))]
+    head = (f"{found.n:,}", f"{line.reached:,}", f"{found.tied:,}", median_in_words(line.median_steps, closing))
+    rows: list[tuple[str, ...]] = [(line.label, *head, *_three(found), p_in_words(found.p))]
     for name, key in (("bootstrap", "bootstrap"), (f"clustered by {found.classes} classes", "clustered")):
         intervals = [getattr(each, key) for each in (found.spearman, found.kendall, found.concordance)]
         if any(intervals):
@@ -68,19 +73,12 @@ def _lines(line: ThresholdLine, limit: int) -> list[tuple[str, ...]]:
     if line.without_diverged is not None:
         rest = line.without_diverged
         rows.append(("  without diverged", f"{rest.n:,}", f"{line.reached:,}", f"{rest.tied:,}", "", *_three(rest),
-                     p_value(rest.p).removeprefix("= ")))  # fmt: skip
+                     p_in_words(rest.p)))  # fmt: skip
     return rows
 
 
 def _three(found: Association) -> tuple[str, str, str]:
-    return _cell(found.spearman), _cell(found.kendall), _cell(found.concordance, "")
-
-
-def _cell(found: Estimate, sign: str = "+") -> str:
-    if math.isnan(found.value):
-        return "undefined"
-    interval = "" if math.isnan(found.low) else " " + _interval(found.low, found.high, sign)
-    return f"{found.value:{sign}.2f}{interval}"
+    return found.spearman.short(), found.kendall.short(), found.concordance.short("")
 
 
 def _interval(low: float, high: float, sign: str = "+") -> str:
@@ -94,7 +92,7 @@ def _beside(of: str, closing: Closing) -> Table:
          "Pearson of the reached", "n", "where it misleads"),
         tuple(
             (
-                line.label, _cell(line.partial), _number(line.like_epsilon), _number(line.pearson.value),
+                line.label, line.partial.short(), line.like_epsilon.short(), _number(line.pearson.value),
                 f"{line.pearson.n:,}", line.pearson.misleads,
             )
             for line in closing.lines
@@ -119,7 +117,7 @@ def _quintiles(of: str, closing: Closing) -> Table:
         tuple(
             (
                 f"{fifth.from_rank:,g} to {fifth.to_rank:,g}", f"{len(fifth.steps):,}", f"{fifth.reached.sum():,}",
-                median_in_words(fifth.median_steps, closing.limit),
+                median_in_words(fifth.median_steps, closing),
             )
             for fifth in closing.quintiles
         ),
@@ -131,11 +129,11 @@ def _side_by_side(studies: Sequence[Study], closings: Sequence[Closing]) -> Tabl
     for study, closing in zip(studies, closings, strict=True):
         line = closing.at_epsilon
         rows.append((
-            study.name, f"{closing.epsilon:g}" if closing.epsilon == closing.epsilon else "not known",
-            f"{closing.limit:,}", f"{line.association.n:,}", f"{line.not_reached:,}",
-            median_in_words(line.median_steps, closing.limit), *_three(line.association),
-            p_value(line.association.p).removeprefix("= "),
-            _number(study.facts.ceiling).replace("undefined", "not known"),
+            study.name, f"{closing.epsilon:g}" if closing.epsilon == closing.epsilon else UNKNOWN,
+            f"{closing.limit:,}" if closing.says_limit else UNKNOWN, f"{line.association.n:,}", f"{line.not_reached:,}",
+            median_in_words(line.median_steps, closing), *_three(line.association),
+            p_in_words(line.association.p),
+            _number(study.facts.ceiling).replace("undefined", UNKNOWN),
         ))  # fmt: skip
     return Table(
         "Side by side, each at its epsilon",
@@ -149,7 +147,7 @@ def _agreement(agreement: Sequence[tuple[str, str, Estimate]]) -> Table:
     return Table(
         "How far their step rankings agree",
         ("study", "and", "examples in common", "Spearman of the steps"),
-        tuple((one, other, f"{found.n:,}", _cell(found)) for one, other, found in agreement),
+        tuple((one, other, f"{found.n:,}", found.short()) for one, other, found in agreement),
     )
 
 

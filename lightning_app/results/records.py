@@ -31,6 +31,8 @@ Row = dict[str, Value]
 """One line of the results: a value for every column; None is an empty cell."""
 
 TEXT_COLUMNS = ("path", "outcome")
+COUNTS = ("example_index", "total_steps_to_epsilon", "label", "predicted_before", "steps_run", "steps_to_correct",
+          *(f"steps_to_{name}" for name in THRESHOLDS))  # fmt: skip
 FLOAT_COLUMNS = ("final_loss", "initial_loss", "total_loss_sum", "weight_distance", "seconds")
 ALWAYS_THERE = (*(name for name in SEED_COLUMNS if name != "final_loss"), "outcome")
 THERE_WHEN_TRAINED = ("final_loss", "initial_loss", "steps_run")
@@ -239,16 +241,34 @@ def step_log_text(losses: Sequence[float]) -> str:
     return csv_text([("step", "loss"), *enumerate(losses, start=1)])
 
 
-def read_step_log(text: str) -> list[float]:
+def step_log_lines(data: bytes) -> list[bytes]:
+    """The lines of a step log below its header, step k in the k-th place.
+
+    Raises:
+        ValueError: If it isn't one, or its steps are not 1, 2, 3, ...
+    """
+    header, *lines = data.split(b"\n")
+    if header.rstrip() != b"step,loss":
+        raise ValueError("line 1 is not the header of a step log")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if lines and not (lines[0].startswith(b"1,") and lines[-1].startswith(b"%d," % len(lines))):
+        raise ValueError("its steps are not 1, 2, 3, ...")
+    return lines
+
+
+def loss_in(line: bytes) -> float:
+    """The loss in a line of a step log."""
+    return float(line[line.index(b",") + 1 :])
+
+
+def read_step_log(data: bytes) -> list[float]:
     """The losses of a step log.
 
     Raises:
         ValueError: If it isn't one.
     """
-    header, *lines = text.splitlines()
-    if header != "step,loss":
-        raise ValueError("line 1 is not the header of a step log")
-    return [float(line.partition(",")[2]) for line in lines]
+    return list(map(loss_in, step_log_lines(data)))
 
 
 def step_log_name(index: int, path: str) -> str:

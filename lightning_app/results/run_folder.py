@@ -304,7 +304,7 @@ class RunFolder:
             OSError: If it isn't there.
             ValueError: If it is no step log.
         """
-        losses = read_step_log(self._log_of(row).read_text(encoding="utf-8"))
+        losses = read_step_log(self._log_of(row).read_bytes())
         return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
     def step_log_size(self, row: Row) -> int:

@@ -136,7 +136,9 @@ def test_p_is_that_of_all_permutations() -> None:
     exact = stats.permutation_test(
         (x,), lambda a: stats.spearmanr(a, y).statistic, permutation_type="pairings", n_resamples=10_000
     )
-    assert permutation_p(pairs, 0) == pytest.approx(exact.pvalue, abs=0.01)
+    p, how = permutation_p(pairs, 0)
+    assert how == "permutations"
+    assert p == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_p_is_even_where_there_is_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,16 +146,43 @@ def test_p_is_even_where_there_is_no_effect(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(association, "PERMUTATIONS", 999)
     chance = np.random.default_rng(0)
     found = [
-        permutation_p(Paired(np.minimum(chance.normal(size=60), 0), chance.normal(size=60)), k) for k in range(300)
+        permutation_p(Paired(np.minimum(chance.normal(size=60), 0), chance.normal(size=60)), k)[0] for k in range(300)
     ]
     assert stats.kstest(found, "uniform").pvalue > 0.01
     assert 0.02 < np.mean(np.array(found) < 0.05) < 0.09
 
 
-def test_above_2000_p_is_the_normal_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_2000_counts_p_is_the_normal_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(1)
     x = chance.normal(size=500)
     pairs = Paired(x, 0.1 * x + chance.normal(size=500))
-    drawn = permutation_p(pairs, 0)
-    monkeypatch.setattr(association, "MOST_RESAMPLED", 499)
-    assert permutation_p(pairs, 0) == pytest.approx(drawn, abs=0.01)
+    drawn, how = permutation_p(pairs, 0)
+    assert how == "permutations"
+    monkeypatch.setattr(association, "MOST_RESAMPLED", 498)
+    limit, how = permutation_p(pairs, 0)
+    assert how == "the normal limit of permutations"
+    assert limit == pytest.approx(drawn, abs=0.01)
+
+
+@pytest.mark.parametrize(("reached", "exact"), [(1, 1 / 3000 * 2), (2, 1 / (3000 * 2999 / 2) * 2)])
+def test_of_many_of_whom_few_reached_p_is_still_that_of_permutations(reached: int, exact: float) -> None:
+    """The one that reached is the easiest of 3,000, or the hardest: two places in 3,000. The normal limit says 8 %."""
+    steps = np.full(3000, 11.0)
+    steps[:reached] = 3
+    p, how = permutation_p(Paired(steps, np.arange(3000.0)), 0)
+    assert how == "permutations"
+    assert p == pytest.approx(exact, abs=0.0006)
+
+
+def test_the_same_permutations_whether_all_or_only_the_few_that_count_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chance = np.random.default_rng(4)
+    steps = np.where(chance.random(300) < 0.1, chance.integers(1, 5, 300), 9).astype(float)
+    pairs = Paired(steps, steps + 8 * chance.normal(size=300))
+    every, _ = permutation_p(pairs, 0)
+    monkeypatch.setattr(association, "MOST_RESAMPLED", 100)
+    few, how = permutation_p(pairs, 0)
+    assert how == "permutations"
+    assert 0.001 < every < 0.999
+    assert few == pytest.approx(every, abs=0.02)

@@ -44,9 +44,10 @@ def test_counts_medians_and_correlation() -> None:
 
 def test_stable_keys_for_programs() -> None:
     result = closing([2, 4, None, 3, 8, -1]).as_dict()
-    assert list(result) == ["epsilon", "limit", "n", "errors_left_out", "thresholds", "quintiles",
+    assert list(result) == ["epsilon", "limit", "n", "outcomes", "thresholds", "quintiles",
                             "smallest_visible_correlation", "examples_to_see"]  # fmt: skip
-    assert (result["n"], result["errors_left_out"], result["limit"]) == (5, 1, 100)
+    assert (result["n"], result["limit"]) == (5, 100)
+    assert result["outcomes"] == {"reached": 4, "censored": 1, "diverged": 0, "error": 1}
     assert result["examples_to_see"] == {"0.10": 783, "0.15": 347}
     thresholds = result["thresholds"]
     assert isinstance(thresholds, dict)
@@ -54,10 +55,10 @@ def test_stable_keys_for_programs() -> None:
     line = thresholds["epsilon"]
     assert list(line) == [
         "threshold", "reached", "not_reached", "median_steps", "n", "tied", "spearman", "kendall", "concordance",
-        "p_permutation", "clusters", "without_diverged", "pearson_of_reached", "spearman_given_initial_loss",
+        "p", "p_by", "clusters", "without_diverged", "pearson_of_reached", "spearman_given_initial_loss",
         "spearman_with_steps_to_epsilon",
     ]  # fmt: skip
-    assert list(line["spearman"]) == ["value", "low", "high", "why_undefined", "bootstrap_low", "bootstrap_high",
+    assert list(line["spearman"]) == ["n", "value", "low", "high", "why_undefined", "bootstrap_low", "bootstrap_high",
                                       "clustered_low", "clustered_high"]  # fmt: skip
 
 
@@ -102,6 +103,31 @@ def test_quintiles_are_survival_curves() -> None:
     assert closing([1, 2, 3, 4]).quintiles == ()
 
 
+def test_examples_of_one_rank_are_in_one_quintile_in_whatever_order_they_stand() -> None:
+    """Of two ranks; the rows sorted by their steps, and shuffled."""
+    sorted_by_steps = study(list(range(2, 52)))
+    frame = sorted_by_steps.frame.assign(universal_difficulty_rank=[7.0] * 25 + [9.0] * 25)
+    ordered = replace(sorted_by_steps, frame=frame)
+    shuffled = replace(ordered, frame=frame.sample(frac=1, random_state=0).reset_index(drop=True))
+    for each in (ordered, shuffled):
+        assert [(fifth.from_rank, fifth.to_rank, fifth.median_steps) for fifth in close(each).quintiles] == [
+            (7, 7, 14), (9, 9, 39)
+        ]  # fmt: skip
+    one_rank = replace(ordered, frame=frame.assign(universal_difficulty_rank=7.0))
+    assert close(one_rank).quintiles == ()
+
+
+def test_what_a_table_does_not_know_is_not_taken_for_not_reached() -> None:
+    """A table put together of two studies: the second has not looked at 0.1."""
+    plain = study(list(range(2, 42)))
+    known = np.arange(40) % 2 == 0
+    frame = plain.frame.assign(**{"steps_to_1e-1": np.where(known, np.arange(40.0) + 1, math.nan)})
+    line = next(line for line in close(replace(plain, frame=frame)).lines if line.name == "1e-1")
+    assert (line.association.n, line.reached, line.not_reached) == (20, 20, 0)
+    assert line.correlation.value == pytest.approx(1)
+    assert line.like_epsilon.n == 20
+
+
 def test_pearson_over_the_reached_says_where_it_misleads() -> None:
     """Easy ones take long, the hard ones never get there: those who reached it tell the opposite."""
     fine = closing([2, 4, 6, 8, 10, 13]).at_epsilon.pearson
@@ -110,6 +136,8 @@ def test_pearson_over_the_reached_says_where_it_misleads() -> None:
     assert found.correlation.value > 0 > found.pearson.value
     assert found.pearson.n == 4
     assert "leaves out the 6 not reached; it is of the other sign than the rank correlation" in found.pearson.misleads
+    none = closing([-1] * 6).at_epsilon.pearson
+    assert (none.n, none.why) == (0, "fewer than three examples")
 
 
 def test_the_partial_correlation_takes_the_initial_loss_away() -> None:

@@ -33,9 +33,20 @@ def test_when_most_are_censored_it_says_what_to_change() -> None:
         ),
         (Estimate(40, 0.1, -0.2, 0.4), "40 images can't tell whether harder ones take more steps to a loss of 0.01"),
         (Estimate(3, 0.5), "too few images to say whether harder ones take more steps (n = 3)"),
+        (
+            Estimate(120, 1.0, why="no interval: the two orders are the same, or each other's reverse"),
+            "whether harder images take more steps to a loss of 0.01 can't be told: Spearman +1.00",
+        ),
+        (Estimate(50, math.nan, why="all have the same difficulty"), "nothing can be said of whether harder images"),
     ],
 )
 def test_the_answer_in_a_sentence(found: Estimate, sentence: str) -> None:
     plain = closing([2, 4, 3, 8])
     line = replace(plain.at_epsilon, association=replace(plain.at_epsilon.association, spearman=found))
     assert answer(replace(plain, lines=(line,))).startswith(sentence)
+
+
+def test_where_none_reached_it_the_answer_says_so() -> None:
+    text = answer(closing([-1] * 50))
+    said = "nothing can be said of whether harder images take more steps"
+    assert text == f"{said}: none came to a loss of 0.01 in 100 steps (n = 50)"

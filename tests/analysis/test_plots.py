@@ -163,3 +163,28 @@ def test_the_same_study_gives_the_same_file(kind: str) -> None:
     first, again = (as_file(steps_vs_difficulty(study(), close(study())), kind) for _ in range(2))
     assert first == again
     assert re.match(rb"\x89PNG|<\?xml|%PDF", first)
+
+
+@pytest.mark.parametrize("name", [r"x$\frac{$", "$$", "_hidden", "a_b^c$"])
+def test_a_name_is_no_formula_and_has_its_place_in_the_legend(name: str) -> None:
+    named = replace(study(), name=name)
+    figure = correlation_over_thresholds([named], [close(named)])
+    assert figure is not None
+    (legend,) = figure.legends
+    assert [text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()] == [name]
+    as_file(figure)
+    as_file(steps_vs_difficulty(named, close(named)))
+
+
+def test_many_points_of_one_rank_are_drawn() -> None:
+    one_rank = many()
+    one_rank.frame["universal_difficulty_rank"] = 7.0
+    assert as_file(steps_vs_difficulty(one_rank, close(one_rank))).startswith(b"\x89PNG")
+
+
+def test_no_step_at_all_is_drawn_at_the_left_end() -> None:
+    at_once = study()
+    at_once.frame.loc[0, "total_steps_to_epsilon"] = 0
+    (axes,) = steps_vs_difficulty(at_once, close(at_once)).axes
+    reached, _ = (c for c in axes.collections if isinstance(c, PathCollection))
+    assert np.asarray(reached.get_offsets()).tolist()[0] == [1, 5]

@@ -116,7 +116,7 @@ def test_what_a_folder_says_of_itself(study: Path) -> None:
     facts = open_study(study).facts
     assert (facts.model_name, facts.select, facts.lr, facts.root_dir) == ("tiny", "wrong", 0.1, Path("images"))
     assert (facts.examples, facts.left, facts.easiest_part) == (5, 0, False)
-    assert (facts.ranking_models, facts.in_its_ranking, facts.ceiling) == (("a", "tiny"), True, 0.9)
+    assert (facts.in_its_ranking, facts.reliability, facts.ceiling) == (True, 0.81, 0.9)
 
 
 def test_a_study_that_is_not_complete() -> None:
@@ -189,8 +189,9 @@ def test_other_peoples_step_logs_are_found_by_their_number() -> None:
         (lambda: open_study(Path("outputs")), "outputs holds no single_example_results.csv; these below it do: outp"),
         (lambda: open_studies([]), "expected one or more results folders"),
         (lambda: open_studies([Path("outputs/tiny"), Path("outputs/../outputs/tiny")]), "a study is given twice"),
+        (lambda: open_studies([Path("outputs/tiny"), Path("outputs/tiny/single_example_results.csv")]), "given twice"),
         (lambda: open_study(Path("outputs/tiny"), [0.001]), "--epsilon 0.001: outputs/tiny has trained to 0.01 and no"),
-        (lambda: open_study(table(SEED + "0,a,3,0.01,5\n"), [0.1]), "--epsilon 0.1 needs the step logs"),
+        (lambda: open_study(table(SEED + "0,a,3,0.01,5\n"), [0.1]), "--epsilon 0.1 needs step logs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_clear_error(study: Path, make: object, message: str) -> None:
@@ -207,7 +208,56 @@ def test_a_study_before_its_first_example() -> None:
         open_study(folder)
 
 
+def test_other_names_of_step_logs_are_not_guessed_in_a_study_of_our_own(study: Path) -> None:
+    log = study / "step_logs" / step_log_name(1, "cat/b.jpg")
+    log.rename(log.with_name("example_1_somebody_else_steps.csv"))
+    with pytest.raises(BadInputError, match=r"'cat/b\.jpg' has no step log"):
+        load_steps(study, 1)
+
+
+@pytest.mark.parametrize("lines", ["0,0.9\n1,0.4\n2,0.01\n", "10,0.9\n20,0.4\n30,0.01\n", "1,0.9\n3,0.01\n"])
+def test_step_logs_whose_steps_are_not_1_2_3_are_refused(lines: str) -> None:
+    file = table(SEED + "0,a,3,0.01,5\n", "single_example_results.csv")
+    Path("step_logs").mkdir()
+    Path("step_logs/example_0_a_steps.csv").write_text(f"step,loss\n{lines}")
+    with pytest.raises(BadInputError, match="the step log of 'a' can't be read: its steps are not 1, 2, 3"):
+        load_results(file, epsilon=0.5)
+    with pytest.raises(BadInputError, match="its steps are not 1, 2, 3"):
+        load_steps(file, 0)
+
+
+def test_a_number_that_two_logs_have_is_not_taken() -> None:
+    file = table(SEED + "0,a,2,0.01,5\n", "single_example_results.csv")
+    Path("step_logs").mkdir()
+    for name in ("x", "y"):
+        Path(f"step_logs/example_0_{name}_steps.csv").write_text("step,loss\n1,0.9\n2,0.01\n")
+    with pytest.raises(BadInputError, match="'a' has no step log"):
+        load_steps(file, 0)
+
+
+def test_what_is_recorded_needs_no_step_logs(study: Path) -> None:
+    Path("copy.csv").write_bytes((study / "single_example_results.csv").read_bytes())
+    assert load_results("copy.csv", epsilon=0.1)["steps"].dropna().tolist() == [4, 2, 5, 7]
+    assert load_results(study, epsilon=0.01)["steps"].dropna().tolist() == [4, 5, 7, 7]
+
+
+def test_a_frame_that_was_written_down_is_read_again(study: Path) -> None:
+    frame = load_results(study)
+    frame.to_csv("again.csv", index=False)
+    again = load_results("again.csv")
+    assert again["steps"].tolist() == frame["steps"].tolist()
+    assert again.columns.tolist() == frame.columns.tolist()
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, math.nan, math.inf])
+def test_a_threshold_must_be_a_loss(study: Path, epsilon: float) -> None:
+    with pytest.raises(BadInputError, match="--epsilon must be a loss > 0, got"):
+        load_results(study, epsilon=epsilon)
+
+
 def test_a_step_log_that_is_gone_is_named(study: Path) -> None:
     (study / "step_logs" / step_log_name(1, "cat/b.jpg")).unlink()
-    with pytest.raises(BadInputError, match=r"a step log can't be read: 'cat/b\.jpg' has no step log"):
+    with pytest.raises(
+        BadInputError, match=r"the step log of 'cat/b\.jpg' can't be read: 'cat/b\.jpg' has no step log"
+    ):
         load_results(study, epsilon=0.5)

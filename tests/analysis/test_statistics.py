@@ -127,7 +127,11 @@ def test_a_perfect_correlation_has_no_interval() -> None:
     assert result.value == pytest.approx(1)
     assert math.isnan(result.low)
     assert "no interval" in str(result)
-    assert "leaving one example out" in estimate(Jackknifed(0.9, np.array([1.0, 0.8, 0.9, 0.7]))).why
+    assert result.why == "no interval: the two orders are the same, or each other's reverse"
+    some = estimate(Jackknifed(0.9, np.array([1.0, 0.8, 0.9, 0.7])), np.arange(4.0))
+    assert some.why == "no interval: without one of the examples it would be 1, -1 or undefined"
+    assert some.clustered is None
+    assert spearman([1, 2, 3], [1, 3, 2]).why == "no interval: fewer than four examples"
 
 
 def test_minus_one_as_a_number_has_the_wrong_sign() -> None:

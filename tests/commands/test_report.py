@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +31,15 @@ def test_a_folder_gives_words_tables_and_a_page_beside_its_results(
     assert (
         "tiny: each of 4 images that the model got wrong was trained on alone by SGD with a learning rate of 0.1" in out
     )
-    assert "2 came to it, 1 did not, 1 diverged; median > 6 steps. 1 that could not be trained are left out." in out
+    assert (
+        "2 came to it, 2 did not, 1 of them diverged; steps in the median: > 6. Left out: 1 that could not be trained."
+        in out
+    )
     assert "loss at or below n reached tied median steps Spearman Kendall's tau-b Harrell's C p" in out
     assert "without diverged" in out
     assert "4 examples tell a correlation of 0.99 from zero" in out
     assert "truncates the range" in out
-    assert "about 0.90 is the largest correlation that anything can have with it" in out
+    assert "its reliability is about 0.81, so that about 0.90 is the largest correlation" in out
     assert "The model is one of those that made the ranking" in out
     assert out.endswith("Page: outputs/tiny/report.html (with outputs/tiny/report/, which has the pictures and belongs"
                         " to it)")  # fmt: skip
@@ -77,7 +81,10 @@ def test_any_csv_has_a_page_in_a_folder_of_its_own(capsys: pytest.CaptureFixture
     file = table(SEED + rows, "theirs.csv")
     assert main(["report", str(file)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "The table doesn't say which epsilon that was" in out
+    assert (
+        "The table doesn't say which epsilon that was. Nor how many steps were allowed; no example took more than 7."
+        in out
+    )
     assert "it is part of its own difficulty; that is not known here" in out
     assert Path("report_theirs/report.html").is_file()
     assert (Path("report_theirs/report/survival.png")).is_file()
@@ -95,8 +102,8 @@ def test_several_studies_stand_side_by_side(study: Path, capsys: pytest.CaptureF
     assert "Side by side, each at its epsilon" in out
     folder = Path("report_tiny_other/report")
     assert {
-        "tiny_steps_vs_difficulty.png",
-        "other_loss_curves.png",
+        "1_tiny_steps_vs_difficulty.png",
+        "2_other_loss_curves.png",
         "correlation_over_thresholds.png",
         "study-1.js",
     } <= {file.name for file in folder.iterdir()}
@@ -107,21 +114,82 @@ def test_several_studies_stand_side_by_side(study: Path, capsys: pytest.CaptureF
     assert content["step_rankings_agree"][0]["spearman"]["value"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["svg", "pdf"])
-def test_pictures_for_a_paper(study: Path, kind: str) -> None:
-    assert main(["report", str(study), "--format", kind]) == 0
+def test_pictures_for_a_paper(study: Path) -> None:
+    assert main(["report", str(study), "--format", "svg", "--format", "pdf"]) == 0
     folder = study / "report"
-    assert (folder / f"loss_curves.{kind}").stat().st_size > 1000
+    for kind in ("svg", "pdf"):
+        assert (folder / f"loss_curves.{kind}").stat().st_size > 1000
+        assert f"loss_curves.{kind}" not in (study / "report.html").read_text()  # the page shows the PNG
     assert (folder / "loss_curves.png").is_file()
-    assert f"loss_curves.{kind}" not in (study / "report.html").read_text()  # the page shows the PNG
 
 
 def test_images_that_are_gone_are_said_and_the_page_is_made(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("images").rename("moved")
     assert main(["report", str(study)]) == 0
-    assert "no thumbnails, its images are not found (there is no folder images); --root_dir" in capsys.readouterr().err
+    assert (
+        "no thumbnails, for no image is found below images (such as 'cat/a,1.jpg'); --root_dir"
+        in capsys.readouterr().err
+    )
     assert main(["report", str(study), "--root_dir", "moved"]) == 0
     assert len(list((study / "report/thumbnails").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("".join(f"{k},p{k},-1,0.5,{k}\n" for k in range(30)), "none came to its epsilon (n = 30)"),
+        ("0,a,7,0.5,5\n", "Too few images to say whether harder ones take more steps (n = 1)"),
+        ("".join(f"{k},p{k},7,0.01,{k}\n" for k in range(30)), "all have the same number of steps (n = 30)"),
+        ("".join(f"{k},p{k},{k + 1},0.01,{k}\n" for k in range(9)), "can't be told: Spearman +1.00"),
+    ],
+    ids=["none reached", "one row", "constant", "in order"],
+)
+def test_tables_that_say_nothing_have_a_report_too(
+    rows: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(table(SEED + rows))]) == 0
+    captured = capsys.readouterr()
+    assert sentence in " ".join(captured.out.split())
+    assert "nan" not in captured.out
+    assert Path("report_theirs/report.html").is_file()
+    assert main(["report", "theirs.csv", "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+
+
+def test_a_study_of_errors_alone_has_a_report_too(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = study / "single_example_results.csv"
+    header, *rows = results.read_text().splitlines(keepends=True)
+    results.write_text(header + rows[-1])
+    assert main(["report", str(study)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Too few images to say whether harder ones take more steps (n = 0)" in out
+    assert "Left out: 1 that could not be trained." in out
+    assert (study / "report.html").is_file()
+
+
+def test_step_logs_that_are_missing_are_counted(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next((study / "step_logs").glob("example_1_*")).unlink()
+    assert main(["report", str(study)]) == 0
+    assert "tiny: 1 of its examples have no step log, and no loss curve" in capsys.readouterr().err
+
+
+def test_who_reads_no_further_is_not_bothered(study: Path) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "lightning_app", "report", str(study), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert program.stdout is not None
+    program.stdout.close()
+    _, err = program.communicate(timeout=60)
+    assert (program.returncode, err) == (128 + signal.SIGPIPE, "")
+
+
+def test_studies_of_one_name_keep_their_pictures() -> None:
+    rows = "".join(f"{k},p{k},{k + 1},0.01,{(7 * k) % 9}\n" for k in range(9))
+    for name in ("a b.csv", "a+b.csv"):
+        table(SEED + rows, name)
+    assert main(["report", "a b.csv", "a+b.csv", "--output_dir", "both"]) == 0
+    assert len(list(Path("both/report").glob("*_steps_vs_difficulty.png"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -150,6 +218,7 @@ def test_bad_input_is_one_clear_error(
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
     assert sorted(Path().rglob("*")) == before
 
 

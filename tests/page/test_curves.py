@@ -41,4 +41,11 @@ def test_files_hold_consecutive_examples_and_none_for_a_missing_log() -> None:
     assert [len(file) for file in files] == [CURVES_A_FILE, 3]
     steps = kept_steps(100)
     assert files[0][6] is None
-    assert files[1][1] == thinned(losses(CURVES_A_FILE + 1), steps)
+    assert files[1][1] == thinned(losses(CURVES_A_FILE + 1)[:100], steps)
+
+
+def test_no_more_is_shown_than_is_counted() -> None:
+    (file,) = curve_files(study(frame(100), limit=30))
+    assert file[95] == thinned(losses(95)[:30], kept_steps(30))
+    assert file[95] is not None
+    assert file[95][0] == 30

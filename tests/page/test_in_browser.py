@@ -210,7 +210,7 @@ def test_hover_shows_the_card(page: Any) -> None:
     assert float(facts["Final loss"]) == float(f"{examples['final_loss'][100]:.3g}")
     page.wait_for_function("document.getElementById('thumbnail').naturalWidth === 32")
     _curve_drawn(page)
-    assert page.evaluate("document.getElementById('curve').data[0].x.at(-1)") == 102
+    assert page.evaluate("document.getElementById('curve').data[0].x.at(-1)") == 100
     assert page.evaluate("document.querySelector('#curve .js-line').getTotalLength()") > 50
     assert page.locator("script[src*=curves]").count() == 1
     # Held by a click: crossing other points doesn't change the card.

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,32 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
 def test_sixteen_bits_are_scaled() -> None:
     small, _ = _made(Image.fromarray(np.full((20, 20), 32896, dtype=np.uint16)), "a.png")
     assert set(np.asarray(small).ravel().tolist()) == {128}
+
+
+def test_sixteen_bits_are_rounded_as_the_model_was_shown_them() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (64, 40), dtype=np.uint16)
+    small, suffix = _made(Image.fromarray(values), "a.png")
+    assert suffix == "png"
+    expected = Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8)).convert("RGB")
+    assert np.array_equal(np.asarray(small), np.asarray(expected))
+
+
+def test_a_tall_sixteen_bit_image_is_whole() -> None:
+    rows = np.repeat(np.arange(1000, dtype=np.uint16)[:, None] * 65, 20, axis=1)
+    small, _ = _made(Image.fromarray(rows), "a.png")
+    grey = np.asarray(small)[:, 1, 0].astype(int)
+    assert np.abs(grey - np.linspace(0, 252, len(grey))).max() < 6
+
+
+def test_a_large_sixteen_bit_image_takes_little_memory() -> None:
+    Image.fromarray(np.zeros((6000, 6000), dtype=np.uint16)).save("large.png", compress_level=1)
+    code = (
+        "import resource; from pathlib import Path; from lightning_app.page.thumbnails import thumbnail;"
+        "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024; before = most();"
+        f"assert thumbnail(Path({str(Path('large.png').resolve())!r})); print(most() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    assert float(done.stdout) < 160  # MiB; the image itself has 69, and in int64 it would have 275 more
 
 
 def test_the_first_frame_is_shown() -> None:

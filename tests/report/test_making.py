@@ -5,22 +5,17 @@ import pytest
 from PIL import Image
 
 from lightning_app.errors import BadInputError
-from lightning_app.page.content import StudyOnPage
-from lightning_app.report import making
-from lightning_app.report.making import class_names, read_report, write_report
+from lightning_app.report.making import class_names, read_report, require_folder, studies_on_page
 from tests.analysis.test_reading import CURVES, write_study
 
 
-def test_what_the_page_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_page_is_given() -> None:
     place = write_study(Path("outputs/tiny"))
     for path in list(CURVES)[:3]:
         file = Path("images", path)
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(file)
-    given: list[StudyOnPage] = []
-    monkeypatch.setattr(making, "write_page", lambda *arguments: given.extend(arguments[5]))
-    write_report(read_report([place]), place)
-    (study,) = given
+    (study,) = studies_on_page(read_report([place]))
     assert study.examples["path"].tolist() == list(CURVES)  # no `error`
     assert study.examples["steps"].tolist() == [4, 5, 7, 7]
     assert study.examples["not_reached"].tolist() == [False, False, True, True]
@@ -49,7 +44,6 @@ def test_classes_are_named_after_their_folders(labels: list[int], paths: list[st
 
 
 def test_a_folder_that_cannot_be_written_to_is_named() -> None:
-    place = write_study(Path("outputs/tiny"))
     Path("file").write_text("")
     with pytest.raises(BadInputError, match="--output_dir: file/deep can't be written"):
-        write_report(read_report([place]), Path("file/deep"))
+        require_folder(Path("file/deep"))

@@ -28,7 +28,7 @@ def test_one_study_has_three() -> None:
     c = found.concordance
     assert rows["0.01"][7:] == (f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})", "< 0.001")
     assert [row[0] for row in others.rows] == ["ln 2", "0.1", "0.01"]
-    assert others.rows[-1][2:5] == ("+1.00", f"{line.pearson.value:+.2f}", "50")
+    assert others.rows[-1][2:5] == (line.like_epsilon.short(), f"{line.pearson.value:+.2f}", "50")
     assert len(quintiles.rows) == 5
     assert quintiles.rows[0][:2] == ("10 to 120", "12")
 
@@ -50,7 +50,7 @@ def test_what_is_undefined_says_why() -> None:
     association, others = made(study([5, 5, 5, 5]))
     assert "undefined" in association.rows[-1]
     assert "At 0.01, all: all have the same number of steps." in association.notes
-    assert any("Given the initial loss, at 0.01: steps, difficulty" in note for note in others.notes)
+    assert any("Given the initial loss, at 0.01: all have the same number of steps" in note for note in others.notes)
 
 
 def test_several_studies_come_side_by_side_first() -> None:
@@ -58,6 +58,8 @@ def test_several_studies_come_side_by_side_first() -> None:
     assert [row[0] for row in side.rows] == ["tiny", "other"]
     assert agreement.rows[0][:3] == ("tiny", "other", "60")
     assert [table.caption.split(":")[0] for table in rest] == ["tiny"] * 3 + ["other"] * 3
+    assert any("the first the one to cite" in note for note in rest[0].notes)
+    assert not any("the first the one to cite" in note for note in rest[3].notes)  # said once
 
 
 def test_a_terminal_gets_columns() -> None:

@@ -202,13 +202,13 @@ def test_a_row_that_was_not_written_so_is_named(old: str, new: str, message: str
 
 @given(st.lists(LOSSES, min_size=1))
 def test_a_step_log_is_read_as_it_was_written(losses: list[float]) -> None:
-    assert [repr(loss) for loss in read_step_log(step_log_text(losses))] == [repr(loss) for loss in losses]
+    assert [repr(loss) for loss in read_step_log(step_log_text(losses).encode())] == [repr(loss) for loss in losses]
 
 
 @given(st.text() | st.text().map(lambda text: f"step,loss\n{text}"))
 def test_any_text_is_a_step_log_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
-        assert all(isinstance(loss, float) for loss in read_step_log(text))
+        assert all(isinstance(loss, float) for loss in read_step_log(text.encode()))
 
 
 @pytest.mark.parametrize("tail", [bytes(100), bytes(99) + b"\n", b"4,x,\xff\n", b'4,"x\ny'])

@@ -5,9 +5,14 @@ const StepsReport = (() => {
   const studies = [];
   const examples = [];
   const curveFiles = new Map(); // 'study-file' -> { loaded: Promise, curves }
+  const pageToken = document.querySelector('meta[name="token"]').content; // of the run that wrote the page
+  const asked = document.querySelectorAll('script[src^="report/study-"]').length;
+  let strangers = 0;
 
-  function study(data) {
-    data.number = studies.push(data) - 1;
+  function study(number, token, data) {
+    if (token !== pageToken) { strangers += 1; return; }
+    data.number = number;
+    studies.push(data);
     data.path.forEach((path, i) => examples.push({
       id: examples.length, study: data, position: i, path, lowered: path.toLowerCase(), index: data.index[i],
       outcome: data.outcome[i], steps: data.steps[i], x: Math.max(data.steps[i] ?? data.limit, 1), rank: data.rank[i],
@@ -16,18 +21,30 @@ const StepsReport = (() => {
     }));
   }
 
-  function curves(studyNumber, fileNumber, list) {
-    curveFiles.get(`${studyNumber}-${fileNumber}`).curves = list;
+  // Why the page can't be shown: its data are of another run, or missing. Null: they are all here.
+  function wrong() {
+    if (strangers) return 'report.html and the folder report/ are not of the same run.';
+    return studies.length < asked ? 'A file is missing: the folder report/ must lie beside report.html.' : null;
   }
 
-  // A script element, since a page from disk may not fetch; each file is loaded once.
+  function curves(studyNumber, fileNumber, token, list) {
+    if (token === pageToken) curveFiles.get(`${studyNumber}-${fileNumber}`).curves = list;
+  }
+
+  // A script element, since a page from disk may not fetch; each file is loaded once, or again after it failed.
   function curveFile(key) {
-    const file = curveFiles.get(key) ?? { curves: [] };
+    const file = curveFiles.get(key) ?? { curves: null };
     if (!curveFiles.has(key)) {
       curveFiles.set(key, file);
       file.loaded = new Promise((done) => {
         const script = document.createElement('script');
-        script.onload = script.onerror = done;
+        script.onload = script.onerror = () => {
+          if (file.curves === null) {
+            curveFiles.delete(key);
+            script.remove();
+          }
+          done();
+        };
         script.src = `report/curves/${key}.js`;
         document.head.append(script);
       });
@@ -35,17 +52,18 @@ const StepsReport = (() => {
     return file;
   }
 
-  // { x: steps, y: losses }, or null where no curve is kept.
+  // { x: steps, y: losses }; null where no curve is kept, undefined where its file can't be loaded.
   async function loadCurve({ study: { number, curvesAFile, curveSteps }, position }) {
     const file = curveFile(`${number}-${Math.floor(position / curvesAFile)}`);
     await file.loaded;
+    if (file.curves === null) return undefined;
     const curve = file.curves[position % curvesAFile] ?? null;
     if (curve === null) return null;
     const [length, y] = curve;
     return { x: [...curveSteps.filter((step) => step < length), length], y };
   }
 
-  const count = (n) => n.toLocaleString('en-US');
+  const count = (n) => n.toLocaleString('en-US', { maximumFractionDigits: 20 });
   const loss = (x) => (Number.isFinite(x) ? x.toPrecision(3) : String(x));
   const orDash = (value, text) => (value === null ? '–' : text(value));
   const stepsText = (e) => (e.steps === null ? `not reached in ${count(e.study.limit)}` : count(e.steps));
@@ -70,6 +88,6 @@ const StepsReport = (() => {
   }
 
   return Object.freeze({
-    study, curves, studies, examples, loadCurve, className, csv, text: { count, loss, orDash, stepsText },
+    study, curves, wrong, studies, examples, loadCurve, className, csv, text: { count, loss, orDash, stepsText },
   });
 })();

@@ -2,11 +2,12 @@
 
 // What is seen. Text from files only ever becomes a textContent, and plotly gets numbers alone.
 (() => {
-  const { studies, examples, loadCurve, className, text: { count, loss, orDash, stepsText } } = StepsReport;
+  const { studies, examples, loadCurve, wrong, className, text: { count, loss, orDash, stepsText } } = StepsReport;
   const PAGE_ROWS = 50;
   const MOST_SVG_POINTS = 4000; // each is an element; up to here they are sharper than WebGL's, and sooner there
+  const MOST_RINGS = 2000; // in view; more picks are dots, which are drawn many times faster
   const SETTLED_MS = 60; // a pointer that crosses points loads no curves
-  const MARGIN = { l: 58, r: 14, t: 10, b: 46 };
+  const MARGIN = { l: 74, r: 14, t: 10, b: 46 };
   const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
   const picked = new Set();
@@ -22,6 +23,7 @@
   let extent = null; // the scatter's axes with everything in view
   let settle = 0;
   let webgl = false;
+  const plots = typeof Plotly !== 'undefined'; // its file is large: some will leave it behind
 
   const at = (id) => document.getElementById(id);
 
@@ -107,7 +109,7 @@
   }
 
   function findExtent() {
-    let [most, low, high] = [1, Infinity, -Infinity];
+    let [most, low, high] = [10, Infinity, -Infinity]; // a decade at least: within one, axes have odd ticks
     for (const e of examples) {
       most = Math.max(most, e.x);
       low = Math.min(low, e.rank);
@@ -137,9 +139,7 @@
     };
   }
 
-  function logAxis(title, colour, decades, more) {
-    return axis(title, colour, { type: 'log', tickformat: decades > 1.5 ? '~s' : ',', dtick: decades > 1.5 ? 1 : undefined, ...more });
-  }
+  const logAxis = (title, colour, more) => axis(title, colour, { type: 'log', tickformat: ',', ...more });
 
   function trace(points, marker) {
     const same = { marker: { opacity: marker.opacity } }; // what plotly selects is picked, and marked by us
@@ -150,6 +150,7 @@
   }
 
   function drawScatter() {
+    if (!plots) return;
     const colour = colours();
     const every = webgl ? 1 : Math.ceil(shown.length / MOST_SVG_POINTS);
     const some = shown.filter((e, i) => i % every === 0);
@@ -167,8 +168,8 @@
       trace(drawn[1], { color: colour('missed'), size: size + 4, symbol: 'triangle-right-open', opacity: 1, line: { width: 1.5 } }),
     ], layout(colour, {
       margin: MARGIN, dragmode: dragMode(), hovermode: 'closest', hoverdistance: 20,
-      xaxis: logAxis(`SGD steps to ${goal}`, colour, extent.x[1] - extent.x[0], { range: [...range.xaxis.range] }),
-      yaxis: axis('Universal difficulty rank (1 = easiest)', colour, { range: [...range.yaxis.range], tickformat: '~s' }),
+      xaxis: logAxis(`SGD steps to ${goal}`, colour, { range: [...range.xaxis.range] }),
+      yaxis: axis('Universal difficulty rank (1 = easiest)', colour, { range: [...range.yaxis.range], tickformat: ',' }),
       newselection: { line: { color: colour('ink') } },
       shapes: limits.map((x) => ({
         type: 'line', x0: x, x1: x, y0: 0, y1: 1, yref: 'paper', layer: 'below',
@@ -191,12 +192,14 @@
       look(example, !(held && example === looked));
     });
     plot.on('plotly_selected', (event) => { if (event?.range || event?.lassoPoints) pickInside(event); });
-    plot.on('plotly_relayouting', () => at('marks').getContext('2d').clearRect(0, 0, 1e5, 1e5));
-    plot.on('plotly_afterplot', drawMarks);
+    plot.on('plotly_relayouting', () => { layer('marks'); layer('ring'); });
+    plot.on('plotly_afterplot', () => { drawPicks(); drawRing(); });
     plot.on('plotly_doubleclick', () => setView(extent.x, extent.y));
   }
 
-  const setView = (x, y) => Plotly.relayout('plot', { 'xaxis.range': [...x], 'yaxis.range': [...y] });
+  function setView(x, y) {
+    if (plots) Plotly.relayout('plot', { 'xaxis.range': [...x], 'yaxis.range': [...y] });
+  }
 
   // By place rather than by plotly's points, which without WebGL are only some of those shown.
   function pickInside({ range, lassoPoints }) {
@@ -217,42 +220,64 @@
     return inside;
   }
 
-  // Rings on a canvas of our own: plotly would draw all points again for each.
-  function drawMarks() {
-    const [canvas, plot] = [at('marks'), at('plot')];
-    const [width, height, sharp] = [plot.clientWidth, plot.clientHeight, window.devicePixelRatio || 1];
-    const [[x0, x1], [y0, y1]] = [plot.layout.xaxis.range, plot.layout.yaxis.range];
-    const [w, h] = [width - MARGIN.l - MARGIN.r, height - MARGIN.t - MARGIN.b];
-    canvas.width = width * sharp;
-    canvas.height = height * sharp;
-    const pen = canvas.getContext('2d');
+  // Marks on canvases of our own: plotly would draw all points again for each, and the ring moves without the picks.
+  function layer(name) {
+    const [canvas, plot, sharp] = [at(name), at('plot'), window.devicePixelRatio || 1];
+    canvas.width = plot.clientWidth * sharp; // which clears it too
+    canvas.height = plot.clientHeight * sharp;
+    const pen = canvas.getContext('2d', { willReadFrequently: true }); // in memory: no way over a slow or missing GPU
     pen.scale(sharp, sharp);
-    pen.rect(MARGIN.l - 6, MARGIN.t - 6, w + 12, h + 12);
-    pen.clip();
-    pen.strokeStyle = colours()('mark');
-    const ring = (e, radius, thickness) => {
-      pen.beginPath();
-      pen.lineWidth = thickness;
+    pen.strokeStyle = pen.fillStyle = colours()('mark');
+    return pen;
+  }
+
+  // Where on the plot examples are; null for those out of view.
+  function placing() {
+    const plot = at('plot');
+    const [[x0, x1], [y0, y1]] = [plot.layout.xaxis.range, plot.layout.yaxis.range];
+    const [w, h] = [plot.clientWidth - MARGIN.l - MARGIN.r, plot.clientHeight - MARGIN.t - MARGIN.b];
+    return (e) => {
       const [x, y] = [((Math.log10(e.x) - x0) / (x1 - x0)) * w, ((y1 - e.rank) / (y1 - y0)) * h];
-      pen.arc(MARGIN.l + x, MARGIN.t + y, radius, 0, 7);
-      pen.stroke();
+      return x < -2 || x > w + 2 || y < -2 || y > h + 2 ? null : [MARGIN.l + x, MARGIN.t + y];
     };
-    if (picked.size) for (const e of shown) if (picked.has(e.id)) ring(e, 5, 1.5);
-    if (shown.includes(looked)) ring(looked, 9, 2.5);
+  }
+
+  function ring(pen, [x, y], radius, thickness) {
+    pen.beginPath();
+    pen.lineWidth = thickness;
+    pen.arc(x, y, radius, 0, 7);
+    pen.stroke();
+  }
+
+  function drawPicks() {
+    if (!plots) return;
+    const pen = layer('marks');
+    const places = picked.size ? shown.filter((e) => picked.has(e.id)).map(placing()).filter((place) => place) : [];
+    if (places.length > MOST_RINGS) for (const [x, y] of places) pen.fillRect(x - 1, y - 1, 2, 2);
+    else for (const place of places) ring(pen, place, 5, 1.5);
+  }
+
+  function drawRing() {
+    if (!plots) return;
+    const pen = layer('ring');
+    const place = shown.includes(looked) ? placing()(looked) : null;
+    if (place) ring(pen, place, 9, 2.5);
   }
 
   function scatterKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
+    const { key } = event;
     const place = shown.indexOf(looked);
     const last = shown.length - 1;
-    const moves = { ArrowLeft: Math.max(place - 1, 0), ArrowRight: Math.min(place + 1, last), Home: 0, End: last };
-    if (event.key in moves && last >= 0) {
-      look(shown[moves[event.key]]);
+    const moves = new Map([['ArrowLeft', Math.max(place - 1, 0)], ['ArrowRight', Math.min(place + 1, last)], ['Home', 0], ['End', last]]);
+    if (moves.has(key) && last >= 0) {
+      look(shown[moves.get(key)], true);
       at('said').textContent = `${looked.path}, ${looked.outcome}, steps ${stepsText(looked)}, rank ${count(looked.rank)}`;
-    } else if ((event.key === 'Enter' || event.key === ' ') && looked) {
+    } else if ((key === 'Enter' || key === ' ') && place >= 0) {
       setPicked(looked, !picked.has(looked.id));
       at('said').textContent = picked.has(looked.id) ? 'picked' : 'no longer picked';
-    } else if ('+-0'.includes(event.key)) {
-      zoomByKey(event.key);
+    } else if (key === '+' || key === '-' || key === '0') {
+      zoomByKey(key);
     } else {
       return;
     }
@@ -260,6 +285,7 @@
   }
 
   function zoomByKey(key) {
+    if (!plots) return;
     if (key === '0') { setView(extent.x, extent.y); return; }
     const { xaxis, yaxis } = at('plot').layout;
     const scaled = ([a, b], middle) => [a, b].map((end) => middle + (end - middle) * (key === '+' ? 0.6 : 1 / 0.6));
@@ -284,7 +310,7 @@
     showFacts(example);
     showPickButton();
     for (const row of at('examples').tBodies[0].rows) row.classList.toggle('looked-at', row.dataset.id === String(example.id));
-    drawMarks();
+    drawRing();
     at('curve').style.visibility = 'hidden';
     clearTimeout(settle);
     settle = setTimeout(() => showCurve(example), SETTLED_MS);
@@ -315,11 +341,17 @@
   }
 
   async function showCurve(example) {
-    const curve = example.study.curveSteps && await loadCurve(example);
+    const curve = plots ? example.study.curveSteps && await loadCurve(example) : undefined;
     if (example !== looked) return; // the pointer has gone on
-    at('curve').hidden = curve === null;
-    at('curve-note').textContent = curve === null ? 'no loss curve kept' : 'Loss curve; dotted: thresholds';
-    if (curve !== null) drawCurve(example, curve);
+    at('curve').hidden = !curve;
+    at('curve-note').textContent = curveNote(curve);
+    if (curve) drawCurve(example, curve);
+  }
+
+  function curveNote(curve) {
+    if (!plots) return 'no loss curve: report/plotly.min.js is missing';
+    if (curve === undefined) return 'the file of the loss curve in report/curves can’t be loaded';
+    return curve === null ? 'no loss curve kept' : 'Loss curve; dotted: thresholds';
   }
 
   async function drawCurve(example, { x, y }) {
@@ -334,7 +366,7 @@
       line: { color: colour(example.steps === null ? 'missed' : 'reached'), width: 2 }, marker: { size: 5 },
     }], layout(colour, {
       margin: { l: 52, r: 8, t: 6, b: 38 }, height: 190, shapes: lines,
-      xaxis: logAxis('Step', colour, Math.log10(steps), {}),
+      xaxis: logAxis('Step', colour, {}),
       yaxis: axis('Loss', colour, { type: 'log', dtick: 1, exponentformat: 'power' }),
     }), { staticPlot: true, responsive: true });
     at('curve').style.visibility = 'visible';
@@ -351,16 +383,23 @@
 
   function picksChanged() {
     at('picked').textContent = `${count(picked.size)} picked`;
-    at('download').disabled = at('clear').disabled = picked.size === 0;
-    for (const row of at('examples').tBodies[0].rows) row.querySelector('input').checked = picked.has(Number(row.dataset.id));
+    at('download').disabled = picked.size === 0;
+    setDisabled(at('clear'), picked.size === 0);
+    for (const row of at('examples').tBodies[0].rows) {
+      if (row.dataset.id) row.querySelector('input').checked = picked.has(Number(row.dataset.id));
+    }
     showPickButton();
-    drawMarks();
+    drawPicks();
+  }
+
+  // A button that is pressed keeps the focus, which one that is `disabled` would lose.
+  function setDisabled(button, disabled) {
+    button.setAttribute('aria-disabled', String(disabled));
   }
 
   function showPickButton() {
     if (!looked) return;
     at('pick').textContent = picked.has(looked.id) ? 'Unpick this example' : 'Pick this example';
-    at('pick').setAttribute('aria-pressed', String(picked.has(looked.id)));
   }
 
   function download() {
@@ -426,10 +465,18 @@
   function showPage() {
     const pages = Math.max(Math.ceil(rows.length / PAGE_ROWS), 1);
     const some = rows.slice(page * PAGE_ROWS, (page + 1) * PAGE_ROWS);
-    at('examples').tBodies[0].replaceChildren(...some.map(tableRow));
+    at('examples').tBodies[0].replaceChildren(...(some.length ? some.map(tableRow) : [emptyRow()]));
     at('page').textContent = `Page ${count(page + 1)} of ${count(pages)}`;
-    at('previous').disabled = page === 0;
-    at('next').disabled = page >= pages - 1;
+    setDisabled(at('previous'), page === 0);
+    setDisabled(at('next'), page >= pages - 1);
+  }
+
+  function emptyRow() {
+    const row = element('tr');
+    const cell = element('td', 'no example passes the filters', 'note');
+    cell.colSpan = columns.length + 1;
+    row.append(cell);
+    return row;
   }
 
   function tableRow(example) {
@@ -448,16 +495,28 @@
     return row;
   }
 
+  function bringIntoView(seen) {
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    seen.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+  }
+
   function lookFromTable(example) {
     look(example, true);
-    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
     at('card').focus({ preventScroll: true });
-    at('card').scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+    bringIntoView(at('card'));
+  }
+
+  function release() {
+    look(looked, false);
+    at('card').focus({ preventScroll: true }); // the button is gone
   }
 
   function turn(by) {
-    page += by;
+    const next = page + by;
+    if (next < 0 || next * PAGE_ROWS >= rows.length) return;
+    page = next;
     showPage();
+    bringIntoView(at('examples').tHead);
   }
 
   // ---- start
@@ -467,10 +526,10 @@
     at('filters').addEventListener('submit', (event) => event.preventDefault());
     at('path').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(applyFilters, 150); });
     at('scatter').addEventListener('keydown', scatterKey);
-    at('dragging').addEventListener('change', () => Plotly.relayout('plot', { dragmode: dragMode() }));
+    at('dragging').addEventListener('change', () => { if (plots) Plotly.relayout('plot', { dragmode: dragMode() }); });
     at('all-in-view').addEventListener('click', () => setView(extent.x, extent.y));
     at('pick').addEventListener('click', () => setPicked(looked, !picked.has(looked.id)));
-    at('release').addEventListener('click', () => look(looked, false));
+    at('release').addEventListener('click', release);
     at('pick-all').addEventListener('click', () => { for (const e of shown) picked.add(e.id); picksChanged(); });
     at('clear').addEventListener('click', () => { picked.clear(); picksChanged(); });
     at('download').addEventListener('click', download);
@@ -482,18 +541,31 @@
     });
   }
 
+  function say(text) {
+    at('notice').textContent = text;
+    at('notice').classList.add('said');
+    at('notice').hidden = text === null;
+  }
+
+  function sayPlotsAreMissing() {
+    at('plot').textContent = 'No scatter: report/plotly.min.js is missing.';
+    at('plot').classList.add('missing');
+  }
+
   function start() {
-    if (examples.length === 0) return;
+    say(wrong() ?? (examples.length === 0 ? 'This page has no examples.' : null));
+    if (!at('notice').hidden) return;
     at('living').hidden = false; // before the plots, which need its size
     ranked = [...examples].sort((a, b) => a.rank - b.rank || a.id - b.id);
-    webgl = examples.length > MOST_SVG_POINTS && webglWorks();
+    webgl = plots && examples.length > MOST_SVG_POINTS && webglWorks();
     extent = findExtent();
     const touch = matchMedia('(pointer: coarse)').matches;
     at('dragging').querySelector(`[value=${touch ? 'false' : 'zoom'}]`).checked = true;
     buildFilters();
     buildTable();
     applyFilters();
-    listenToScatter();
+    if (plots) listenToScatter();
+    else sayPlotsAreMissing();
     listen();
     picksChanged();
   }

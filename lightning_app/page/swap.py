@@ -1,0 +1,204 @@
+"""Puts a page, `report.html` with the folder `report/`, in the place of an older one: both or neither.
+
+The new page is written aside whole; then three renames put it in place, and the last one, of the HTML, decides. What
+ends a run in between is undone by looking at the disk alone, by the run itself or, if it was killed, by the next one.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from lightning_app.errors import BadInputError
+from lightning_app.whole_files import naming
+
+PAGE = "report.html"
+FOLDER = "report"
+LIST = "page.json"
+"""Names the files of a page's folder; whatever else lies there is the user's."""
+GENERATOR = '<meta name="generator" content="steps-to-epsilon report">'
+WITHIN = 1024
+"""So early in a page's HTML stands the line above."""
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuses a folder in which something has the name of a page's part, but isn't one.
+
+    Args:
+        folder: Where a page is to be.
+
+    Raises:
+        BadInputError: If so.
+    """
+    report, _, old, _ = _places(folder)
+    leftover = old.exists() and (old.is_symlink() or not old.is_dir() or any(old.iterdir()))
+    for place, there in ((report, report.is_symlink() or report.exists()), (old, leftover)):
+        if there and (place.is_symlink() or _listed(place) is None):
+            raise BadInputError(
+                f"{place} is not the folder of a page (no {LIST} in it); move it, or choose another --output_dir"
+            )
+    page = folder / PAGE
+    if page.is_symlink() or (page.exists() and not _is_page(page)):
+        raise BadInputError(f"{page} is not a page of this program; move it, or choose another --output_dir")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing a page to the folder; the lock ends with the process and leaves no file.
+
+    Args:
+        folder: One that exists.
+
+    Raises:
+        BadInputError: If another process writes there.
+    """
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInputError(f"another report is being written to {folder}") from None
+        except OSError:
+            pass  # some network file systems can't lock a folder; one report at a time is the usual thing
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace_page(folder: Path, fill: Callable[[Path], str]) -> None:
+    """Writes a page in the place of an older one, and keeps the user's files in its folder.
+
+    Args:
+        folder: Where.
+        fill: Writes all but the HTML to a folder, and gives the HTML.
+
+    Raises:
+        BadInputError: If something is in the way that isn't a page's.
+        StorageError: If a file can't be written; the older page is as it was.
+    """
+    report, writing, old, html = _places(folder)
+    with locked(folder):
+        refuse_foreign(folder)
+        with naming(folder):
+            _settle(folder)
+        try:
+            with naming(writing):
+                writing.mkdir()
+            text = fill(writing)
+            with naming(report):
+                _write_list(writing)
+                _refuse_clashes(report, writing)
+                html.write_bytes(text.encode("utf-8", "replace"))
+                if report.exists():
+                    report.rename(old)
+                writing.rename(report)
+                html.rename(folder / PAGE)
+        finally:
+            with contextlib.suppress(OSError):  # the page stands, old or new; the next run clears away what is left
+                _settle(folder)
+
+
+def _places(folder: Path) -> tuple[Path, Path, Path, Path]:
+    return folder / FOLDER, folder / f".{FOLDER}.writing", folder / f".{FOLDER}.old", folder / f".{PAGE}.writing"
+
+
+def _settle(folder: Path) -> None:
+    """Takes a swap back that didn't come to its end, or clears away what one that did has left."""
+    report, writing, old, html = _places(folder)
+    if html.exists() and not writing.exists():  # report/ is the new one already, but the HTML isn't
+        if old.exists():
+            _move_users_files(report, old)
+        if not _users_files(report):
+            report.rename(writing)
+    if old.exists() and not report.exists():
+        old.rename(report)
+    html.unlink(missing_ok=True)  # before the folder: a lone HTML means that report/ is the new one
+    if writing.exists():
+        shutil.rmtree(writing)
+    if old.exists():
+        _move_users_files(old, report)
+        _delete_listed(old)
+
+
+def _write_list(folder: Path) -> None:
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    (folder / LIST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def _listed(folder: Path) -> set[Path] | None:
+    """The files of a page's folder, relative to it; None where it isn't one."""
+    try:
+        names = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
+        files = {Path(name) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # A list that somebody changed must not reach out of its folder.
+    return {file for file in files if not file.is_absolute() and ".." not in file.parts} | {Path(LIST)}
+
+
+def _folders_of(files: Collection[Path]) -> set[Path]:
+    return {parent for file in files for parent in file.parents if parent.parts}
+
+
+def _users_files(folder: Path, others: Collection[Path] = ()) -> list[Path]:
+    """What in a page's folder isn't the page's: files and whole folders, relative to it.
+
+    Args:
+        folder: The page's.
+        others: The files of another page; of folders that it has too, the content is looked at.
+    """
+    own = _listed(folder) or set()
+    shared = _folders_of({*own, *others})
+    found: list[Path] = []
+
+    def look(inside: Path) -> None:
+        for entry in sorted((folder / inside).iterdir()):
+            relative, is_folder = inside / entry.name, entry.is_dir() and not entry.is_symlink()
+            if is_folder and relative in shared:
+                look(relative)
+            elif is_folder or relative not in own:
+                found.append(relative)
+
+    look(Path())
+    return found
+
+
+def _refuse_clashes(report: Path, writing: Path) -> None:
+    if not report.exists():
+        return
+    new = _listed(writing) or set()
+    for file in _users_files(report, new):
+        if file in new or file in _folders_of(new):
+            raise BadInputError(
+                f"{report / file} is in the page's way, but not its own; move it, or choose another --output_dir"
+            )
+
+
+def _move_users_files(source: Path, target: Path) -> None:
+    for file in _users_files(source, _listed(target) or ()):
+        destination = target / file
+        if destination.exists():
+            raise FileExistsError(f"{destination} exists")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        (source / file).rename(destination)
+
+
+def _delete_listed(folder: Path) -> None:
+    files = (_listed(folder) or set()) - {Path(LIST)}
+    for file in files:
+        (folder / file).unlink(missing_ok=True)
+    for below in sorted(_folders_of(files), key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / below).rmdir()
+    (folder / LIST).unlink(missing_ok=True)  # last: a run killed before it knows what else to delete
+    folder.rmdir()
+
+
+def _is_page(file: Path) -> bool:
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        return GENERATOR.encode() in stream.read(WITHIN)
+    return False
