@@ -342,7 +342,7 @@ def test_picks_by_mouse(page: Any, tool: str) -> None:
     page.locator("#plot").scroll_into_view_if_needed()
     box = page.locator("#plot").bounding_box()
     assert box is not None
-    left, top, right, low = box["x"] + 60, box["y"] + 12, box["x"] + box["width"] * 0.6, box["y"] + box["height"] - 50
+    left, top, right, low = box["x"] + 76, box["y"] + 12, box["x"] + box["width"] * 0.6, box["y"] + box["height"] - 50
     page.mouse.move(left, top)
     page.mouse.down()
     corners = [(right, low)] if tool == "box pick" else [(right, top), (right, low), (left, low), (left, top + 2)]
