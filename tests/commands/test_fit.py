@@ -53,8 +53,7 @@ def test_bad_input(fit: list[str], argv: list[str], message: str, capsys: pytest
     assert printed.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Path) -> None:
     argv = [*fit, "--data.path", str(photographs / "ant" / "00.jpg"), "--epsilon", "1e-30"]
     argv += ["--max_steps_per_example", "1000000"]
     argv += ["--trainer.callbacks+=TQDMProgressBar"]  # where rich is installed Lightning's bar says nothing to a pipe
@@ -68,8 +67,8 @@ def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Pa
     printed = ""
     while (text := program.stdout.read(1)) and "it/s" not in printed:  # the bar moves: it trains
         printed += text
-    program.send_signal(number)
+    program.send_signal(signal.SIGTERM)  # tests/test_study.py tries the other
     printed, _ = program.communicate(timeout=60)
-    assert program.returncode == 128 + number, printed
-    assert f"stopped by {number.name}" in printed
+    assert program.returncode == 128 + signal.SIGTERM, printed
+    assert "stopped by SIGTERM" in printed
     assert "Traceback" not in printed
