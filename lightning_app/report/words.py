@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from lightning_app.analysis.association import FEWEST_CLASSES
 from lightning_app.analysis.closing import SMALL_CORRELATIONS, Closing
 from lightning_app.analysis.closing_words import answer, median_in_words, p_in_words
 from lightning_app.analysis.facts import Facts
@@ -103,6 +104,10 @@ def _cannot_say(study: Study, closing: Closing) -> list[str]:
     if missed:
         said.append(f"Not reached counts as more than every number of steps: {percent(missed / n)} tie there, and how"
                     " they would differ beyond the limit is not seen.")  # fmt: skip
+    labels = study.trained["label"].nunique() if "label" in study.trained else 0
+    if 1 < labels < FEWEST_CLASSES:
+        said.append(f"Images of one class may be alike, and a correlation may come from the classes alone: with {labels}"
+                    " classes the intervals can't take that into account.")  # fmt: skip
     if facts.select == "wrong":
         said.append("All of these images were wrong to begin with, with a loss of at least ln 2; that truncates the"
                     " range of what can be seen, and --select all is the control.")  # fmt: skip

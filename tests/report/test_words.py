@@ -82,6 +82,14 @@ def test_what_else_a_reader_has_to_know(facts: Facts, sentence: str) -> None:
     assert ("truncates the range" in text) == (facts.select == "wrong")
 
 
+@pytest.mark.parametrize(("classes", "told"), [(1, False), (2, True), (49, True), (50, False)])
+def test_few_classes_are_told(classes: int, told: bool) -> None:
+    found = study([2 + (7 * k) % 40 for k in range(120)])
+    found = replace(found, frame=found.frame.assign(label=np.arange(120.0) % classes))
+    text = " ".join(paragraphs(found, close(found)))
+    assert (f"with {classes} classes the intervals can't take that into account" in text) == told
+
+
 def test_a_pearson_that_misleads_is_told() -> None:
     found = study([*range(40, 20, -1), *[-1] * 40])  # those that got there tell the opposite
     text = " ".join(paragraphs(found, close(found)))
