@@ -36,7 +36,7 @@ def refuse_foreign(folder: Path) -> None:
     report, _, old, _ = _places(folder)
     leftover = old.exists() and (old.is_symlink() or not old.is_dir() or any(old.iterdir()))
     for place, there in ((report, report.is_symlink() or report.exists()), (old, leftover)):
-        if there and (place.is_symlink() or _listed(place) is None):
+        if there and not _is_folder_of_page(place):
             raise BadInputError(
                 f"{place} is not the folder of a page (no {LIST} in it); move it, or choose another --output_dir"
             )
@@ -129,13 +129,18 @@ def _write_list(folder: Path) -> None:
     (folder / LIST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
 
 
-def _listed(folder: Path) -> set[Path] | None:
-    """The files of a page's folder, relative to it; None where it isn't one."""
+def _is_folder_of_page(folder: Path) -> bool:
     try:
-        names = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
-        files = {Path(name) for name in names}
+        return not folder.is_symlink() and bool(_listed(folder))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return False
+
+
+def _listed(folder: Path) -> set[Path]:
+    """The files of a page's folder, relative to it; none where the list, the last of them, is gone already."""
+    if not (folder / LIST).exists():
+        return set()
+    files = {Path(name) for name in json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]}
     # A list that somebody changed must not reach out of its folder.
     return {file for file in files if not file.is_absolute() and ".." not in file.parts} | {Path(LIST)}
 
@@ -151,7 +156,7 @@ def _users_files(folder: Path, others: Collection[Path] = ()) -> list[Path]:
         folder: The page's.
         others: The files of another page; of folders that it has too, the content is looked at.
     """
-    own = _listed(folder) or set()
+    own = _listed(folder)
     shared = _folders_of({*own, *others})
     found: list[Path] = []
 
@@ -170,7 +175,7 @@ def _users_files(folder: Path, others: Collection[Path] = ()) -> list[Path]:
 def _refuse_clashes(report: Path, writing: Path) -> None:
     if not report.exists():
         return
-    new = _listed(writing) or set()
+    new = _listed(writing)
     for file in _users_files(report, new):
         if file in new or file in _folders_of(new):
             raise BadInputError(
@@ -179,7 +184,7 @@ def _refuse_clashes(report: Path, writing: Path) -> None:
 
 
 def _move_users_files(source: Path, target: Path) -> None:
-    for file in _users_files(source, _listed(target) or ()):
+    for file in _users_files(source, _listed(target)):
         destination = target / file
         if destination.exists():
             raise FileExistsError(f"{destination} exists")
@@ -188,7 +193,7 @@ def _move_users_files(source: Path, target: Path) -> None:
 
 
 def _delete_listed(folder: Path) -> None:
-    files = (_listed(folder) or set()) - {Path(LIST)}
+    files = _listed(folder) - {Path(LIST)}
     for file in files:
         (folder / file).unlink(missing_ok=True)
     for below in sorted(_folders_of(files), key=lambda path: len(path.parts), reverse=True):

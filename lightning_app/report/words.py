@@ -106,8 +106,8 @@ def _cannot_say(study: Study, closing: Closing) -> list[str]:
                     " they would differ beyond the limit is not seen.")  # fmt: skip
     labels = study.trained["label"].nunique() if "label" in study.trained else 0
     if 1 < labels < FEWEST_CLASSES:
-        said.append(f"Images of one class may be alike, and a correlation may come from the classes alone: with {labels}"
-                    " classes the intervals can't take that into account.")  # fmt: skip
+        said.append("Images of one class may be alike, and a correlation may come from the classes alone: with"
+                    f" {labels} classes the intervals can't take that into account.")  # fmt: skip
     if facts.select == "wrong":
         said.append("All of these images were wrong to begin with, with a loss of at least ln 2; that truncates the"
                     " range of what can be seen, and --select all is the control.")  # fmt: skip

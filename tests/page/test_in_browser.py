@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,8 +99,8 @@ def nothing_wrong(wrong: list[str]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def open_page(browser: Any, wrong: list[str]) -> Open:
-    """Opens a page without a network."""
+def open_for_all(browser: Any, wrong: list[str]) -> Open:
+    """Opens a page without a network; it stays open."""
 
     def dialog(shown: Any) -> None:
         wrong.append(f"dialog: {shown.message}")
@@ -108,10 +110,10 @@ def open_page(browser: Any, wrong: list[str]) -> Open:
         if not asked.url.startswith(("file:", "data:", "blob:")):
             wrong.append(asked.url)
 
-    def open_page(file: Path, browser: Any = browser, **how: Any) -> Any:
+    def open_page(file: Path, browser: Any = browser, whole: bool = True, **how: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", **how})
         context.set_offline(True)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # as slow as two shared cores may be
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -119,16 +121,32 @@ def open_page(browser: Any, wrong: list[str]) -> Open:
         page.on("dialog", dialog)
         page.on("request", request)
         page.goto(file.as_uri())
-        page.wait_for_selector("#examples tbody tr")
+        if whole:
+            page.wait_for_selector("#examples tbody tr")
         return page
 
     return open_page
 
 
+@pytest.fixture
+def open_page(open_for_all: Open) -> Iterator[Open]:
+    """Opens a page that is closed after the test."""
+    contexts = []
+
+    def open_page(*args: Any, **how: Any) -> Any:
+        page = open_for_all(*args, **how)
+        contexts.append(page.context)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
 @pytest.fixture(scope="module")
-def opened(open_page: Open, small: Path) -> Any:
+def opened(open_for_all: Open, small: Path) -> Any:
     """The small page, opened once: plotly takes seconds to load on a slow machine."""
-    return open_page(small)
+    return open_for_all(small)
 
 
 @pytest.fixture
@@ -259,7 +277,7 @@ def test_filters_and_sorting(page: Any) -> None:
     page.get_by_role("button", name="Next").click()
     assert page.locator("#page").text_content() == "Page 3 of 3"
     assert _column(page, "Rank") == [f"{rank:,}" for rank in ranks[::-1][100:]]
-    assert page.get_by_role("button", name="Next").is_disabled()
+    assert page.get_by_role("button", name="Next").get_attribute("aria-disabled") == "true"
     page.locator("#examples th", has_text="Steps").get_by_role("button").click()
     page.locator("#examples th", has_text="Steps").get_by_role("button").click()
     assert header.get_attribute("aria-sort") is None
@@ -305,6 +323,17 @@ def test_keyboard_and_picks(page: Any) -> None:
     assert not row.get_by_role("checkbox").is_checked()
     page.locator("#clear").click()
     assert page.locator("#download").is_disabled()
+
+
+def test_after_a_click_the_arrow_keys_go_on_from_there(page: Any) -> None:
+    by_rank = frame(SMALL).sort_values("universal_difficulty_rank").index.tolist()
+    page.mouse.click(*_place(page, by_rank[40]))
+    _wait_for_card(page, by_rank[40])
+    page.keyboard.press("ArrowRight")
+    _wait_for_card(page, by_rank[41])
+    assert page.locator("#release").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#release").is_visible()
 
 
 def test_zoom_move_and_all_in_view(page: Any) -> None:
@@ -394,12 +423,12 @@ def test_hostile_names_are_shown_and_not_run(page: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def phone(open_page: Open, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def phone(open_for_all: Open, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two studies on a phone, the second without all that may be missing."""
     bare = frame(20).drop(columns=["label", "predicted_before", "initial_loss", "final_loss"])
     second = StudyOnPage("second", bare, float("nan"), 50, (), None, lambda position: None, {})
     file = _page(tmp_path_factory.mktemp("two"), [study(frame(SMALL), name="first"), second])
-    return open_page(file, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    return open_for_all(file, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
 
 
 def test_on_a_phone(phone: Any) -> None:
@@ -464,13 +493,246 @@ def test_fifty_thousand(open_page: Open, webgl_browser: Any, large: Path) -> Non
     assert _column(page, "Index")[:2] == ["0", "1"]
     page.locator("#pick-all").click()
     assert page.locator("#picked").text_content() == "50,000 picked"
+    page.locator("#scatter").focus()
+    page.keyboard.press("End")
+    last = page.locator("#card-path").text_content()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#card-path").text_content() not in ("", last)
 
 
-def test_without_webgl(open_page: Open, large: Path) -> None:
-    page = open_page(large)
+def test_without_webgl(open_page: Open, tmp_path: Path) -> None:
+    page = open_page(_page(tmp_path, [study(frame(6_000), limit=1000)]))
     assert page.evaluate("document.getElementById('plot').data[0].type") == "scatter"
-    assert "Without WebGL the scatter draws 3,847 of the 50,000" in page.locator("#thinned").text_content()
-    page.get_by_label("True class").select_option(label="class 17 (17)")
-    assert page.locator("#shown").text_content() == "Showing 50 of 50,000 examples"
+    assert "Without WebGL the scatter draws 3,000 of the 6,000" in page.locator("#thinned").text_content()
+    page.get_by_label("True class").select_option(label=f"{CLASSES[1]} (1)")
+    assert page.locator("#shown").text_content() == "Showing 2,000 of 6,000 examples"
     assert page.locator("#thinned").text_content() == ""
-    _hover(page, page.evaluate("StepsReport.examples.findIndex((e) => e.label === 17)"))
+    _hover(page, 4)
+
+
+def test_keys_of_the_browser_and_unknown_ones_do_nothing(page: Any) -> None:
+    page.locator("#scatter").focus()
+    page.keyboard.press("Home")
+    before = page.evaluate("[document.getElementById('card-path').textContent, document.getElementById('plot').layout]")
+    for keys in ("Control+End", "Alt+ArrowRight", "Meta+ArrowRight", "Control+Enter"):
+        page.keyboard.press(keys)
+    page.evaluate("document.getElementById('scatter').dispatchEvent(new KeyboardEvent('keydown', { key: '' }))")
+    page.evaluate("document.getElementById('scatter').dispatchEvent(new KeyboardEvent('keydown', { key: '+-' }))")
+    page.wait_for_timeout(200)
+    assert before == page.evaluate(
+        "[document.getElementById('card-path').textContent, document.getElementById('plot').layout]"
+    )
+    assert page.locator("#picked").text_content() == "0 picked"
+
+
+def test_what_the_filters_hide_is_not_picked_by_a_key(page: Any) -> None:
+    examples = frame(SMALL)
+    _hover(page, 9)
+    assert _facts(page)["Outcome"] == "censored"
+    page.get_by_label("censored (6)", exact=True).uncheck()
+    page.locator("#scatter").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press(" ")
+    assert page.locator("#picked").text_content() == "0 picked"
+    page.keyboard.press("ArrowRight")  # from there to the first that is shown
+    ranks = examples["universal_difficulty_rank"].mask(examples["outcome"] == "censored", math.inf)
+    _wait_for_card(page, int(ranks.to_numpy().argmin()))
+
+
+def test_arrow_keys_hold_the_card(page: Any) -> None:
+    page.locator("#scatter").focus()
+    page.keyboard.press("End")
+    path = page.locator("#card-path").text_content()
+    x, y = _place(page, 60)
+    page.mouse.move(x - 20, y - 20)
+    page.mouse.move(x, y, steps=4)
+    page.wait_for_timeout(200)
+    assert page.locator("#card-path").text_content() == path
+    assert page.locator("#release").is_visible()
+
+
+def test_the_focus_is_never_lost(page: Any) -> None:
+    focused = "document.activeElement.id"
+    page.locator("#examples tbody .path button").first.click()
+    page.locator("#release").focus()
+    page.keyboard.press("Enter")
+    assert not page.locator("#release").is_visible()
+    assert page.evaluate(focused) == "card"
+    page.locator("#pick-all").click()
+    page.locator("#clear").focus()
+    page.keyboard.press("Enter")
+    assert (page.locator("#picked").text_content(), page.evaluate(focused)) == ("0 picked", "clear")
+    page.locator("#next").focus()
+    for number in (2, 3, 3):
+        page.keyboard.press("Enter")
+        assert page.locator("#page").text_content() == f"Page {number} of 3"
+        assert page.evaluate(focused) == "next"
+    assert page.locator("#next").get_attribute("aria-disabled") == "true"
+    top, bottom = page.evaluate(
+        "(() => { const box = document.querySelector('#examples thead').getBoundingClientRect();"
+        " return [box.top, innerHeight - box.bottom]; })()"
+    )
+    assert top >= 0
+    assert bottom >= 0
+    page.locator("#previous").focus()
+    for number in (2, 1, 1):
+        page.keyboard.press("Enter")
+        assert page.locator("#page").text_content() == f"Page {number} of 3"
+        assert page.evaluate(focused) == "previous"
+
+
+def test_no_example_passes(page: Any) -> None:
+    page.get_by_label("Path contains").fill("nowhere to be found")
+    page.get_by_text("no example passes the filters").wait_for()
+    page.locator("#pick-all").click()
+    assert page.locator("#picked").text_content() == "0 picked"
+
+
+def test_marks_are_drawn_in_two_layers(page: Any) -> None:
+    def inked(layer: str) -> int:
+        return int(
+            page.evaluate(
+                "(id) => { const c = document.getElementById(id); const { data } = c.getContext('2d')"
+                ".getImageData(0, 0, c.width, c.height); return data.filter((v, i) => i % 4 === 3 && v).length; }",
+                layer,
+            )
+        )
+
+    page.locator("#scatter").focus()
+    page.keyboard.press("Home")
+    assert inked("marks") == 0
+    assert inked("ring") > 50
+    page.keyboard.press("Enter")
+    assert 20 < inked("marks") < 200
+    page.evaluate("document.getElementById('marks').getContext('2d').clearRect(0, 0, 9999, 9999)")
+    page.keyboard.press("ArrowRight")
+    assert inked("marks") == 0  # the picks are not drawn again for it
+    assert inked("ring") > 50
+
+
+def test_numbers_are_shown_unrounded(open_page: Open, tmp_path: Path) -> None:
+    examples = frame(12).assign(universal_difficulty_rank=[1000.0625 + i / 3 for i in range(12)])
+    page = open_page(_page(tmp_path, [study(examples, limit=5)]))
+    assert _column(page, "Rank")[:2] == ["1,000.0625", f"{1000.0625 + 1 / 3:,}"]
+    page.locator("#scatter").focus()
+    for _ in range(6):
+        ticks = page.locator("#plot .xtick text, #plot .ytick text").all_text_contents()
+        assert not [text for text in ticks if text.strip("0123456789,.\u2212")]
+        page.keyboard.press("+")
+        page.wait_for_timeout(20)
+    assert page.evaluate("(([a, b]) => b - a)(document.getElementById('plot').layout.xaxis.range)") < 0.2
+
+
+def test_controls_are_seen_in_both_themes(page: Any) -> None:
+    assert page.locator(".swatch").first.evaluate("(s) => getComputedStyle(s).forcedColorAdjust") == "none"
+    assert page.locator("[aria-pressed]").count() == 0  # the label says it
+
+    def luminance(colour: str) -> float:
+        values = [int(part) / 255 for part in colour[4:-1].split(",")]
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        colours = page.evaluate(
+            "(() => { const style = getComputedStyle(document.getElementById('path'));"
+            " return [style.borderTopColor, style.backgroundColor,"
+            " getComputedStyle(document.body).backgroundColor]; })()"
+        )
+        border, *grounds = map(luminance, colours)
+        for ground in grounds:
+            assert (max(border, ground) + 0.05) / (min(border, ground) + 0.05) >= 3
+
+
+def forget_missing_files(wrong: list[str]) -> None:
+    """For tests that take files away."""
+    wrong[:] = [text for text in wrong if "ERR_FILE_NOT_FOUND" not in text and not text.startswith("failed: file:")]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two studies, of which the tests take copies."""
+    folder = tmp_path_factory.mktemp("pair")
+    _page(folder, [study(frame(30), name="first"), study(frame(20), name="second")])
+    return folder
+
+
+SAME_RUN = "report.html and the folder report/ are not of the same run"
+BESIDE = "the folder report/ must lie beside report.html"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder / "report"), BESIDE),
+        (lambda folder: (folder / "report/study-0.js").unlink(), BESIDE),
+        (lambda folder: (folder / "report/study-1.js").unlink(), BESIDE),
+        (lambda folder: _page(folder / "other", [study(frame(9), name="first"), study(frame(9))]), SAME_RUN),
+        (lambda folder: _page(folder / "other", []), BESIDE),
+    ],
+)
+def test_data_that_are_not_the_pages_are_not_shown(
+    open_page: Open, two: Path, tmp_path: Path, wrong: list[str], spoil: Callable[[Path], object], said: str
+) -> None:
+    folder = shutil.copytree(two, tmp_path / "copy")
+    (folder / "other").mkdir()
+    spoil(folder)
+    if (folder / "other" / "report").exists():
+        shutil.rmtree(folder / "report")
+        (folder / "other" / "report").rename(folder / "report")
+    (folder / "report" / "plotly.min.js").unlink(missing_ok=True)  # the page is opened sooner without it
+    page = open_page(folder / "report.html", whole=False)
+    notice = page.get_by_role("alert")
+    notice.get_by_text(said).wait_for()
+    assert not page.locator("#living").is_visible()
+    assert page.locator("#examples tbody tr").count() == 0
+    forget_missing_files(wrong)
+
+
+def test_a_page_without_examples_says_so(open_page: Open, tmp_path: Path) -> None:
+    page = open_page(_page(tmp_path, [study(frame(12).iloc[:0])]), whole=False)
+    page.get_by_role("alert").get_by_text("This page has no examples.").wait_for()
+    assert not page.locator("#living").is_visible()
+
+
+def test_without_plotly_the_table_works(open_page: Open, two: Path, tmp_path: Path, wrong: list[str]) -> None:
+    folder = shutil.copytree(two, tmp_path / "copy")
+    (folder / "report/plotly.min.js").unlink()
+    page = open_page(folder / "report.html")
+    assert "report/plotly.min.js is missing" in page.locator("#plot").text_content()
+    assert not page.get_by_role("alert").is_visible()
+    page.get_by_label("Study").select_option(label="second")
+    assert page.locator("#shown").text_content() == "Showing 20 of 50 examples"
+    page.locator("#examples tbody .path button").first.click()
+    page.wait_for_function("document.getElementById('curve-note').textContent.includes('plotly.min.js is missing')")
+    page.get_by_label("move", exact=True).check()
+    page.locator("#all-in-view").click()
+    page.locator("#scatter").focus()
+    for key in ("ArrowRight", "Enter", "+", "0"):
+        page.keyboard.press(key)
+    page.locator("#pick-all").click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert len(Path(download.value.path()).read_text().splitlines()) >= 21
+    forget_missing_files(wrong)
+
+
+def test_a_curve_that_cannot_be_loaded_says_so_and_is_tried_again(
+    open_page: Open, two: Path, tmp_path: Path, wrong: list[str]
+) -> None:
+    folder = shutil.copytree(two, tmp_path / "copy")
+    file = folder / "report/curves/0-0.js"
+    whole = file.read_text()
+    file.unlink()
+    page = open_page(folder / "report.html")
+    page.get_by_label("Study").select_option(label="first")
+    buttons = page.locator("#examples tbody .path button")
+    says = "(words) => document.getElementById('curve-note').textContent.includes(words)"
+    for number, content in enumerate([None, re.sub('"[0-9a-f]{16}"', '"another"', whole), whole]):
+        if content is not None:
+            file.write_text(content)
+        page.evaluate("document.getElementById('curve-note').textContent = ''")
+        buttons.nth(number).click()
+        page.wait_for_function(says, arg="be loaded" if number < 2 else "oss curve")
+    assert page.locator("#curve-note").text_content() in ("Loss curve; dotted: thresholds", "no loss curve kept")
+    forget_missing_files(wrong)

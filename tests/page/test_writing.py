@@ -46,6 +46,7 @@ def test_the_page_and_its_folder(out: Path) -> None:
     assert html.index("<h1>A page</h1>") < html.index("Correlation") < html.index('id="scatter"')
     assert html.index('id="scatter"') < html.index('id="card"') < html.index('id="examples"') < html.index("Survival")
     assert "//" not in html.replace("</", "").replace("data:,", "")  # nothing from anywhere else
+    assert "base-uri 'none'; form-action 'none'" in html
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
 
 
@@ -116,9 +117,10 @@ def test_neither_is_a_page_of_somebody_else(out: Path, kind: str) -> None:
         (out / "report.html").symlink_to("elsewhere.html")
     else:
         (out / "report.html").write_text("<title>Mine</title>")
-    for refused in (lambda: require_free(out), lambda: _write([study(frame(5))])):
-        with pytest.raises(BadInputError, match=r"out/report\.html is not a page of this program; move it"):
-            refused()
+    with pytest.raises(BadInputError, match=r"out/report\.html is not a page of this program; move it"):
+        require_free(out)
+    with pytest.raises(BadInputError, match=r"out/report\.html is not a page"):
+        _write([study(frame(5))])
     assert [path.name for path in out.iterdir()] == ["report.html"]
 
 
@@ -169,9 +171,10 @@ def test_a_list_cannot_reach_out_of_its_folder(out: Path) -> None:
 
 def test_two_at_once_are_refused(out: Path) -> None:
     with swap.locked(out):
-        for refused in (lambda: require_free(out), lambda: _write([study(frame(5))])):
-            with pytest.raises(BadInputError, match="another report is being written to out|to .*/out"):
-                refused()
+        with pytest.raises(BadInputError, match=r"another report is being written to .*out$"):
+            require_free(out)
+        with pytest.raises(BadInputError, match=r"another report is being written to out$"):
+            _write([study(frame(5))])
     assert list(out.iterdir()) == []
     _write([study(frame(5))])
 

@@ -139,7 +139,10 @@
     };
   }
 
-  const logAxis = (title, colour, more) => axis(title, colour, { type: 'log', tickformat: ',', ...more });
+  // As many ticks as have room for their numbers.
+  function logAxis(title, colour, width, more) {
+    return axis(title, colour, { type: 'log', tickformat: ',', nticks: Math.max(3, Math.floor(width / 110)), ...more });
+  }
 
   function trace(points, marker) {
     const same = { marker: { opacity: marker.opacity } }; // what plotly selects is picked, and marked by us
@@ -168,7 +171,7 @@
       trace(drawn[1], { color: colour('missed'), size: size + 4, symbol: 'triangle-right-open', opacity: 1, line: { width: 1.5 } }),
     ], layout(colour, {
       margin: MARGIN, dragmode: dragMode(), hovermode: 'closest', hoverdistance: 20,
-      xaxis: logAxis(`SGD steps to ${goal}`, colour, { range: [...range.xaxis.range] }),
+      xaxis: logAxis(`SGD steps to ${goal}`, colour, at('plot').clientWidth, { range: [...range.xaxis.range] }),
       yaxis: axis('Universal difficulty rank (1 = easiest)', colour, { range: [...range.yaxis.range], tickformat: ',' }),
       newselection: { line: { color: colour('ink') } },
       shapes: limits.map((x) => ({
@@ -190,6 +193,7 @@
     plot.on('plotly_click', (event) => {
       const example = pointed(event);
       look(example, !(held && example === looked));
+      at('scatter').focus({ preventScroll: true }); // so that the arrow keys go on from there
     });
     plot.on('plotly_selected', (event) => { if (event?.range || event?.lassoPoints) pickInside(event); });
     plot.on('plotly_relayouting', () => { layer('marks'); layer('ring'); });
@@ -278,6 +282,8 @@
       at('said').textContent = picked.has(looked.id) ? 'picked' : 'no longer picked';
     } else if (key === '+' || key === '-' || key === '0') {
       zoomByKey(key);
+    } else if (key === 'Escape' && held) {
+      look(looked); // no longer held: the pointer changes the card again
     } else {
       return;
     }
@@ -366,7 +372,7 @@
       line: { color: colour(example.steps === null ? 'missed' : 'reached'), width: 2 }, marker: { size: 5 },
     }], layout(colour, {
       margin: { l: 52, r: 8, t: 6, b: 38 }, height: 190, shapes: lines,
-      xaxis: logAxis('Step', colour, {}),
+      xaxis: logAxis('Step', colour, at('curve').clientWidth, {}),
       yaxis: axis('Loss', colour, { type: 'log', dtick: 1, exponentformat: 'power' }),
     }), { staticPlot: true, responsive: true });
     at('curve').style.visibility = 'visible';
