@@ -379,6 +379,7 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     study = [*study, "--epsilon", "1e-6", "--max_steps_per_example", "10000000"]
     program = subprocess.Popen([sys.executable, "-m", "lightning_app", *study], stderr=subprocess.PIPE, text=True)

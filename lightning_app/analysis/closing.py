@@ -141,7 +141,7 @@ class Closing:
         epsilon: Of the study; NaN where its maker doesn't say.
         limit: Steps after which an example was given up; where limits differ, the smallest, at which all are cut.
         says_limit: Whether the study says so; else it is the most steps that any example took.
-        counts: Examples by outcome.
+        counts: Examples by outcome, as they stood at the limit.
         lines: From the largest threshold down to epsilon, which is last.
         quintiles: By difficulty; none for fewer than five examples or where all are equally difficult.
     """
@@ -191,7 +191,8 @@ def close(study: Study) -> Closing:
     names = [*sorted(columns, key=lambda name: -thresholds[name]), "epsilon"]
     thresholds["epsilon"], columns["epsilon"] = study.epsilon, "total_steps_to_epsilon"
     lines = tuple(_line(study, name, thresholds[name], columns[name]) for name in names)
-    counts = {outcome: int((study.frame["outcome"] == outcome).sum()) for outcome in OUTCOMES}
+    counts = {outcome: int((study.outcomes == outcome).sum()) for outcome in OUTCOMES}
+    counts["error"] = len(study.frame) - len(study.trained)
     return Closing(study.epsilon, study.limit_in_force, study.says_limit, counts, lines, _quintiles(study))
 
 
@@ -215,7 +216,7 @@ def _line(study: Study, name: str, threshold: float, column: str) -> ThresholdLi
         for name in ("universal_difficulty_rank", "label", "initial_loss")
     )
     reached = steps >= 0
-    diverged = (trained["outcome"] == "diverged").to_numpy() & ~reached
+    diverged = (study.outcomes[known] == "diverged") & ~reached
     association = associate(on_top, rank, labels)
     without = associate(on_top[~diverged], rank[~diverged], labels[~diverged]) if diverged.any() else None
     has_loss = np.isfinite(initial_loss)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.analysis.facts import Facts, facts_of
@@ -90,6 +91,13 @@ class Study:
         """
         steps = self.trained[column].to_numpy(dtype=np.float64)
         return np.where(steps > self.limit_in_force, NEVER, steps)
+
+    @cached_property
+    def outcomes(self) -> npt.NDArray[np.object_]:
+        """How every trained row stood at the limit in force."""
+        run = self.trained["steps_run"] if "steps_run" in self.trained else pd.Series(0.0, index=self.trained.index)
+        diverged = (self.trained["outcome"] == "diverged") & ~(run > self.limit_in_force)
+        return np.where(self.steps_to() >= 0, "reached", np.where(diverged, "diverged", "censored")).astype(object)
 
     @cached_property
     def _logs(self) -> dict[str, str]:

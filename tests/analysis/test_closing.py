@@ -79,7 +79,18 @@ def test_rows_with_different_limits_are_cut_at_the_smallest() -> None:
     result = close(mixed)
     assert result.limit == 50
     assert (result.at_epsilon.reached, result.at_epsilon.not_reached) == (3, 2)
+    assert result.counts == {"reached": 3, "censored": 2, "diverged": 0, "error": 0}
     assert result.at_epsilon.association.tied == 2
+
+
+def test_one_that_diverged_after_the_smallest_limit_had_not_done_so_there() -> None:
+    mixed = study([2, 90, -1, -1, 8, -1], limit=100, diverged=(3, 5))
+    mixed.frame.loc[[2, 3], "steps_run"] = [50, 20]  # the last one diverged at step 100
+    result = close(mixed)
+    assert result.limit == 50
+    assert result.counts == {"reached": 2, "censored": 3, "diverged": 1, "error": 0}
+    assert result.at_epsilon.without_diverged is not None
+    assert result.at_epsilon.without_diverged.n == 5
 
 
 def test_a_further_threshold_has_its_place_on_the_ladder() -> None:

@@ -35,7 +35,7 @@ def by_hand(x: Floats, y: Floats) -> tuple[float, float, float]:
 
 
 @given(pairs)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:An input array is constant")
 def test_every_statistic_and_its_delete_one_values_are_brute_force(sample: list[tuple[int, int]]) -> None:
     x, y = sides(sample)

@@ -25,7 +25,6 @@ from tests.commands.test_run import agrees_with_the_oracle, rows, without_second
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = Path("demo/outputs/digits_mambaout")
-pytestmark = pytest.mark.xdist_group("demo")  # what one of them made is for all
 FLAGS = ("--max_examples", "4", "--max_steps_per_example", "12", "--lr", "0.01")
 SMALL = Recipe(
     training_images=96,

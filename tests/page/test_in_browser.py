@@ -18,7 +18,7 @@ from tests.page.making import CLASSES, HOSTILE, TABLES, frame, picture, study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives a browser, is not installed")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]  # one browser for all
+pytestmark = pytest.mark.slow
 
 FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
