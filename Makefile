@@ -25,7 +25,7 @@ demo: .venv/.installed  ## run the whole study on real images, a few minutes; re
 	$(BIN)/steps-to-epsilon demo
 
 test: .venv/.installed  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed  ## check style and formatting
 	$(BIN)/ruff check .

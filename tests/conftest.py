@@ -23,7 +23,7 @@ settings.register_profile("thorough", max_examples=10_000, deadline=None, suppre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what this machine can't run, with the reason; of two processes the slow files come first, to end together."""
+    """Skips what this machine can't run, with the reason; slow files come first, so that all processes end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     for item in items:
