@@ -115,7 +115,7 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
         None where no example has a step log.
     """
     frame = study.frame  # its places are those of the step logs
-    places = np.flatnonzero((frame["outcome"] != "error").to_numpy())
+    places = np.flatnonzero(study.is_trained)
     drawn = np.sort(np.random.default_rng(seed).permutation(places)[:MOST_CURVES])
     ranks = frame["universal_difficulty_rank"].to_numpy(dtype=np.float64)
     curves, ranks_drawn = [], []

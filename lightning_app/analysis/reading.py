@@ -72,9 +72,14 @@ class Study:
         return self.place if self.place.is_dir() else self.place.parent
 
     @cached_property
+    def is_trained(self) -> npt.NDArray[np.bool_]:
+        """Which rows have numbers: all but `error`."""
+        return (self.frame["outcome"] != "error").to_numpy()
+
+    @cached_property
     def trained(self) -> pd.DataFrame:
-        """The rows that have numbers: without `error`."""
-        return self.frame[self.frame["outcome"] != "error"].reset_index(drop=True)
+        """The rows that have numbers."""
+        return self.frame[self.is_trained].reset_index(drop=True)
 
     @cached_property
     def limit_in_force(self) -> int:
@@ -133,8 +138,7 @@ class Study:
     @property
     def without_step_log(self) -> int:
         """How many trained rows have none."""
-        trained = self.frame["outcome"] != "error"
-        return sum(file is None for file, is_trained in zip(self._log_files, trained, strict=True) if is_trained)
+        return sum(file is None for file, trained in zip(self._log_files, self.is_trained, strict=True) if trained)
 
     def step_log(self, place: int) -> bytes:
         """An example's step log, as it is on the disk.
@@ -345,7 +349,7 @@ def _public(study: Study, epsilon: float | None = None) -> pd.DataFrame:
     table = frame[columns].astype({name: "Int64" for name in COUNTS if name in frame})
     table.insert(0, "study", study.name)
     steps = study.steps_to("total_steps_to_epsilon" if epsilon is None else threshold_column(epsilon))
-    there = table.index[(table["outcome"] != "error").to_numpy()]
+    there = table.index[study.is_trained]
     return table.assign(
         epsilon=study.epsilon if epsilon is None else epsilon,
         limit=limit,

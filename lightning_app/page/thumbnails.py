@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lightning_app.page.content import StudyOnPage
+from lightning_app.training.photograph import to_8_bits
 
 MOST_THUMBNAILS = 2_000
 """Over the whole page, unless all are asked for: a page of a few megabytes can be mailed."""
@@ -17,8 +18,6 @@ EXTREMES = 24
 LONGEST_SIDE = 128
 EXACT_SIDE = 64
 """Images no larger are kept bit by bit: JPEG would blur the few pixels they have."""
-ROWS_AT_ONCE = 256
-"""Of a 16-bit image, which takes four times its memory in the sum that rounds it."""
 
 
 def choose(studies: Sequence[StudyOnPage], everything: bool, seed: int) -> list[tuple[int, int]]:
@@ -63,7 +62,8 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(image_file) as image:
                 image.draft("RGB", (2 * LONGEST_SIDE, 2 * LONGEST_SIDE))  # a JPEG is decoded smaller, many times faster
-                small = _to_8_bits(image)
+                # Grey stays grey until it is small, since RGB takes four times the memory.
+                small = to_8_bits(image) if image.mode.startswith("I") else image.convert("RGB")
         suffix = "png" if max(small.size) <= EXACT_SIDE else "jpg"
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         small = small.convert("RGB")
@@ -74,16 +74,3 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
     except Exception:
         return None
     return buffer.getvalue(), suffix
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    # As the model was shown it (lightning_app.training.photograph, which needs torch): Pillow alone would saturate.
-    # Grey stays grey until it is small, since RGB takes four times the memory.
-    if not image.mode.startswith("I"):
-        return image.convert("RGB")
-    small = Image.new("L", image.size)
-    for top in range(0, image.height, ROWS_AT_ONCE):
-        rows = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
-        values = np.clip(np.asarray(rows).astype(np.int64), 0, 65535)
-        small.paste(Image.fromarray(((values + 128) // 257).astype(np.uint8)), (0, top))
-    return small

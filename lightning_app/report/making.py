@@ -175,7 +175,7 @@ def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPa
         log.warning("%s: %d of its examples have no step log, and no loss curve", study.name, study.without_step_log)
     steps, limit = study.steps_to(), study.limit_in_force
     examples = study.trained.assign(steps=not_reached_on_top(steps, limit), not_reached=steps < 0)
-    places = np.flatnonzero((study.frame["outcome"] != "error").to_numpy())
+    places = np.flatnonzero(study.is_trained)
     paths = examples["path"].tolist()
     images = _images(study, root_dir, paths)
     return StudyOnPage(
