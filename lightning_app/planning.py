@@ -32,6 +32,7 @@ from lightning_app.study import (
     stock_of,
     train,
 )
+from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import StopRule, Trajectory
 from lightning_app.whole_files import json_text
 
@@ -133,7 +134,9 @@ def train_pilot(
     before = found.fingerprint.trained_for if found else 0
     is_part_of_more = found is not None and found.fingerprint.goal.examples > len(prepared.sample)
     seconds = 0.8 * 60 * settings.pilot_minutes / len(left)
-    affordable = seconds * steps_a_second(prepared, left, lightning, folder, stop)
+    with flags_that_lightning_takes(folder):
+        engine = engine_of(prepared, lightning, stop, len(left))
+        affordable = seconds * steps_a_second(engine, left, settings.epsilon)
     if is_part_of_more or affordable < GAIN * before:
         affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
@@ -147,7 +150,7 @@ def train_pilot(
                  " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
     started = time.monotonic()
     stock = go_on(prepared, folder, config, found.fingerprint.goal if found and is_part_of_more else None)
-    train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop)
+    train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop, engine)
     if is_part_of_more:  # whose summary and picture stay
         folder.rest()
     else:
@@ -159,18 +162,14 @@ def train_pilot(
     return prepared
 
 
-def steps_a_second(
-    prepared: Prepared, left: Sequence[Example], lightning: Lightning, folder: RunFolder, stop: StopSignal
-) -> float:
+def steps_a_second(engine: Engine, left: Sequence[Example], epsilon: float) -> float:
     """The pace, from a few steps that are not kept; infinite where no example can be read."""
     pace = math.inf
     for steps in PROBES:
-        rule = StopRule(prepared.settings.epsilon, steps)
-        with flags_that_lightning_takes(folder):
-            for result in engine_of(prepared, lightning, rule, stop).train(left):
-                if isinstance(result, Trajectory):
-                    pace = len(result.losses) / result.seconds
-                    break
+        for result in engine.train(left, StopRule(epsilon, steps)):
+            if isinstance(result, Trajectory):
+                pace = len(result.losses) / result.seconds
+                break
     return pace
 
 

@@ -9,6 +9,7 @@ import lightning.pytorch as L
 from lightning.pytorch.loggers import Logger
 
 from lightning_app.choosing import Chooser, say_missing
+from lightning_app.engines import require_engine
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
@@ -84,6 +85,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         BadInputError: If anything given can't be used, or the study that is there is another one.
     """
     device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
+    require_engine(settings.engine, settings.slots, lightning.flags, device.root)
     if settings.root_dir is not None:
         require_folder(settings.root_dir)
     found = None if settings.overwrite else folder.find()
@@ -92,7 +94,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     model_row = read_model_row(settings, ranking)
     images = find_images(ranking.paths, settings.root_dir)
     say_missing("image files are missing and left out", images.missing)
-    numerics = pin_numerics(device.kind)
+    numerics = pin_numerics(device.kind, settings.matmul_precision)
     pretrained = load_pretrained(settings.model_name)
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
     log.info("Model: %s, %d classes, on %s; labels by %s",

@@ -111,7 +111,7 @@ class StudyBar:
     """
 
     def __init__(self, total: int, kept: Counter[str]) -> None:
-        self.steps = 0
+        self._steps = 0
         self.outcomes = Counter(kept)
         self._start = time.monotonic()
         self._shown = self._start
@@ -135,9 +135,9 @@ class StudyBar:
         self._say()
         self._bar.close()
 
-    def step(self) -> None:
-        """Counts a step; the bar moves at most once a second in the middle of an example."""
-        self.steps += 1
+    def steps_taken(self, count: int) -> None:
+        """Counts steps; the bar moves at most once a second in the middle of an example."""
+        self._steps += count
         now = time.monotonic()
         if now - self._shown > max(1.0, self._bar.mininterval):
             self._say()
@@ -151,6 +151,6 @@ class StudyBar:
         self._bar.update()
 
     def _say(self) -> None:
-        rate = self.steps / max(time.monotonic() - self._start, 1e-9)
+        rate = self._steps / max(time.monotonic() - self._start, 1e-9)
         counts = "".join(f", {count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         self._bar.set_postfix_str(f"{rate:.0f} steps/s{counts}", refresh=False)

@@ -8,11 +8,14 @@ from typing import Literal
 from lightning_app.errors import BadInputError
 
 Select = Literal["wrong", "correct", "all"]
-EngineName = Literal["auto", "trainer"]
+EngineName = Literal["auto", "trainer", "slots"]
+MatmulPrecision = Literal["highest", "high", "medium"]
 
 MOST_STEPS = 10**9
 HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
 """Options of a study that say how one command runs, and nothing about what comes out."""
+ENGINES_OWN = frozenset(("engine", "slots"))
+"""Options of a study that no number depends on."""
 
 
 def require(flag: str, rule: str, value: object, holds: bool) -> None:
@@ -65,6 +68,8 @@ class TrainingSettings(ModelSettings):
         lr: Learning rate of plain SGD.
         weight_decay: Weight decay of SGD.
         momentum: Momentum of SGD.
+        matmul_precision: On a GPU, how float32 is multiplied: highest is IEEE float32; high (TF32) and medium are
+            faster, and the counts of some examples are others.
     """
 
     epsilon: float = 1e-6
@@ -72,6 +77,7 @@ class TrainingSettings(ModelSettings):
     lr: float = 5e-6
     weight_decay: float = 0.0
     momentum: float = 0.0
+    matmul_precision: MatmulPrecision = "highest"
 
     def __post_init__(self) -> None:
         """Checks the numbers; a comparison with NaN is false, so NaN is refused too."""
@@ -104,7 +110,9 @@ class StudySettings(TrainingSettings):
         output_dir: Results go to output_dir/model_name.
         tensorboard_examples: Of how many examples the step-loss curves are shown in TensorBoard (or in the loggers of
             --trainer.logger), drawn with the same seed; -1 for all, 0 for none. Every example's are in step_logs/.
-        engine: What trains the examples: trainer builds a Lightning Trainer for each; auto chooses.
+        engine: What trains the examples: trainer builds a Lightning Trainer for each; slots trains many at once on a
+            GPU, with the same numbers; auto takes slots on a GPU where they pass their check, else trainer.
+        slots: How many examples are trained at once on a GPU (default: as many as pay, by a short measurement).
         max_hours: Stop after the example in hand once this many hours are over; the same command goes on.
         allow_mixed_environment: Go on with a study whose rows were made in another environment (versions, CPU or GPU
             model); the summary names both.
@@ -124,6 +132,7 @@ class StudySettings(TrainingSettings):
     output_dir: Path = Path("outputs")
     tensorboard_examples: int = 50
     engine: EngineName = "auto"
+    slots: int | None = None
     max_hours: float | None = None
     allow_mixed_environment: bool = False
     overwrite: bool = False
@@ -138,6 +147,7 @@ class StudySettings(TrainingSettings):
         require(
             "tensorboard_examples", ">= 0, or -1 for all", self.tensorboard_examples, self.tensorboard_examples >= -1
         )
+        require("slots", ">= 1", self.slots, self.slots is None or self.slots >= 1)
         require("max_hours", "> 0", self.max_hours, self.max_hours is None or 0 < self.max_hours < math.inf)
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
             raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")

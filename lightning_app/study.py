@@ -6,7 +6,7 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +17,7 @@ from lightning_app.analysis.closing import Closing, close
 from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.plots import as_file, steps_vs_difficulty
 from lightning_app.analysis.reading import Study, frame_of
+from lightning_app.engines import choose_engine
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
@@ -40,10 +41,9 @@ from lightning_app.results.run_folder import (
     folder_name,
 )
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
-from lightning_app.settings import HOW_NOT_WHAT, StudySettings
+from lightning_app.settings import ENGINES_OWN, HOW_NOT_WHAT, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
-from lightning_app.training.classifier import Classifier
-from lightning_app.training.trainer_engine import TrainerEngine
+from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from lightning_app.whole_files import json_text
 
@@ -175,8 +175,18 @@ def train(
     lightning: Lightning,
     folder: RunFolder,
     stop: StopSignal,
+    engine: Engine | None = None,
 ) -> int:
-    """Trains examples of the sample, in the order given, and puts each on disk as soon as it ends.
+    """Trains examples of the sample, begun in the order given, and puts each on disk as soon as it ends.
+
+    Args:
+        prepared: The study.
+        stock: What is there of it.
+        examples: What to train.
+        lightning: Lightning's part of the command line.
+        folder: Of the study.
+        stop: Ends the training early.
+        engine: What trains; by default it is chosen here.
 
     Returns:
         How many could not be trained.
@@ -186,8 +196,23 @@ def train(
     """
     with curves_of(prepared, lightning, folder) as curves:
         curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
+        if not examples:
+            return 0
         with flags_that_lightning_takes(folder):
-            return _train_each(prepared, stock, examples, lightning, folder, curves, stop) if examples else 0
+            engine = engine or engine_of(prepared, lightning, stop, len(examples))
+            return _train_each(prepared, stock, examples, engine, folder, curves, stop)
+
+
+def engine_of(prepared: Prepared, lightning: Lightning, stop: StopSignal, examples: int) -> Engine:
+    """What trains so many examples."""
+    return choose_engine(
+        prepared.settings,
+        prepared.pretrained,
+        prepared.device,
+        lightning.flags,
+        lambda callbacks: lightning.make_trainer([*callbacks, stop]),
+        examples,
+    )
 
 
 @contextmanager
@@ -204,48 +229,28 @@ def flags_that_lightning_takes(folder: RunFolder) -> Iterator[None]:
         raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
 
 
-def engine_of(
-    prepared: Prepared,
-    lightning: Lightning,
-    stop_rule: StopRule,
-    stop: StopSignal,
-    on_step: Callable[[], None] | None = None,
-) -> TrainerEngine:
-    """What trains the examples."""
-    settings = prepared.settings
-    return TrainerEngine(
-        Classifier(prepared.pretrained.network, settings.lr, settings.weight_decay, settings.momentum),
-        prepared.pretrained.transform,
-        stop_rule,
-        lambda callback: lightning.make_trainer([callback, stop]),
-        on_step,
-    )
-
-
 def _train_each(
     prepared: Prepared,
     stock: Stock,
     examples: Sequence[Example],
-    lightning: Lightning,
+    engine: Engine,
     folder: RunFolder,
     curves: Curves,
     stop: StopSignal,
 ) -> int:
     settings = prepared.settings
-    log.info("Engine: trainer, a Lightning Trainer an example; to train: %d (loss <= %g, at most %d steps, lr %g)",
+    log.info("To train: %d examples (loss <= %g, at most %d steps, lr %g)",
              len(examples), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
     kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
     failures = 0
     with StudyBar(len(stock.examples), kept) as bar:
         rule = StopRule(settings.epsilon, settings.max_steps_per_example)
-        for result in engine_of(prepared, lightning, rule, stop, bar.step).train(examples):
+        for result in engine.train(examples, rule, stop.is_due, bar.steps_taken):
             row = folder.commit(result, settings.epsilon)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
             failures += isinstance(result, Failure)
             bar.example(result.outcome)
             _say_result(result)
-            if stop.is_due():
-                break
     return failures
 
 
@@ -280,7 +285,7 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     folder.replace(PICTURE, as_file(steps_vs_difficulty(study, closing)))
     done = sum(not gave_up_earlier(row, settings.max_steps_per_example) for row in rows)
     summary = {
-        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | ENGINES_OWN},
         "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
         "statistics": closing.as_dict(),
         "ranking": ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),

@@ -65,7 +65,7 @@ class Fit(Command):
         settings, path = self.settings, self.config["data"]["path"]
         require("data.path", "an image file", f"{path} ({path.absolute()})", path.is_file())
         device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
-        pin_numerics(device.kind)
+        pin_numerics(device.kind, settings.matmul_precision)
         pretrained = load_pretrained(settings.model_name)
         label = self._label(pretrained.classes)
         stop = StopAtEpsilon(StopRule(settings.epsilon, settings.max_steps_per_example))

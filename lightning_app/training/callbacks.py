@@ -18,12 +18,19 @@ class StopAtEpsilon(L.Callback):
 
     Args:
         rule: Decides the outcome.
-        on_step: Called after every step, for a progress bar.
+        on_steps: Called after every step with 1, for a progress bar.
+        on_end: Called after the last update, while the network is still on the device that trained it.
     """
 
-    def __init__(self, rule: StopRule, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        rule: StopRule,
+        on_steps: Callable[[int], None] | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
         self.rule = rule
-        self.on_step = on_step
+        self.on_steps = on_steps
+        self.on_end = on_end
         self.losses: list[float] = []
         self.outcome: Outcome | None = None
         self.predicted_before = NEVER
@@ -47,8 +54,13 @@ class StopAtEpsilon(L.Callback):
         self.outcome = self.rule.outcome_at(len(self.losses), loss)
         if self.outcome is not None:
             trainer.should_stop = True
-        if self.on_step is not None:
-            self.on_step()
+        if self.on_steps is not None:
+            self.on_steps(1)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lets the end be measured: after it Lightning moves the network to the CPU."""
+        if self.on_end is not None:
+            self.on_end()
 
 
 class ShowLoss(L.Callback):

@@ -1,6 +1,6 @@
 """The LightningModule: a network, the loss of a step, the optimiser. It knows no files and stops nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import lightning.pytorch as L
 import torch
@@ -51,7 +51,11 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Plain SGD."""
-        return torch.optim.SGD(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
+        return self.sgd(self.parameters())
+
+    def sgd(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Plain SGD with the study's numbers for any parameters."""
+        return torch.optim.SGD(parameters, lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
 
 
 class ValidatedClassifier(Classifier):

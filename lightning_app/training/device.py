@@ -65,7 +65,7 @@ def _what_is_there() -> str:
     return ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
 
 
-def pin_numerics(device_kind: str) -> dict[str, object]:
+def pin_numerics(device_kind: str, matmul_precision: str = "highest") -> dict[str, object]:
     """Makes repeats bit-identical on one device.
 
     One CPU thread: the number of threads changes the last bits, and small images gain little from more. On CUDA IEEE
@@ -74,18 +74,21 @@ def pin_numerics(device_kind: str) -> dict[str, object]:
 
     Args:
         device_kind: `cpu`, `cuda` or `mps`.
+        matmul_precision: torch's name for how float32 is multiplied; below `highest` convolutions may use TF32 too.
 
     Returns:
         What was set, for a study's identity.
     """
     torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision(matmul_precision)
+    torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     if device_kind == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # No number depends on what is in memory that isn't written to yet, and filling it is a kernel each time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)

@@ -25,6 +25,8 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import near
 from lightning_app.inputs.labels import Classes
 
+CPU = torch.device("cpu")
+
 Transform = Callable[[Image.Image], Tensor]
 """An RGB image to a float32 tensor, shape (3, H, W)."""
 
@@ -116,35 +118,39 @@ class Snapshot:
     Args:
         network: Whose parameters and buffers are copied. Its parameters keep their identity when it moves to another
             device, its buffers don't.
+        device: Where the copy is kept: that which trains.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, device: torch.device = CPU) -> None:
         self._network = network
         self._parameters: list[Tensor] = list(network.parameters())
         sizes = [parameter.numel() for parameter in self._parameters]
-        self._before, self._difference = torch.empty(2, sum(sizes), dtype=torch.float64)
+        self._before, self._difference = torch.empty(2, sum(sizes), dtype=torch.float64, device=device)
         self._before_each, self._difference_each = (
             [part.view_as(like) for part, like in zip(torch.split(flat, sizes), self._parameters, strict=True)]
             for flat in (self._before, self._difference)
         )
-        self._buffers_before = [buffer.detach().clone() for buffer in network.buffers()]
+        self._buffers_before = [buffer.detach().to(device, copy=True) for buffer in network.buffers()]
         with torch.no_grad():
             torch._foreach_copy_(self._before_each, self._parameters)
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Writes parameters and buffers back, bit for bit, and drops gradients."""
-        torch._foreach_copy_(self._parameters, self._before_each)
-        buffers = list(self._network.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, self._buffers_before)
+        self.write_to(self._parameters, list(self._network.buffers()))
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
-    def distance(self) -> float:
-        """Euclidean distance of the parameters from the snapshot, in float64."""
-        torch._foreach_copy_(self._difference_each, self._parameters)
+    def write_to(self, parameters: list[Tensor], buffers: list[Tensor]) -> None:
+        """Writes the pretrained numbers into tensors in the network's order."""
+        torch._foreach_copy_(parameters, self._before_each)
+        if buffers:
+            torch._foreach_copy_(buffers, self._buffers_before)
+
+    @torch.no_grad()
+    def distance(self, parameters: list[Tensor] | None = None) -> float:
+        """Euclidean distance of parameters from the snapshot, in float64: of the network's own, or of a copy's."""
+        torch._foreach_copy_(self._difference_each, self._parameters if parameters is None else parameters)
         self._difference.sub_(self._before)
         return math.sqrt(self._difference.dot(self._difference).item())
 

@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.inputs.example import Example
 from lightning_app.training.callbacks import StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
+from lightning_app.training.engine import never, unseen
 from lightning_app.training.photograph import UnreadableImageError
-from lightning_app.training.pretrained import Snapshot, Transform
+from lightning_app.training.pretrained import CPU, Snapshot, Transform
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
 MakeTrainer = Callable[[L.Callback], L.Trainer]
@@ -25,49 +27,60 @@ class TrainerEngine:
     Args:
         classifier: Holds the pretrained network; its weights are back in place after every example.
         transform: timm's evaluation transform.
-        rule: When an example is done.
         make_trainer: Called once an example.
-        on_step: Called after every step, for a progress bar.
+        device: The Trainers' own.
     """
 
     def __init__(
         self,
         classifier: Classifier,
         transform: Transform,
-        rule: StopRule,
         make_trainer: MakeTrainer,
-        on_step: Callable[[], None] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.classifier = classifier
         self.transform = transform
-        self.rule = rule
         self.make_trainer = make_trainer
-        self.on_step = on_step
-        self.snapshot = Snapshot(classifier.network)
+        self.snapshot = Snapshot(classifier.network, device)
 
-    def train(self, examples: Iterable[Example]) -> Iterator[Trajectory | Failure]:
-        """Trains each example from the pretrained weights.
+    def train(
+        self,
+        examples: Iterable[Example],
+        rule: StopRule,
+        is_due: Callable[[], bool] = never,
+        on_steps: Callable[[int], None] = unseen,
+    ) -> Iterator[Trajectory | Failure]:
+        """Trains each example from the pretrained weights; see `Engine.train`.
 
         Yields:
-            One result an example, in their order. An image that can't be read is a `Failure`; the rest goes on.
+            One result an example, in their order.
         """
         for example in examples:
             start = time.perf_counter()
             try:
-                data = SingleExample(example.image, example.label, self.transform, self.rule.max_steps)
+                data = SingleExample(example.image, example.label, self.transform, rule.max_steps)
             except UnreadableImageError as error:
                 yield Failure(example, str(error))
-                continue
-            yield self._train_one(example, data, start)
+            else:
+                yield self._train_one(example, data, rule, on_steps, start)
+            if is_due():
+                return
 
-    def _train_one(self, example: Example, data: SingleExample, start: float) -> Trajectory:
+    def _train_one(
+        self, example: Example, data: SingleExample, rule: StopRule, on_steps: Callable[[int], None], start: float
+    ) -> Trajectory:
+        distance = math.nan
+
+        def measure() -> None:
+            nonlocal distance
+            distance = self.snapshot.distance()
+
         try:
-            stop = self._fit(data)
+            stop = self._fit(data, lambda: StopAtEpsilon(rule, on_steps, measure))
             if stop.outcome is None:
                 raise RuntimeError(
                     f"training on {example.path!r} ended after {len(stop.losses)} steps without an outcome"
                 )
-            distance = math.nan if stop.outcome == "diverged" else self.snapshot.distance()
         finally:
             self.snapshot.restore()
         return Trajectory(
@@ -76,13 +89,13 @@ class TrainerEngine:
             losses=stop.losses,
             predicted_before=stop.predicted_before,
             steps_to_correct=stop.steps_to_correct,
-            weight_distance=distance,
+            weight_distance=math.nan if stop.outcome == "diverged" else distance,
             seconds=time.perf_counter() - start,
         )
 
-    def _fit(self, data: SingleExample) -> StopAtEpsilon:
+    def _fit(self, data: SingleExample, make_stop: Callable[[], StopAtEpsilon]) -> StopAtEpsilon:
         while True:
-            stop = StopAtEpsilon(self.rule, self.on_step)
+            stop = make_stop()
             try:
                 self.make_trainer(stop).fit(self.classifier, datamodule=data)
                 return stop

@@ -1,0 +1,46 @@
+"""What every engine is: examples in, finished trajectories out, in any order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from lightning_app.inputs.example import Example
+from lightning_app.training.trajectory import Failure, StopRule, Trajectory
+
+
+def never() -> bool:
+    """It is never time to stop."""
+    return False
+
+
+def unseen(steps: int) -> None:
+    """Shows nothing of steps that were taken."""
+
+
+class Engine(Protocol):
+    """Trains examples, each from the pretrained weights, alone.
+
+    The trajectories are those of the plain loop (`plain_loop.py`); an engine decides nothing about them but when they
+    are computed.
+    """
+
+    def train(
+        self,
+        examples: Iterable[Example],
+        rule: StopRule,
+        is_due: Callable[[], bool] = never,
+        on_steps: Callable[[int], None] = unseen,
+    ) -> Iterator[Trajectory | Failure]:
+        """Trains examples.
+
+        Args:
+            examples: Taken one by one, when they are needed.
+            rule: When an example is done.
+            is_due: Asked before every example but the first: whether to begin no more. Those in hand are trained to
+                their end.
+            on_steps: Called with a number of steps that were taken, for a progress bar.
+
+        Yields:
+            One result an example that was begun, in the order of their ends. An image that can't be read is a
+            `Failure`; the rest goes on.
+        """
+        ...

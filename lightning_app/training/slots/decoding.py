@@ -1,0 +1,79 @@
+"""Decodes images ahead of the slots, so that none waits for one."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from lightning_app.inputs.example import Example
+from lightning_app.training.photograph import UnreadableImageError, read_pixels
+from lightning_app.training.pretrained import Transform
+from lightning_app.training.slots.scheduler import Ready
+from lightning_app.training.trajectory import Failure
+
+
+class Decoded:
+    """Examples with their images, in order.
+
+    Args:
+        examples: Taken when their images are about to be decoded.
+        transform: timm's evaluation transform.
+        is_due: Whether to hand out no more; asked before each but the first.
+        threads: That decode; 0 decodes an image when it is asked for.
+        ahead: How many images they may be ahead.
+        pinned: Whether the images are put into memory that a GPU reads by itself.
+    """
+
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        transform: Transform,
+        is_due: Callable[[], bool],
+        threads: int = 0,
+        ahead: int = 1,
+        pinned: bool = False,
+    ) -> None:
+        self._examples = iter(examples)
+        self._transform = transform
+        self._is_due = is_due
+        self._ahead = ahead
+        self._pinned = pinned
+        self._workers = ThreadPoolExecutor(threads, "decode") if threads else None
+        self._coming: deque[Future[Ready | Failure]] = deque()
+        self._is_first, self._is_over = True, False
+
+    def __enter__(self) -> "Decoded":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._workers is not None:
+            self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def take(self, wait: bool) -> Ready | Failure | None:
+        """The next example; None if there is none, or if it isn't decoded yet and `wait` is false."""
+        self._is_over = self._is_over or (not self._is_first and self._is_due())
+        if self._is_over:
+            return None
+        taken = self._decode_now() if self._workers is None else self._from(self._workers, wait)
+        self._is_first = self._is_first and taken is None
+        return taken
+
+    def _decode_now(self) -> Ready | Failure | None:
+        example = next(self._examples, None)
+        return None if example is None else self._decode(example)
+
+    def _from(self, workers: ThreadPoolExecutor, wait: bool) -> Ready | Failure | None:
+        while len(self._coming) < self._ahead and (example := next(self._examples, None)) is not None:
+            self._coming.append(workers.submit(self._decode, example))
+        if not self._coming or not (wait or self._coming[0].done()):
+            return None
+        return self._coming.popleft().result()
+
+    def _decode(self, example: Example) -> Ready | Failure:
+        try:
+            pixels = read_pixels(example.image, self._transform)
+        except UnreadableImageError as error:
+            return Failure(example, str(error))
+        return Ready(example, pixels.pin_memory() if self._pinned else pixels)

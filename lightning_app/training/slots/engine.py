@@ -1,0 +1,168 @@
+"""The slots as an engine: examples in, finished trajectories out."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch.plugins.precision import Precision
+from PIL import Image
+
+from lightning_app.inputs.example import Example
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.engine import never, unseen
+from lightning_app.training.pretrained import Snapshot, Transform
+from lightning_app.training.slots.cuda_lane import CudaLane
+from lightning_app.training.slots.decoding import Decoded
+from lightning_app.training.slots.eager_slot import EagerSlot
+from lightning_app.training.slots.graph_slot import GraphSlot
+from lightning_app.training.slots.how_many import MOST_SLOTS, SlotMaker, few_steps_at_once, pace
+from lightning_app.training.slots.scheduler import Scheduler, Slot
+from lightning_app.training.slots.self_check import CHECKED_STEPS, SelfCheck, noise
+from lightning_app.training.trajectory import Failure, StopRule, Trajectory
+
+log = logging.getLogger("lightning_app")
+
+MOST_DECODERS = 4
+ROOM = 2**30
+"""Bytes of a GPU that are left to others."""
+
+
+@dataclass(frozen=True)
+class SlotsEngine:
+    """Trains as many examples at once as there are slots.
+
+    Args:
+        scheduler: Has the slots.
+        transform: timm's evaluation transform.
+        snapshot: Puts the pretrained weights back at the end.
+        decoders: Threads that decode images ahead; 0 decodes each when it is needed.
+        all_slots: Those that were made, also if not all of them are used: none is destroyed while others live.
+    """
+
+    scheduler: Scheduler
+    transform: Transform
+    snapshot: Snapshot
+    decoders: int
+    all_slots: Sequence[Slot]
+
+    def in_words(self) -> str:
+        """What it is, for the log."""
+        slots, at_once = len(self.scheduler.slots), self.scheduler.steps_at_once
+        one = (
+            "one slot, a step at a time"
+            if self.decoders == 0
+            else (f"{slots} examples at once, each with a CUDA graph of its step, losses read every {at_once} steps")
+        )
+        return f"slots, {one} (checked: {CHECKED_STEPS} steps on noise are the plain loop's, bit for bit)"
+
+    def train(
+        self,
+        examples: Iterable[Example],
+        rule: StopRule,
+        is_due: Callable[[], bool] = never,
+        on_steps: Callable[[int], None] = unseen,
+    ) -> Iterator[Trajectory | Failure]:
+        """Trains each example from the pretrained weights; see `Engine.train`."""
+        slots = len(self.scheduler.slots)
+        on_gpu = self.decoders > 0
+        with Decoded(examples, self.transform, is_due, self.decoders, slots + self.decoders, pinned=on_gpu) as source:
+            try:
+                yield from self.scheduler.train(source, rule, on_steps)
+            finally:
+                self.snapshot.restore()
+        usage = self.scheduler.usage
+        if usage.there:
+            log.info("Slots: %d, busy %.1f %% of the time (steps past an example's end: %.1f %%)",
+                     slots, 100 * usage.busy, 100 * usage.past_the_cut / usage.there)  # fmt: skip
+
+
+def make_slots_engine(
+    classifier: Classifier,
+    transform: Transform,
+    precision: Precision,
+    device: torch.device,
+    asked_for: int | None = None,
+    examples: int = MOST_SLOTS,
+) -> SlotsEngine:
+    """Makes the slots, and sees that their steps are the plain loop's.
+
+    Args:
+        classifier: Has the pretrained weights; its network is moved to the device.
+        transform: timm's evaluation transform.
+        precision: Lightning's.
+        device: That trains.
+        asked_for: How many slots; by default as many as pay, by a short measurement. Without CUDA there is one.
+        examples: That are to be trained: no more slots are made.
+
+    Raises:
+        SlotsUnavailableError: If not even one slot works.
+    """
+    snapshot = Snapshot(classifier.network, device)
+    precision.convert_module(classifier.network)
+    classifier.eval().to(device)
+    shape = tuple(transform(Image.new("RGB", (64, 64))).shape)
+    check = SelfCheck(classifier, snapshot, precision, shape)
+    if device.type != "cuda":
+        maker = SlotMaker(
+            lambda: EagerSlot(classifier, snapshot, precision, device),
+            lambda slot: check.difference(slot, 1),
+            never_room,
+        )
+        maker.grow(1)
+        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, maker.slots)
+    torch.cuda.set_device(device)
+    taken: set[int] = set()
+    make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
+    # With weight decay or momentum a step past the end of an example would move its weights.
+    most_at_once = 1 if classifier.weight_decay or classifier.momentum else None
+    at_once = most_at_once or 8
+    pixels = noise(shape).pin_memory()
+    maker = SlotMaker(make, lambda slot: check.difference(slot, at_once), Room(device))
+    if asked_for is not None:
+        maker.grow(min(asked_for, examples))
+        slots = maker.slots
+    else:
+        slots = maker.as_many_as_pay(min(MOST_SLOTS, examples), lambda these: pace(these, at_once, pixels))
+    if most_at_once is None:
+        at_once = few_steps_at_once(lambda count: pace(slots, count, pixels))
+    decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
+    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, maker.slots)
+
+
+def never_room(there: int) -> bool:
+    """Without graphs there is one slot."""
+    return False
+
+
+class Room:
+    """Whether a GPU's memory holds another slot: as much as those that are there took on average, and some to spare.
+
+    Args:
+        device: The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._at_first = self._free()
+
+    def _free(self) -> int:
+        return int(torch.cuda.mem_get_info(self._device)[0])
+
+    def __call__(self, there: int) -> bool:
+        """Whether there is room beside so many."""
+        free = self._free()
+        return free > (self._at_first - free) / there + ROOM
+
+
+def _graph_slot(
+    classifier: Classifier,
+    snapshot: Snapshot,
+    precision: Precision,
+    shape: Sequence[int],
+    device: torch.device,
+    taken: set[int],
+) -> Slot:
+    return GraphSlot(classifier, snapshot, precision, shape, CudaLane(device, taken))

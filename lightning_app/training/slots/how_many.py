@@ -1,0 +1,134 @@
+"""How many slots, and how many steps at once: by a short measurement, and by what the memory holds."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from lightning_app.training.slots.scheduler import Slot
+
+log = logging.getLogger("lightning_app")
+
+MOST_SLOTS = 64
+WORTH_IT = 1.05
+"""Times the steps a second that twice as many slots must bring."""
+STEPS_AT_ONCE = (4, 8, 16, 32)
+AS_GOOD = 0.98
+"""Of the best rate: then fewer steps at once are taken, since those past an example's end are lost."""
+SECONDS = 0.3
+"""Of one measurement."""
+
+
+class SlotsUnavailableError(Exception):
+    """Not even one slot works; its text says why."""
+
+
+def pace(
+    slots: Sequence[Slot],
+    steps_at_once: int,
+    pixels: Tensor,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Steps a second of all slots together, which never end.
+
+    Args:
+        slots: At least one.
+        steps_at_once: How many each is given before its losses are read.
+        pixels: Of the image that all train on.
+        seconds: How long to measure.
+        clock: Seconds.
+    """
+    at_work = deque(slots)
+    for slot in slots:
+        slot.load(pixels, 0, 0.0)
+        slot.start(steps_at_once)
+    start, steps = clock(), 0
+    while clock() - start < seconds:
+        slot = at_work.popleft()
+        steps += len(slot.finish().losses)
+        slot.start(steps_at_once)
+        at_work.append(slot)
+    rate = steps / (clock() - start)
+    for slot in at_work:
+        slot.finish()
+    return rate
+
+
+class SlotMaker:
+    """Makes slots one by one, for as long as that works.
+
+    Args:
+        make: Makes one; raises RuntimeError where the memory is too small or the step can't be recorded.
+        check: Says what is wrong with one, or None.
+        has_room: Whether the memory holds another like those that are there.
+    """
+
+    def __init__(
+        self, make: Callable[[], Slot], check: Callable[[Slot], str | None], has_room: Callable[[int], bool]
+    ) -> None:
+        self._make = make
+        self._check = check
+        self._has_room = has_room
+        self.slots: list[Slot] = []
+        self._is_full = False
+
+    def grow(self, count: int) -> bool:
+        """Makes slots until there are so many, and says whether there are.
+
+        Raises:
+            SlotsUnavailableError: If there is none at the end.
+        """
+        while len(self.slots) < count and not self._is_full:
+            if self.slots and not self._has_room(len(self.slots)):
+                self._is_full = True
+                log.info("Slots: the memory holds %d", len(self.slots))
+                break
+            try:
+                slot = self._make()
+                wrong = self._check(slot)
+            except RuntimeError as error:  # torch's out-of-memory error is one, and so is a failed capture
+                wrong = " ".join(str(error).split())[:300] or type(error).__name__
+            if wrong is None:
+                self.slots.append(slot)
+                continue
+            if not self.slots:
+                raise SlotsUnavailableError(wrong)
+            self._is_full = True
+            log.warning("slots: only %d, the next one failed: %s", len(self.slots), wrong)
+        return len(self.slots) >= count
+
+    def as_many_as_pay(self, most: int, rate: Callable[[Sequence[Slot]], float]) -> list[Slot]:
+        """Doubles the number of slots for as long as that brings steps.
+
+        Args:
+            most: No more than these.
+            rate: Measures steps a second.
+
+        Returns:
+            The first of the slots, as many as pay; the others stay, since no graph is destroyed while others live.
+        """
+        self.grow(1)
+        count, best = 1, rate(self.slots)
+        while count < most:
+            self.grow(min(2 * count, most))
+            if len(self.slots) == count:
+                break
+            now = rate(self.slots)
+            log.debug("slots: %d take %.0f steps/s, %d take %.0f", count, best, len(self.slots), now)
+            if now < WORTH_IT * best:
+                break
+            count, best = len(self.slots), now
+        return self.slots[:count]
+
+
+def few_steps_at_once(rate: Callable[[int], float]) -> int:
+    """The fewest steps at once that are as good as any.
+
+    Args:
+        rate: Measures steps a second with so many at once.
+    """
+    rates = {count: rate(count) for count in STEPS_AT_ONCE}
+    return next(count for count in STEPS_AT_ONCE if rates[count] >= AS_GOOD * max(rates.values()))
