@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
     "report": "statistics, pictures and a page, from results folders or from any CSV of results",
     "status": "where a study stands, also while it runs",
+    "bench": "the engines side by side on this machine: steps a second, and a check that they agree",
     "fit": "one example: --data.path IMAGE",
     "validate": "a model's accuracy over --root_dir",
 }

@@ -239,3 +239,50 @@ def require_folder(root_dir: Path) -> None:
         BadInputError: If it isn't one.
     """
     require("root_dir", "a folder", f"{root_dir} ({root_dir.absolute()})", root_dir.is_dir())
+
+
+BENCH_ENGINES = ("plain", "trainer", "slots")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(TrainingSettings):
+    """Ways to train, measured side by side.
+
+    Args:
+        engines: Which, with commas between them: plain is a plain PyTorch loop, trainer builds a Lightning Trainer for
+            each example, slots trains many at once on a GPU. The first is what the others are compared with.
+        examples: How many made-up images each trains on. Many slots are given more, four for each slot.
+        repeats: How often each trains them, in turns.
+        slots: How many examples are trained at once on a GPU (default: as many as pay, by a short measurement).
+        json: Print JSON instead of a table.
+    """
+
+    epsilon: float = 0.01
+    max_steps_per_example: int = 50
+    lr: float = 1e-3
+    engines: str = ",".join(BENCH_ENGINES)
+    examples: int = 4
+    repeats: int = 5
+    slots: int | None = None
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and the names of the engines."""
+        super().__post_init__()
+        names = self.engine_names
+        holds = set(names) <= set(BENCH_ENGINES) and len(set(names)) == len(names)
+        require("engines", f"some of {', '.join(BENCH_ENGINES)}, each once", self.engines, holds)
+        steps = self.max_steps_per_example
+        require("max_steps_per_example", ">= 2, or a step's time can't be told from an example's", steps, steps >= 2)
+        require("examples", ">= 1", self.examples, self.examples >= 1)
+        require("repeats", ">= 1", self.repeats, self.repeats >= 1)
+        require("slots", ">= 1", self.slots, self.slots is None or self.slots >= 1)
+        if self.slots is not None and "slots" not in names:
+            raise BadInputError(f"--slots {self.slots} needs slots among --engines, got {self.engines}")
+        if self.class_to_idx is not None:
+            raise BadInputError(f"--class_to_idx {self.class_to_idx}: the images are made up, the model labels them")
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """The engines by name."""
+        return tuple(name.strip() for name in self.engines.split(","))

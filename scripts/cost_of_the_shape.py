@@ -121,13 +121,10 @@ def training(folder: Path, size: int, steps: int, repeats: int) -> None:
 
     run = Run(["--trainer.accelerator", "cpu"])
     flags = trainer_flags()
-    engine = TrainerEngine(
-        Classifier(network, LR), to_tensor, StopRule(NEVER, 1), lambda callback: run.example_trainer([callback])
-    )
+    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
 
     def ours(count: int) -> None:
-        engine.rule = StopRule(NEVER, count)
-        assert [result.outcome for result in engine.train([example])] == ["censored"]
+        assert [result.outcome for result in engine.train([example], StopRule(NEVER, count))] == ["censored"]
 
     def bare(count: int) -> None:
         L.Trainer(**flags).fit(Bare(network), Repeated(read(), count))  # type: ignore[arg-type]
@@ -151,11 +148,10 @@ def watching(folder: Path, steps: int, repeats: int) -> None:
     file = folder / "z.png"
     Image.effect_noise((32, 32), 60).convert("RGB").save(file)
     run = Run(["--trainer.accelerator", "cpu"])
-    engine = TrainerEngine(
-        Classifier(network, LR), to_tensor, StopRule(NEVER, steps), lambda callback: run.example_trainer([callback])
-    )
+    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
+    rule = StopRule(NEVER, steps)
     example = Example(steps, "z", file, 3, 1)
-    (result,) = engine.train([example])
+    (result,) = engine.train([example], rule)
     assert isinstance(result, Trajectory)
     row = row_of(result, NEVER)
     study = RunFolder(folder / "study")
@@ -164,7 +160,7 @@ def watching(folder: Path, steps: int, repeats: int) -> None:
         study.start(Fingerprint({}, (Stretch({}),), Goal(1, steps)), "", [], [])
         times = compare(
             repeats,
-            train=lambda: list(engine.train([example])),
+            train=lambda: list(engine.train([example], rule)),
             show=lambda: curves.add(row, result.losses),
         )
         # In wall time: a commit waits for the disk.
@@ -185,11 +181,10 @@ def memory(folder: Path, examples: int) -> None:
     file = folder / "y.png"
     Image.effect_noise((32, 32), 60).convert("RGB").save(file)
     run = Run(["--trainer.accelerator", "cpu"])
-    engine = TrainerEngine(
-        Classifier(network, LR), to_tensor, StopRule(NEVER, 3), lambda callback: run.example_trainer([callback])
-    )
+    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
     peaks = []
-    for count, _ in enumerate(engine.train(Example(i, str(i), file, 3, i) for i in range(examples)), start=1):
+    made_up = (Example(i, str(i), file, 3, i) for i in range(examples))
+    for count, _ in enumerate(engine.train(made_up, StopRule(NEVER, 3)), start=1):
         if count in (100, examples):
             gc.collect()
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -38,9 +38,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     train = TrainerEngine.train
 
-    def noting(self: TrainerEngine, examples: Any) -> Iterator[Any]:
+    def noting(self: TrainerEngine, examples: Any, *more: Any) -> Iterator[Any]:
         paths.extend(example.path for example in examples)
-        return train(self, examples)
+        return train(self, examples, *more)
 
     monkeypatch.setattr(TrainerEngine, "train", noting)
     return paths

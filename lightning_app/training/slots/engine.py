@@ -39,6 +39,7 @@ class SlotsEngine:
         transform: timm's evaluation transform.
         snapshot: Puts the pretrained weights back at the end.
         decoders: Threads that decode images ahead; 0 decodes each when it is needed.
+        on_gpu: Whether the slots are a GPU's.
         all_slots: Those that were made, also if not all of them are used: none is destroyed while others live.
     """
 
@@ -46,17 +47,19 @@ class SlotsEngine:
     transform: Transform
     snapshot: Snapshot
     decoders: int
+    on_gpu: bool
     all_slots: Sequence[Slot]
 
     def in_words(self) -> str:
         """What it is, for the log."""
-        slots, at_once = len(self.scheduler.slots), self.scheduler.steps_at_once
-        one = (
-            "one slot, a step at a time"
-            if self.decoders == 0
-            else (f"{slots} examples at once, each with a CUDA graph of its step, losses read every {at_once} steps")
+        one = "one example at a time, without a Trainer"
+        many = (
+            f"{len(self.scheduler.slots)} examples at once, each with a CUDA graph of its step, losses read every"
+            f" {self.scheduler.steps_at_once} steps"
         )
-        return f"slots, {one} (checked: {CHECKED_STEPS} steps on noise are the plain loop's, bit for bit)"
+        return (
+            f"slots, {many if self.on_gpu else one}; {CHECKED_STEPS} steps on noise are the plain loop's, bit for bit"
+        )
 
     def train(
         self,
@@ -67,8 +70,8 @@ class SlotsEngine:
     ) -> Iterator[Trajectory | Failure]:
         """Trains each example from the pretrained weights; see `Engine.train`."""
         slots = len(self.scheduler.slots)
-        on_gpu = self.decoders > 0
-        with Decoded(examples, self.transform, is_due, self.decoders, slots + self.decoders, pinned=on_gpu) as source:
+        ahead = slots + self.decoders
+        with Decoded(examples, self.transform, is_due, self.decoders, ahead, pinned=self.on_gpu) as source:
             try:
                 yield from self.scheduler.train(source, rule, on_steps)
             finally:
@@ -112,7 +115,8 @@ def make_slots_engine(
             never_room,
         )
         maker.grow(1)
-        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, maker.slots)
+        snapshot.restore()
+        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, False, maker.slots)
     torch.cuda.set_device(device)
     taken: set[int] = set()
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
@@ -129,7 +133,7 @@ def make_slots_engine(
     if most_at_once is None:
         at_once = few_steps_at_once(lambda count: pace(slots, count, pixels))
     decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
-    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, maker.slots)
+    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, True, maker.slots)
 
 
 def never_room(there: int) -> bool:

@@ -104,7 +104,13 @@ class GraphSlot:
             self._active.mul_(loss.double() > self._epsilon)
 
     def load(self, pixels: Tensor, label: int, epsilon: float) -> None:
-        """Takes the next example."""
+        """Takes the next example.
+
+        Raises:
+            ValueError: If its image has another size than the one that was recorded.
+        """
+        if pixels.shape != self._images.shape[1:]:
+            raise ValueError(f"an image is {tuple(pixels.shape)} and not {tuple(self._images.shape[1:])}")
         self._pixels = pixels  # until the queue has read them
         with self._lane.queue(), torch.no_grad():
             self._snapshot.write_to(list(self._parameters.values()), list(self._buffers.values()))

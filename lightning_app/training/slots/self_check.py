@@ -38,6 +38,7 @@ class SelfCheck:
         with torch.no_grad(), precision.train_step_context():
             # The least likely class: the loss has furthest to go.
             self.label = int(classifier(images).argmin().item())
+        snapshot.restore()  # a network may keep something between steps
         labels = torch.tensor([self.label], device=device)
         self.losses = plain_loop(classifier, images, labels, RULE, precision.train_step_context)
         snapshot.restore()

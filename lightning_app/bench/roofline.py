@@ -1,0 +1,126 @@
+"""The most steps a second that a device could take: by its own matrix rate and its own copy bandwidth."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch.plugins.precision import Precision
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.plain_loop import plain_loop
+from lightning_app.training.trajectory import StopRule
+
+PASSES_OVER_THE_WEIGHTS = 6
+"""Forward and backward read them, a gradient is written, SGD reads both and writes: the least that eager steps move."""
+PASSES_OF_MOMENTUM = 2
+"""Its buffer is read and written."""
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A step's work, and how fast the device does such work when it does nothing else.
+
+    Args:
+        flops: Of a step's matrix products and convolutions.
+        bytes: That a step moves at least: weights, gradients, momentum; without activations.
+        flops_per_second: Of one large matrix product.
+        bytes_per_second: Of one large copy, read and written.
+    """
+
+    flops: int
+    bytes: int
+    flops_per_second: float
+    bytes_per_second: float
+
+    @property
+    def steps_per_second(self) -> float:
+        """No way to train takes more."""
+        return 1 / max(self.flops / self.flops_per_second, self.bytes / self.bytes_per_second)
+
+
+def measure_roofline(
+    classifier: Classifier, images: Tensor, labels: Tensor, precision: Precision, device: torch.device
+) -> Roofline:
+    """Counts a step's work and measures the device.
+
+    Args:
+        classifier: On the device; it takes one step.
+        images: Shape (1, 3, H, W), on the device.
+        labels: Class index, shape (1,), on the device.
+        precision: Lightning's, for the forward pass.
+        device: That trains.
+    """
+    with FlopCounterMode(display=False) as counter:
+        plain_loop(classifier, images, labels, StopRule(0.0, 1), precision.train_step_context)
+    is_gpu = device.type != "cpu"
+    return Roofline(
+        counter.get_total_flops(),
+        bytes_of_a_step(classifier),
+        matrix_rate(device, precision, 8192 if is_gpu else 1024),
+        copy_bandwidth(device, 2**30 if is_gpu else 2**27),
+    )
+
+
+def bytes_of_a_step(classifier: Classifier) -> int:
+    """What the weights alone make a step move, whatever the activations add."""
+    passes = PASSES_OVER_THE_WEIGHTS + (PASSES_OF_MOMENTUM if classifier.momentum else 0)
+    return passes * sum(parameter.nbytes for parameter in classifier.parameters())
+
+
+def matrix_rate(device: torch.device, precision: Precision, size: int) -> float:
+    """Operations a second of a square matrix product, in the type that the precision multiplies in.
+
+    Args:
+        device: Which.
+        precision: Lightning's.
+        size: Rows and columns.
+    """
+    small: Tensor = precision.convert_input(torch.ones(2, 2, device=device))
+    with precision.forward_context():
+        dtype = (small @ small).dtype
+    a, b, out = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(3))
+    return 2 * size**3 / fastest(lambda: torch.mm(a, b, out=out), device)
+
+
+def copy_bandwidth(device: torch.device, size: int) -> float:
+    """Bytes a second of a copy, those read and those written.
+
+    Args:
+        device: Which.
+        size: Of what is copied, in bytes; more than any cache holds.
+    """
+    source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+    return 2 * size / fastest(lambda: target.copy_(source), device)
+
+
+def fastest(
+    work: Callable[[], object], device: torch.device, times: int = 10, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds of the fastest of several calls.
+
+    Args:
+        work: What is called, once more before to set itself up.
+        device: Where it runs; each call is waited for.
+        times: How many calls.
+        clock: Seconds.
+    """
+    work()
+    seconds = []
+    for _ in range(times):
+        synchronize(device)
+        start = clock()
+        work()
+        synchronize(device)
+        seconds.append(clock() - start)
+    return min(seconds)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for all that a GPU has been given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

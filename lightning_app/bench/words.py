@@ -1,0 +1,114 @@
+"""What a bench has found, in words."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from lightning_app.bench.agreement import Difference
+from lightning_app.bench.findings import Findings, Line
+from lightning_app.bench.measuring import Spread
+
+NAMED_AT_MOST = 5
+"""Differences of an engine; JSON has all."""
+
+
+def words(findings: Findings) -> str:
+    """The table, how to read it, and whether the engines agree."""
+    settings, roofline = findings.settings, findings.roofline
+    first = findings.engines[0].engine
+    height, width = findings.input_size[-2:]
+    is_cpu = all(line.gpu_bytes is None for line in findings.engines)
+    threads = findings.environment["cpu_threads"] if is_cpu else None
+    device = f"{findings.environment['device']}{f', {threads} thread' if threads else ''}"
+    rows = [
+        ("engine", "at once", "examples", "steps", "steps/s", f"to {first}'s", "ms/step", f"to {first}'s",
+         "fixed ms/example", "memory", "of the roof"),
+        *map(_row, findings.engines),
+    ]  # fmt: skip
+    lines = [
+        f"{settings.model_name} at {height} x {width} px, {findings.precision}, on {device}: medians of"
+        f" {settings.repeats} turns (smallest to largest)",
+        *_aligned(rows),
+        *(f"{name} is left out: {why}" for name, why in findings.unavailable.items()),
+        "",
+        f"steps/s: steps of all examples over all of the time. To {first}'s: the ratio, turn by turn.",
+        "ms/step: what one step more costs. fixed ms/example: what an example costs beside its steps (its image, the"
+        " weights, an optimiser).",
+        "memory: "
+        + ("the most that this process held, with all engines' networks." if is_cpu
+           else "what the engine has taken of the GPU."),
+        f"roof: {roofline.steps_per_second:,.0f} steps/s is the most that this device could take. A step is"
+        f" {roofline.flops / 1e9:.3g} GFLOP (a large matrix product runs at {roofline.flops_per_second / 1e9:,.0f}"
+        f" GFLOP/s) and moves {roofline.bytes / 1e6:,.3g} MB or more (a large copy runs at"
+        f" {roofline.bytes_per_second / 1e9:,.0f} GB/s).",
+        "",
+        *_agreement(findings),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    memory = line.process_bytes if line.gpu_bytes is None else line.gpu_bytes
+    return (
+        line.engine,
+        str(line.slots),
+        f"{line.examples:,}",
+        f"{line.steps:,}",
+        _spread(line.steps_per_second, _rate),
+        f"{line.speed_ratio.median:.2f}",
+        _ms(line.ms_per_step.median),
+        _spread(line.step_ratio, "{:.3f}".format),
+        "—" if line.fixed_ms_per_example is None else _ms(line.fixed_ms_per_example.median),
+        "—" if memory is None else f"{memory / 1e6:,.0f} MB",
+        f"{100 * line.share_of_roof:.1f} %",
+    )
+
+
+def _spread(values: Spread, say: Callable[[float], str]) -> str:
+    if math.isnan(values.median):
+        return "—"
+    if values.low == values.high:
+        return say(values.median)
+    return f"{say(values.median)} ({say(values.low)} to {say(values.high)})"
+
+
+def _rate(steps: float) -> str:
+    return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
+
+
+def _ms(milliseconds: float) -> str:
+    return "—" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _agreement(findings: Findings) -> list[str]:
+    first = findings.engines[0]
+    lines = []
+    for line in findings.engines:
+        expected = "its own of the turns before" if line is first else f"{first.engine}'s"
+        if line.differences:
+            lines.append(f"{line.engine}: {len(line.differences)} of {line.compared} examples are NOT {expected}")
+            lines += [f"  {difference_in_words(difference)}" for difference in line.differences[:NAMED_AT_MOST]]
+        elif line is not first:
+            lines.append(
+                f"{line.engine}: outcomes, counts and losses of {line.compared} examples are {expected}, bit for bit"
+            )
+    return lines
+
+
+def difference_in_words(difference: Difference) -> str:
+    """Where and how far."""
+    ours = "no such step" if difference.loss is None else repr(difference.loss)
+    theirs = "no such step" if difference.expected is None else repr(difference.expected)
+    outcomes = (
+        ""
+        if difference.outcome == difference.expected_outcome
+        else f" ({difference.outcome}, expected {difference.expected_outcome})"
+    )
+    return f"example {difference.example}, step {difference.step}: loss {ours}, expected {theirs}{outcomes}"

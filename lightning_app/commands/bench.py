@@ -1,0 +1,48 @@
+"""`bench`: the engines side by side."""
+
+from collections.abc import Sequence
+
+import lightning.pytorch as L
+
+from lightning_app.commands.base import QUIET, Command
+from lightning_app.errors import BadInputError
+from lightning_app.settings import BenchSettings
+
+
+class Bench(Command):
+    """Measure the engines side by side on this machine, on made-up images, and see that their numbers are the same."""
+
+    name = "bench"
+    settings_class = BenchSettings
+    trainer_flags = ("accelerator", "devices", "precision")
+    settings: BenchSettings
+
+    def execute(self) -> int:
+        """Measures, and prints a table or JSON."""
+        # Here and not above: --help and a mistyped flag don't wait for timm and torchvision.
+        from lightning_app.bench.side_by_side import bench
+        from lightning_app.engines import not_for_slots
+        from lightning_app.training.device import pin_numerics, resolve_device
+
+        settings = self.settings
+        refused = not_for_slots({"precision": self.config["trainer"]["precision"]})
+        if refused and settings.engine_names != ("trainer",):
+            raise BadInputError(
+                f"{refused} needs a Trainer for every example: --engines trainer honours it, got {settings.engines}"
+            )
+        device = resolve_device(lambda: self.example_trainer([]), self.device_flags)
+        if settings.slots is not None and settings.slots > 1 and device.kind != "cuda":
+            raise BadInputError(
+                f"--slots {settings.slots}: there is one slot without a CUDA GPU, and this is {device.kind}"
+            )
+        pin_numerics(device.kind, settings.matmul_precision)
+        return bench(settings, self.example_trainer, device)
+
+    def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
+        """An example's Trainer, as `run` makes it."""
+        return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command and returns its exit code."""
+    return Bench(argv).execute()

@@ -1,0 +1,148 @@
+"""Measures the engines side by side on classifiers with random weights: `bench`, as a table for the lab notes.
+
+    python scripts/speed_of_the_engines.py            a CPU: about ten minutes
+    python scripts/speed_of_the_engines.py --gpu      a CUDA GPU, and there a table over the number of slots
+
+Weights, images and labels are made up: a step's time doesn't depend on them.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+
+@dataclass(frozen=True)
+class Case:
+    """A classifier at an input size.
+
+    Args:
+        architecture: timm's.
+        size: Of its input, in pixels.
+    """
+
+    architecture: str
+    size: int
+
+
+ON_A_CPU = (Case("test_resnet", 32), Case("test_resnet", 160), Case("resnet18", 224))
+ON_A_GPU = tuple(Case(name, 224) for name in ("resnet34", "resnet18", "efficientvit_b0", "vit_tiny_patch16_224"))
+SLOTS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def make_model(case: Case, folder: Path) -> str:
+    """Saves a classifier with random weights as timm reads it, and gives its name for --model_name."""
+    torch.manual_seed(0)
+    network = timm.create_model(case.architecture, num_classes=1000)
+    where = folder / f"{case.architecture}_{case.size}"
+    where.mkdir()
+    save_file(network.state_dict(), where / "model.safetensors")
+    own = network.pretrained_cfg
+    (where / "config.json").write_text(
+        json.dumps(
+            {
+                "architecture": case.architecture,
+                "num_classes": 1000,
+                "pretrained_cfg": {
+                    "input_size": [3, case.size, case.size],
+                    "num_classes": 1000,
+                    **{key: own[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier")},
+                },
+            }
+        )
+    )
+    return f"local-dir:{where}"
+
+
+def bench(model: str, *flags: str) -> dict[str, Any]:
+    """One bench; a difference between the engines is shown in the table and ends nothing."""
+    command = [sys.executable, "-m", "lightning_app", "bench", "--json", "--model_name", model, *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if not done.stdout:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def spread(values: dict[str, float] | None, digits: int) -> str:
+    """A median with its ends."""
+    if values is None:
+        return "—"
+    median, low, high = (f"{values[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
+
+
+def rows(case: Case, found: dict[str, Any]) -> list[Sequence[str]]:
+    """The table's rows, an engine each."""
+    return [
+        (
+            f"{case.architecture} {case.size}",
+            line["engine"],
+            str(line["slots"]),
+            f"{line['steps']:,}",
+            spread(line["steps_per_second"], 1),
+            spread(line["speed_ratio"], 2),
+            spread(line["ms_per_step"], 2),
+            spread(line["step_ratio"], 3),
+            spread(line["fixed_ms_per_example"], 2),
+            f"{(line['gpu_bytes'] or line['process_bytes'] or 0) / 1e6:,.0f}",
+            f"{100 * line['share_of_roof']:.1f}",
+            "yes" if not line["differences"] else f"{len(line['differences'])} of {line['compared']} differ",
+        )
+        for line in found["engines"]
+    ]
+
+
+COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "to plain's", "ms/step", "to plain's", "fixed ms/example",
+           "MB", "% of the roof", "equal")  # fmt: skip
+
+
+def show(table: Sequence[Sequence[str]]) -> None:
+    """Prints a markdown table."""
+    for row in (COLUMNS, ["---"] * len(COLUMNS), *table):
+        print(f"| {' | '.join(row)} |")
+
+
+def main() -> None:
+    """Measures everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="larger models, and slots from 1 to 64")
+    parser.add_argument("--repeats", default="7")
+    parser.add_argument("--max_steps_per_example", default="50")
+    options = parser.parse_args()
+    flags = ["--trainer.accelerator", "gpu" if options.gpu else "cpu", "--repeats", options.repeats,
+             "--max_steps_per_example", options.max_steps_per_example]  # fmt: skip
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        cases = ON_A_GPU if options.gpu else ON_A_CPU
+        models = {case: make_model(case, Path(folder)) for case in cases}
+        table: list[Sequence[str]] = []
+        for case, model in models.items():
+            found = bench(model, *flags)
+            table += rows(case, found)
+        by_slots = [
+            row
+            for case, model in models.items()
+            if options.gpu
+            for slots in SLOTS
+            for row in rows(case, bench(model, *flags, "--engines", "plain,slots", "--slots", str(slots)))
+            if row[1] == "slots"
+        ]
+    print(json.dumps(found["environment"]), "\n")
+    show(table)
+    if by_slots:
+        print()
+        show(by_slots)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""How many slots, how many steps at once: by rates that are made up."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from lightning_app.training.slots.how_many import SlotMaker, SlotsUnavailableError, few_steps_at_once, pace
+from lightning_app.training.slots.scheduler import Slot
+from tests.training.slots.stand_in import Clock, StandIn
+
+
+def maker(works: int = 99, room: int = 99, check: Callable[[Slot], str | None] = lambda slot: None) -> SlotMaker:
+    """Makes so many before one fails, and sees room for so many."""
+    made: list[Slot] = []
+
+    def make() -> Slot:
+        if len(made) == works:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 90 MiB")
+        made.append(StandIn(Clock()))
+        return made[-1]
+
+    return SlotMaker(make, check, lambda there: there < room)
+
+
+def saturating(at: int) -> Callable[[Sequence[Slot]], float]:
+    """A device that so many slots fill."""
+    return lambda slots: 100.0 * min(len(slots), at)
+
+
+@pytest.mark.parametrize(("at", "most", "expected"), [(1, 64, 1), (5, 64, 8), (16, 64, 16), (999, 64, 64), (999, 6, 6)])
+def test_as_many_as_pay(at: int, most: int, expected: int) -> None:
+    slots = maker()
+    used = slots.as_many_as_pay(most, saturating(at))
+    assert len(used) == expected
+    assert used == slots.slots[:expected]
+    assert len(slots.slots) <= min(2 * expected, most)
+
+
+def test_what_does_not_fit_is_said_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "lightning_app"):
+        assert not maker(works=3).grow(8)
+        assert "only 3, the next one failed: CUDA out of memory. Tried to allocate 90 MiB" in caplog.text
+        assert len(maker(works=3).as_many_as_pay(64, saturating(99))) == 3
+        assert len(maker(room=5).as_many_as_pay(64, saturating(99))) == 5
+    assert "the memory holds 5" in caplog.text
+
+
+def test_not_even_one() -> None:
+    with pytest.raises(SlotsUnavailableError, match="out of memory"):
+        maker(works=0).grow(4)
+    with pytest.raises(SlotsUnavailableError, match="step 3 has"):
+        maker(check=lambda slot: "step 3 has the loss 1").as_many_as_pay(4, saturating(4))
+
+
+def test_a_slot_that_fails_its_check_is_not_used() -> None:
+    seen: list[Slot] = []
+    slots = maker(check=lambda slot: seen.append(slot) or ("another loss" if len(seen) == 3 else None))  # type: ignore[func-returns-value]
+    assert not slots.grow(8)
+    assert slots.slots == seen[:2]
+    assert not slots.grow(8)  # it is not tried again
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [([100, 100, 100, 100], 4), ([50, 99, 100, 100], 8), ([50, 90, 95, 100], 32), ([90, 90, 100, 99], 16)],
+)
+def test_few_steps_at_once(rates: list[float], expected: int) -> None:
+    assert few_steps_at_once(lambda count: rates[(4, 8, 16, 32).index(count)]) == expected
+
+
+def test_pace() -> None:
+    clock = Clock()
+    slots = [StandIn(clock, seconds_a_step=0.001) for _ in range(4)]
+    measured = pace(slots, 8, torch.tensor(math.inf).nan_to_num(posinf=1e9), 0.5, clock)
+    assert measured == pytest.approx(4000, rel=0.1)
+    assert all(slot.steps % 8 == 0 and slot.steps > 400 for slot in slots)
