@@ -11,7 +11,7 @@ from lightning_app.settings import EngineName, StudySettings
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.engine import Engine
-from lightning_app.training.pretrained import Pretrained
+from lightning_app.training.pretrained import Pretrained, Snapshot
 from lightning_app.training.slots.engine import make_slots_engine
 from lightning_app.training.slots.how_many import SlotsUnavailableError
 from lightning_app.training.trainer_engine import TrainerEngine
@@ -69,18 +69,21 @@ def choose_engine(
         examples: That are to be trained.
     """
     classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
+    snapshot = Snapshot(classifier.network, device.root)
     refused = not_for_slots(flags)
     if settings.engine == "slots" or (settings.engine == "auto" and not refused and device.kind == "cuda"):
         try:
             engine = make_slots_engine(
                 classifier,
                 pretrained.transform,
+                snapshot,
                 make_trainer([]).precision_plugin,
                 device.root,
                 settings.slots,
                 examples,
             )
         except SlotsUnavailableError as error:
+            snapshot.restore()
             log.warning("slots don't work here: %s", error)
             log.info("Engine: %s, since slots don't work here", A_TRAINER_EACH)
         else:
@@ -89,4 +92,4 @@ def choose_engine(
     else:
         reason = refused or ("on a GPU it would be slots" if device.kind != "cuda" else "")
         log.info("Engine: %s%s", A_TRAINER_EACH, f" ({reason})" if settings.engine == "auto" else "")
-    return TrainerEngine(classifier, pretrained.transform, lambda callback: make_trainer([callback]), device.root)
+    return TrainerEngine(classifier, pretrained.transform, lambda callback: make_trainer([callback]), snapshot)

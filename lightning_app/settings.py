@@ -258,7 +258,7 @@ class BenchSettings(TrainingSettings):
     """
 
     epsilon: float = 0.01
-    max_steps_per_example: int = 50
+    max_steps_per_example: int = 30
     lr: float = 1e-3
     engines: str = ",".join(BENCH_ENGINES)
     examples: int = 4

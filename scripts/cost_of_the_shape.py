@@ -41,6 +41,7 @@ from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
 from lightning_app.training.photograph import read_photograph
+from lightning_app.training.pretrained import Snapshot
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import StopRule, Trajectory
 
@@ -92,6 +93,13 @@ def compare(repeats: int, **works: Callable[[], object]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def trainer_engine(network: torch.nn.Module, run: Run) -> TrainerEngine:
+    """The Trainer path."""
+    return TrainerEngine(
+        Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]), Snapshot(network)
+    )
+
+
 def training(folder: Path, size: int, steps: int, repeats: int) -> None:
     """The Trainer path against the plain loop a step, and against a bare Trainer an example.
 
@@ -121,7 +129,7 @@ def training(folder: Path, size: int, steps: int, repeats: int) -> None:
 
     run = Run(["--trainer.accelerator", "cpu"])
     flags = trainer_flags()
-    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
+    engine = trainer_engine(network, run)
 
     def ours(count: int) -> None:
         assert [result.outcome for result in engine.train([example], StopRule(NEVER, count))] == ["censored"]
@@ -148,7 +156,7 @@ def watching(folder: Path, steps: int, repeats: int) -> None:
     file = folder / "z.png"
     Image.effect_noise((32, 32), 60).convert("RGB").save(file)
     run = Run(["--trainer.accelerator", "cpu"])
-    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
+    engine = trainer_engine(network, run)
     rule = StopRule(NEVER, steps)
     example = Example(steps, "z", file, 3, 1)
     (result,) = engine.train([example], rule)
@@ -181,7 +189,7 @@ def memory(folder: Path, examples: int) -> None:
     file = folder / "y.png"
     Image.effect_noise((32, 32), 60).convert("RGB").save(file)
     run = Run(["--trainer.accelerator", "cpu"])
-    engine = TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]))
+    engine = trainer_engine(network, run)
     peaks = []
     made_up = (Example(i, str(i), file, 3, i) for i in range(examples))
     for count, _ in enumerate(engine.train(made_up, StopRule(NEVER, 3)), start=1):

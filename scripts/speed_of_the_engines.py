@@ -28,14 +28,20 @@ class Case:
     Args:
         architecture: timm's.
         size: Of its input, in pixels.
+        steps: Of an example.
+        repeats: The shorter a turn, the more.
     """
 
     architecture: str
     size: int
+    steps: int
+    repeats: int
 
 
-ON_A_CPU = (Case("test_resnet", 32), Case("test_resnet", 160), Case("resnet18", 224))
-ON_A_GPU = tuple(Case(name, 224) for name in ("resnet34", "resnet18", "efficientvit_b0", "vit_tiny_patch16_224"))
+ON_A_CPU = (Case("test_resnet", 32, 50, 41), Case("test_resnet", 160, 30, 15), Case("resnet18", 224, 12, 7))
+ON_A_GPU = tuple(
+    Case(name, 224, 100, 5) for name in ("resnet34", "resnet18", "efficientvit_b0", "vit_tiny_patch16_224")
+)
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -63,9 +69,10 @@ def make_model(case: Case, folder: Path) -> str:
     return f"local-dir:{where}"
 
 
-def bench(model: str, *flags: str) -> dict[str, Any]:
+def bench(case: Case, model: str, *flags: str) -> dict[str, Any]:
     """One bench; a difference between the engines is shown in the table and ends nothing."""
-    command = [sys.executable, "-m", "lightning_app", "bench", "--json", "--model_name", model, *flags]
+    command = [sys.executable, "-m", "lightning_app", "bench", "--json", "--model_name", model, "--repeats",
+               str(case.repeats), "--max_steps_per_example", str(case.steps), *flags]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
@@ -116,25 +123,22 @@ def main() -> None:
     """Measures everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="larger models, and slots from 1 to 64")
-    parser.add_argument("--repeats", default="7")
-    parser.add_argument("--max_steps_per_example", default="50")
     options = parser.parse_args()
-    flags = ["--trainer.accelerator", "gpu" if options.gpu else "cpu", "--repeats", options.repeats,
-             "--max_steps_per_example", options.max_steps_per_example]  # fmt: skip
+    flags = ("--trainer.accelerator", "gpu" if options.gpu else "cpu")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         cases = ON_A_GPU if options.gpu else ON_A_CPU
         models = {case: make_model(case, Path(folder)) for case in cases}
         table: list[Sequence[str]] = []
         for case, model in models.items():
-            found = bench(model, *flags)
+            found = bench(case, model, *flags)
             table += rows(case, found)
         by_slots = [
             row
             for case, model in models.items()
             if options.gpu
             for slots in SLOTS
-            for row in rows(case, bench(model, *flags, "--engines", "plain,slots", "--slots", str(slots)))
+            for row in rows(case, bench(case, model, *flags, "--engines", "plain,slots", "--slots", str(slots)))
             if row[1] == "slots"
         ]
     print(json.dumps(found["environment"]), "\n")

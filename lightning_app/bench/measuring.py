@@ -14,7 +14,7 @@ from lightning_app.bench.ways import Ended, Train
 from lightning_app.inputs.example import Example
 from lightning_app.training.trajectory import StopRule
 
-SHORT_PASSES = 5
+SHORT_PASSES = 3
 """Over the examples, one step each: such a pass takes so little that once would be noise."""
 
 

@@ -30,7 +30,7 @@ from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.photograph import read_pixels
-from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.pretrained import Snapshot, load_pretrained
 from lightning_app.training.slots.engine import make_slots_engine
 from lightning_app.training.slots.how_many import MOST_SLOTS, SlotsUnavailableError
 from lightning_app.training.trainer_engine import TrainerEngine
@@ -161,16 +161,19 @@ def enter(
     def make() -> Entrant:
         pretrained = load_pretrained(settings.model_name)
         classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
+        snapshot = Snapshot(classifier.network, device)
         slots = 1
         if name == "plain":
             train = by_plain_loop(classifier, pretrained.transform, precision, device)
         elif name == "trainer":
+            snapshot = Snapshot(classifier.network, device)
             train = by_engine(
-                TrainerEngine(classifier, pretrained.transform, lambda callback: make_trainer([callback]), device)
+                TrainerEngine(classifier, pretrained.transform, lambda callback: make_trainer([callback]), snapshot)
             )
         else:
+            snapshot = Snapshot(classifier.network, device)
             engine = make_slots_engine(
-                classifier, pretrained.transform, precision, device, settings.slots, len(examples)
+                classifier, pretrained.transform, snapshot, precision, device, settings.slots, len(examples)
             )
             log.info("Engine: %s", engine.in_words())
             slots = len(engine.scheduler.slots)

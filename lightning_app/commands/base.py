@@ -197,7 +197,7 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     key, union, rest = text.partition("Does not validate against any of the Union subtypes")
     if not union:
-        return text
+        return re.sub(r"an? typing\.Literal\[(.*?)\]", r"one of \1", text)
     flag = key.partition(":")[0] + ": " if key else ""
     if refused := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)': (.*?) - Expected a ", rest):
         return f"{flag}{refused[1]}: {refused[2]}"

@@ -118,13 +118,14 @@ class Snapshot:
     Args:
         network: Whose parameters and buffers are copied. Its parameters keep their identity when it moves to another
             device, its buffers don't.
-        device: Where the copy is kept: that which trains.
+        device: That trains. The copy is kept there if it is a CUDA GPU, else on the CPU.
     """
 
     def __init__(self, network: nn.Module, device: torch.device = CPU) -> None:
         self._network = network
         self._parameters: list[Tensor] = list(network.parameters())
         sizes = [parameter.numel() for parameter in self._parameters]
+        device = device if device.type == "cuda" else CPU  # others have no float64
         self._before, self._difference = torch.empty(2, sum(sizes), dtype=torch.float64, device=device)
         self._before_each, self._difference_each = (
             [part.view_as(like) for part, like in zip(torch.split(flat, sizes), self._parameters, strict=True)]

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import lightning.pytorch as L
-import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.inputs.example import Example
@@ -14,7 +13,7 @@ from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
 from lightning_app.training.engine import never, unseen
 from lightning_app.training.photograph import UnreadableImageError
-from lightning_app.training.pretrained import CPU, Snapshot, Transform
+from lightning_app.training.pretrained import Snapshot, Transform
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
 MakeTrainer = Callable[[L.Callback], L.Trainer]
@@ -28,7 +27,7 @@ class TrainerEngine:
         classifier: Holds the pretrained network; its weights are back in place after every example.
         transform: timm's evaluation transform.
         make_trainer: Called once an example.
-        device: The Trainers' own.
+        snapshot: Of the classifier's network, as it was before any training.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class TrainerEngine:
         classifier: Classifier,
         transform: Transform,
         make_trainer: MakeTrainer,
-        device: torch.device = CPU,
+        snapshot: Snapshot,
     ) -> None:
         self.classifier = classifier
         self.transform = transform
         self.make_trainer = make_trainer
-        self.snapshot = Snapshot(classifier.network, device)
+        self.snapshot = snapshot
 
     def train(
         self,

@@ -40,14 +40,14 @@ def brightness(image: Image.Image) -> Tensor:
 def engine(kind: str, network: nn.Module, lr: float, transform: Callable[..., Tensor] = brightness,
            shape: tuple[int, ...] = (3, 1, 1), momentum: float = 0.0, weight_decay: float = 0.0) -> Engine:  # fmt: skip
     classifier = Classifier(network.eval(), lr, weight_decay, momentum)
-    if kind == "trainer":
-        return TrainerEngine(classifier, transform, make_trainer)
-    if kind == "slot":
-        return make_slots_engine(classifier, transform, Precision(), torch.device("cpu"))
     snapshot = Snapshot(network)
+    if kind == "trainer":
+        return TrainerEngine(classifier, transform, make_trainer, snapshot)
+    if kind == "slot":
+        return make_slots_engine(classifier, transform, snapshot, Precision(), torch.device("cpu"))
     slots = [GraphSlot(classifier, snapshot, Precision(), shape, InlineLane()) for _ in range(3)]
     at_once = 1 if momentum or weight_decay else 4
-    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, 2, False, slots)
+    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, 2, None, slots)
 
 
 def example(image: Path, label: int = 1, index: int = 0) -> Example:

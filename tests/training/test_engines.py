@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_app.inputs.example import Example
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.engine import Engine
-from lightning_app.training.pretrained import load_pretrained, weights_sha256
+from lightning_app.training.pretrained import Snapshot, load_pretrained, weights_sha256
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from tests import oracle
@@ -207,7 +207,8 @@ def test_training_cut_short_by_a_users_flag_is_no_outcome(grey: Callable[[int], 
         trainer.callbacks.append(Impatient())  # type: ignore[attr-defined]
         return trainer
 
-    cut = TrainerEngine(Classifier(OneParameter(-1)), brightness, with_impatience)
+    network = OneParameter(-1)
+    cut = TrainerEngine(Classifier(network), brightness, with_impatience, Snapshot(network))
     with pytest.raises(RuntimeError, match="without an outcome"):
         list(cut.train([example(grey(0))], StopRule(0.1, 9)))
 

@@ -1,9 +1,12 @@
 """Decodes images ahead of the slots, so that none waits for one."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+
+import torch
 
 from lightning_app.inputs.example import Example
 from lightning_app.training.photograph import UnreadableImageError, read_pixels
@@ -21,7 +24,7 @@ class Decoded:
         is_due: Whether to hand out no more; asked before each but the first.
         threads: That decode; 0 decodes an image when it is asked for.
         ahead: How many images they may be ahead.
-        pinned: Whether the images are put into memory that a GPU reads by itself.
+        gpu: The images are put into memory that this one reads by itself.
     """
 
     def __init__(
@@ -31,14 +34,16 @@ class Decoded:
         is_due: Callable[[], bool],
         threads: int = 0,
         ahead: int = 1,
-        pinned: bool = False,
+        gpu: torch.device | None = None,
     ) -> None:
         self._examples = iter(examples)
         self._transform = transform
         self._is_due = is_due
         self._ahead = ahead
-        self._pinned = pinned
-        self._workers = ThreadPoolExecutor(threads, "decode") if threads else None
+        self._gpu = gpu
+        # A thread that pins memory would otherwise set up the first GPU, which may be another one.
+        initializer = None if gpu is None else functools.partial(torch.cuda.set_device, gpu)
+        self._workers = ThreadPoolExecutor(threads, "decode", initializer) if threads else None
         self._coming: deque[Future[Ready | Failure]] = deque()
         self._is_first, self._is_over = True, False
 
@@ -76,4 +81,4 @@ class Decoded:
             pixels = read_pixels(example.image, self._transform)
         except UnreadableImageError as error:
             return Failure(example, str(error))
-        return Ready(example, pixels.pin_memory() if self._pinned else pixels)
+        return Ready(example, pixels if self._gpu is None else pixels.pin_memory())

@@ -39,7 +39,7 @@ class SlotsEngine:
         transform: timm's evaluation transform.
         snapshot: Puts the pretrained weights back at the end.
         decoders: Threads that decode images ahead; 0 decodes each when it is needed.
-        on_gpu: Whether the slots are a GPU's.
+        gpu: That the slots are on; None where they are on none.
         all_slots: Those that were made, also if not all of them are used: none is destroyed while others live.
     """
 
@@ -47,7 +47,7 @@ class SlotsEngine:
     transform: Transform
     snapshot: Snapshot
     decoders: int
-    on_gpu: bool
+    gpu: torch.device | None
     all_slots: Sequence[Slot]
 
     def in_words(self) -> str:
@@ -57,9 +57,8 @@ class SlotsEngine:
             f"{len(self.scheduler.slots)} examples at once, each with a CUDA graph of its step, losses read every"
             f" {self.scheduler.steps_at_once} steps"
         )
-        return (
-            f"slots, {many if self.on_gpu else one}; {CHECKED_STEPS} steps on noise are the plain loop's, bit for bit"
-        )
+        checked = f"{CHECKED_STEPS} steps on noise are the plain loop's, bit for bit"
+        return f"slots, {one if self.gpu is None else many}; {checked}"
 
     def train(
         self,
@@ -71,7 +70,7 @@ class SlotsEngine:
         """Trains each example from the pretrained weights; see `Engine.train`."""
         slots = len(self.scheduler.slots)
         ahead = slots + self.decoders
-        with Decoded(examples, self.transform, is_due, self.decoders, ahead, pinned=self.on_gpu) as source:
+        with Decoded(examples, self.transform, is_due, self.decoders, ahead, self.gpu) as source:
             try:
                 yield from self.scheduler.train(source, rule, on_steps)
             finally:
@@ -85,6 +84,7 @@ class SlotsEngine:
 def make_slots_engine(
     classifier: Classifier,
     transform: Transform,
+    snapshot: Snapshot,
     precision: Precision,
     device: torch.device,
     asked_for: int | None = None,
@@ -95,6 +95,7 @@ def make_slots_engine(
     Args:
         classifier: Has the pretrained weights; its network is moved to the device.
         transform: timm's evaluation transform.
+        snapshot: Of the classifier's network, as it was before any training.
         precision: Lightning's.
         device: That trains.
         asked_for: How many slots; by default as many as pay, by a short measurement. Without CUDA there is one.
@@ -103,7 +104,6 @@ def make_slots_engine(
     Raises:
         SlotsUnavailableError: If not even one slot works.
     """
-    snapshot = Snapshot(classifier.network, device)
     precision.convert_module(classifier.network)
     classifier.eval().to(device)
     shape = tuple(transform(Image.new("RGB", (64, 64))).shape)
@@ -116,7 +116,7 @@ def make_slots_engine(
         )
         maker.grow(1)
         snapshot.restore()
-        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, False, maker.slots)
+        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, None, maker.slots)
     torch.cuda.set_device(device)
     taken: set[int] = set()
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
@@ -133,7 +133,7 @@ def make_slots_engine(
     if most_at_once is None:
         at_once = few_steps_at_once(lambda count: pace(slots, count, pixels))
     decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
-    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, True, maker.slots)
+    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, device, maker.slots)
 
 
 def never_room(there: int) -> bool:
