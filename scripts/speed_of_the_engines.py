@@ -109,7 +109,7 @@ def rows(case: Case, found: dict[str, Any]) -> list[Sequence[str]]:
     ]
 
 
-COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "to plain's", "ms/step", "to plain's", "fixed ms/example",
+COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "x plain", "ms/step", "x plain", "fixed ms/example",
            "MB", "% of the roof", "equal")  # fmt: skip
 
 

@@ -20,9 +20,9 @@ class Line:
         steps: All their steps.
         steps_per_second: Example-steps a second, all that an example costs included.
         speed_ratio: Of it, to the first engine's.
-        ms_per_step: What one step more costs.
-        step_ratio: Of it, to the first engine's.
-        fixed_ms_per_example: What an example costs beside its steps; None with more than one slot.
+        ms_per_step: What one step more costs; None with more than one slot, where examples share their time.
+        step_ratio: Of it, to the first engine's; None where either has none.
+        fixed_ms_per_example: What an example costs beside its steps; None as above.
         gpu_bytes: What the engine has taken of a CUDA GPU; None elsewhere.
         process_bytes: The most that the process held, with what all engines share; None where the system can't tell.
         share_of_roof: Of the steps a second that the device could take.
@@ -36,8 +36,8 @@ class Line:
     steps: int
     steps_per_second: Spread
     speed_ratio: Spread
-    ms_per_step: Spread
-    step_ratio: Spread
+    ms_per_step: Spread | None
+    step_ratio: Spread | None
     fixed_ms_per_example: Spread | None
     gpu_bytes: int | None
     process_bytes: int | None
@@ -94,6 +94,8 @@ def line_of(entrant: Entrant, first: Entrant, roofline: Roofline) -> Line:
     """
     ours, theirs = entrant.repeats, first.repeats
     pairs = list(zip(ours, theirs, strict=True))
+    is_alone = entrant.slots == 1
+    both_are = is_alone and first.slots == 1
     rate = spread([repeat.steps_per_second for repeat in ours])
     return Line(
         engine=entrant.name,
@@ -102,9 +104,9 @@ def line_of(entrant: Entrant, first: Entrant, roofline: Roofline) -> Line:
         steps=ours[0].steps,
         steps_per_second=rate,
         speed_ratio=spread([our.steps_per_second / their.steps_per_second for our, their in pairs]),
-        ms_per_step=spread([repeat.ms_per_step for repeat in ours]),
-        step_ratio=spread([our.ms_per_step / their.ms_per_step for our, their in pairs]),
-        fixed_ms_per_example=spread([repeat.fixed_ms for repeat in ours]) if entrant.slots == 1 else None,
+        ms_per_step=spread([repeat.ms_per_step for repeat in ours]) if is_alone else None,
+        step_ratio=spread([our.ms_per_step / their.ms_per_step for our, their in pairs]) if both_are else None,
+        fixed_ms_per_example=spread([repeat.fixed_ms for repeat in ours]) if is_alone else None,
         gpu_bytes=entrant.gpu_bytes,
         process_bytes=entrant.process_bytes,
         share_of_roof=rate.median / roofline.steps_per_second,

@@ -20,7 +20,7 @@ def words(findings: Findings) -> str:
     threads = findings.environment["cpu_threads"] if is_cpu else None
     device = f"{findings.environment['device']}{f', {threads} thread' if threads else ''}"
     rows = [
-        ("engine", "at once", "examples", "steps", "steps/s", f"to {first}'s", "ms/step", f"to {first}'s",
+        ("engine", "at once", "examples", "steps", "steps/s", f"x {first}", "ms/step", f"x {first}",
          "fixed ms/example", "memory", "of the roof"),
         *map(_row, findings.engines),
     ]  # fmt: skip
@@ -30,9 +30,9 @@ def words(findings: Findings) -> str:
         *_aligned(rows),
         *(f"{name} is left out: {why}" for name, why in findings.unavailable.items()),
         "",
-        f"steps/s: steps of all examples over all of the time. To {first}'s: the ratio, turn by turn.",
+        f"steps/s: steps of all examples over all of the time. x {first}: the ratio to {first}'s, turn by turn.",
         "ms/step: what one step more costs. fixed ms/example: what an example costs beside its steps (its image, the"
-        " weights, an optimiser).",
+        " weights, an optimiser). Both where examples are trained one at a time.",
         "memory: "
         + ("the most that this process held, with all engines' networks." if is_cpu
            else "what the engine has taken of the GPU."),
@@ -55,28 +55,27 @@ def _row(line: Line) -> tuple[str, ...]:
         f"{line.steps:,}",
         _spread(line.steps_per_second, _rate),
         f"{line.speed_ratio.median:.2f}",
-        _ms(line.ms_per_step.median),
+        _median(line.ms_per_step, "{:.2f}".format),
         _spread(line.step_ratio, "{:.3f}".format),
-        "—" if line.fixed_ms_per_example is None else _ms(line.fixed_ms_per_example.median),
+        _median(line.fixed_ms_per_example, "{:.2f}".format),
         "—" if memory is None else f"{memory / 1e6:,.0f} MB",
         f"{100 * line.share_of_roof:.1f} %",
     )
 
 
-def _spread(values: Spread, say: Callable[[float], str]) -> str:
-    if math.isnan(values.median):
-        return "—"
-    if values.low == values.high:
-        return say(values.median)
-    return f"{say(values.median)} ({say(values.low)} to {say(values.high)})"
+def _spread(values: Spread | None, say: Callable[[float], str]) -> str:
+    median = _median(values, say)
+    if values is None or math.isnan(values.median) or values.low == values.high:
+        return median
+    return f"{median} ({say(values.low)} to {say(values.high)})"
+
+
+def _median(values: Spread | None, say: Callable[[float], str]) -> str:
+    return "—" if values is None or math.isnan(values.median) else say(values.median)
 
 
 def _rate(steps: float) -> str:
     return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
-
-
-def _ms(milliseconds: float) -> str:
-    return "—" if math.isnan(milliseconds) else f"{milliseconds:.2f}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -91,7 +90,7 @@ def _agreement(findings: Findings) -> list[str]:
     first = findings.engines[0]
     lines = []
     for line in findings.engines:
-        expected = "its own of the turns before" if line is first else f"{first.engine}'s"
+        expected = "those of its first turn" if line is first else f"those of {first.engine}"
         if line.differences:
             lines.append(f"{line.engine}: {len(line.differences)} of {line.compared} examples are NOT {expected}")
             lines += [f"  {difference_in_words(difference)}" for difference in line.differences[:NAMED_AT_MOST]]

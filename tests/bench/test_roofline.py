@@ -4,7 +4,7 @@ from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, 
 from torch import Tensor, nn
 
 from lightning_app.bench import roofline
-from lightning_app.bench.roofline import Roofline, bytes_of_a_step, fastest, measure_roofline
+from lightning_app.bench.roofline import Roofline, bytes_of_a_step, fastest, measure_roofline, synchronize
 from lightning_app.training.classifier import Classifier
 
 CPU = torch.device("cpu")
@@ -77,3 +77,12 @@ def test_the_fastest_call_counts_and_the_first_does_not() -> None:
     calls = []
     assert fastest(lambda: calls.append(1), CPU, times=3, clock=lambda: next(times)) == 1.5
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cpu", []), ("cuda", ["cuda:1"]), ("mps", ["mps"])])
+def test_a_gpu_is_waited_for(kind: str, waits: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(str(device)))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    synchronize(torch.device("cuda:1" if kind == "cuda" else kind))
+    assert waited == waits

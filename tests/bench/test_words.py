@@ -11,8 +11,8 @@ from lightning_app.settings import BenchSettings
 ONE = Spread(1.0, 1.0, 1.0)
 PLAIN = Line("plain", 1, 4, 200, Spread(120.0, 110.0, 130.0), ONE, Spread(8.0, 7.5, 9.0), ONE, Spread(4.5, 4.0, 5.0),
              None, 929_000_000, 0.12, 4, ())  # fmt: skip
-SLOTS = replace(PLAIN, engine="slots", slots=16, examples=64, fixed_ms_per_example=None, process_bytes=None,
-                gpu_bytes=3_500_000_000, speed_ratio=Spread(12.5, 12.0, 13.0))  # fmt: skip
+SLOTS = replace(PLAIN, engine="slots", slots=16, examples=64, speed_ratio=Spread(12.5, 12.0, 13.0), ms_per_step=None,
+                step_ratio=None, fixed_ms_per_example=None, gpu_bytes=3_500_000_000)  # fmt: skip
 OFF = Difference("slots", 3, 7, 0.25, 0.5, "censored", "reached")
 
 
@@ -35,7 +35,7 @@ def test_the_table_has_a_line_an_engine_and_says_what_the_columns_are() -> None:
     assert len(columns) == len(plain) == len(trainer)
     assert "roof: 500 steps/s" in text
     assert "what the engine has taken of the GPU" not in text
-    assert rest[-1] == "trainer: outcomes, counts and losses of 4 examples are plain's, bit for bit"
+    assert rest[-1] == "trainer: outcomes, counts and losses of 4 examples are those of plain, bit for bit"
 
 
 def test_on_a_gpu_memory_is_the_engines_and_slots_have_no_fixed_cost() -> None:
@@ -45,13 +45,13 @@ def test_on_a_gpu_memory_is_the_engines_and_slots_have_no_fixed_cost() -> None:
     assert "what the engine has taken of the GPU" in text
     assert "1 thread" not in text
     (slots,) = (line for line in text.splitlines() if line.startswith("slots  "))
-    assert " — " in slots
+    assert slots.split().count("—") == 3
 
 
 def test_a_difference_is_told_with_engine_example_step_and_losses() -> None:
     differing = replace(SLOTS, differences=(OFF,) * 7)
     lines = words(findings(PLAIN, differing)).splitlines()
-    told = lines.index("slots: 7 of 4 examples are NOT plain's")
+    told = lines.index("slots: 7 of 4 examples are NOT those of plain")
     assert lines[told + 1 :] == [f"  {difference_in_words(OFF)}"] * 5
     assert difference_in_words(OFF) == "example 3, step 7: loss 0.25, expected 0.5 (censored, expected reached)"
     assert not findings(PLAIN, differing).are_equal

@@ -1,7 +1,6 @@
 """`bench` from its flags to its table."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def test_the_table_and_an_order_of_ones_own(tiny_model: str, capsys: pytest.Capt
     assert bench(tiny_model, "--engines", "slots, plain", "--repeats", "1") == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["slots", "plain"]
-    assert "plain: outcomes, counts and losses of 2 examples are slots's, bit for bit" in out
+    assert "plain: outcomes, counts and losses of 2 examples are those of slots, bit for bit" in out
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
@@ -80,7 +79,7 @@ def test_a_planted_difference_ends_with_1_and_is_named(
     monkeypatch.setattr(side_by_side, "by_plain_loop", off)
     assert bench(tiny_model, "--engines", "plain,slots", "--repeats", "1") == 1
     out = capsys.readouterr().out
-    assert "slots: 2 of 2 examples are NOT plain's" in out
+    assert "slots: 2 of 2 examples are NOT those of plain" in out
     assert "example 0, step 2: loss" in out
 
 
@@ -136,7 +135,7 @@ def test_a_model_that_is_not_there_is_one_error(capsys: pytest.CaptureFixture[st
 def test_many_slots_get_examples_enough_to_fill_them() -> None:
     settings = BenchSettings(examples=6)
     assert [how_many_examples(slots, settings) for slots in (1, 2, 16)] == [6, 8, 64]
-    assert math.isfinite(settings.epsilon)
+    assert how_many_examples(2, BenchSettings(examples=100)) == 100
 
 
 def test_nothing_is_left_in_the_folder(
@@ -148,3 +147,14 @@ def test_nothing_is_left_in_the_folder(
     assert bench(tiny_model, "--engines", "plain", "--repeats", "1") == 0
     assert not list(temporary.iterdir())
     assert not list(in_a_folder_of_its_own.iterdir())
+
+
+@pytest.mark.gpu
+def test_slots_of_a_gpu_are_full_and_equal(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--json", "--engines", "plain,slots,trainer", "--slots", "4", "--trainer.accelerator", "gpu")
+    assert bench(tiny_model, *flags) == 0
+    plain, slots, trainer = json.loads(capsys.readouterr().out)["engines"]
+    assert [line["examples"] for line in (plain, slots, trainer)] == [2, 16, 2]
+    assert (slots["slots"], slots["compared"], slots["differences"], slots["ms_per_step"]) == (4, 2, [], None)
+    assert slots["gpu_bytes"] > plain["gpu_bytes"] >= 0
+    assert trainer["step_ratio"]["median"] > 0

@@ -37,6 +37,15 @@ def test_numerics_are_pinned_and_recorded() -> None:
     assert torch.get_float32_matmul_precision() == recorded["float32_matmul_precision"] == "highest"
 
 
+def test_another_precision_of_products_is_recorded() -> None:
+    try:
+        recorded = pin_numerics("cpu", "high")
+        assert (recorded["float32_matmul_precision"], recorded["cudnn_tf32"]) == ("high", True)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
+    finally:
+        assert pin_numerics("cpu")["cudnn_tf32"] is False
+
+
 def test_on_cuda_kernels_that_add_in_no_fixed_order_are_switched_off() -> None:
     cuda: Any = torch.backends.cuda
     switches = {

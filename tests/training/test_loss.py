@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, softplus
 
-from lightning_app.training.loss import is_correct, precise_loss
+from lightning_app.training.loss import GatheredRivals, is_correct, precise_loss
 
 logits_and_label = st.integers(2, 12).flatmap(
     lambda c: st.tuples(st.lists(st.floats(-60, 60, width=32), min_size=c, max_size=c), st.integers(0, c - 1))
@@ -28,6 +28,19 @@ def test_bits_and_gradient_are_those_of_the_spelled_out_formula(case: tuple[list
     ours, theirs = (torch.tensor([values], requires_grad=True) for _ in range(2))
     loss, expected = precise_loss(ours, torch.tensor([label])), spelled_out(theirs, label)
     torch.autograd.backward([loss.sum(), expected.sum()])
+    assert torch.equal(loss, expected)
+    assert torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
+
+
+@given(logits_and_label, st.integers(1, 3))
+def test_the_form_for_graphs_has_the_same_bits(case: tuple[list[float], int], images: int) -> None:
+    """The backward pass that only gathers, which CUDA takes, against autograd's own."""
+    values, label = case
+    ours, theirs = (torch.tensor([values] * images, requires_grad=True) for _ in range(2))
+    labels = torch.tensor([(label + i) % len(values) for i in range(images)])
+    weights = torch.linspace(1, 2, images)
+    expected, loss = precise_loss(theirs, labels), softplus(torch.logsumexp(GatheredRivals.apply(ours, labels), dim=1))
+    torch.autograd.backward([(loss * weights).sum(), (expected * weights).sum()])
     assert torch.equal(loss, expected)
     assert torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
 

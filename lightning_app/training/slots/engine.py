@@ -18,7 +18,7 @@ from lightning_app.training.slots.cuda_lane import CudaLane
 from lightning_app.training.slots.decoding import Decoded
 from lightning_app.training.slots.eager_slot import EagerSlot
 from lightning_app.training.slots.graph_slot import GraphSlot
-from lightning_app.training.slots.how_many import MOST_SLOTS, SlotMaker, few_steps_at_once, pace
+from lightning_app.training.slots.how_many import MOST_SLOTS, TRIAL, SlotMaker, fill
 from lightning_app.training.slots.scheduler import Scheduler, Slot
 from lightning_app.training.slots.self_check import CHECKED_STEPS, SelfCheck, noise
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
@@ -121,17 +121,9 @@ def make_slots_engine(
     taken: set[int] = set()
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
     # With weight decay or momentum a step past the end of an example would move its weights.
-    most_at_once = 1 if classifier.weight_decay or classifier.momentum else None
-    at_once = most_at_once or 8
-    pixels = noise(shape).pin_memory()
-    maker = SlotMaker(make, lambda slot: check.difference(slot, at_once), Room(device))
-    if asked_for is not None:
-        maker.grow(min(asked_for, examples))
-        slots = maker.slots
-    else:
-        slots = maker.as_many_as_pay(min(MOST_SLOTS, examples), lambda these: pace(these, at_once, pixels))
-    if most_at_once is None:
-        at_once = few_steps_at_once(lambda count: pace(slots, count, pixels))
+    at_once = 1 if classifier.weight_decay or classifier.momentum else None
+    maker = SlotMaker(make, lambda slot: check.difference(slot, at_once or TRIAL), Room(device))
+    slots, at_once = fill(maker, noise(shape).pin_memory(), asked_for, examples, at_once)
     decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
     return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, device, maker.slots)
 

@@ -17,6 +17,8 @@ WORTH_IT = 1.05
 STEPS_AT_ONCE = (4, 8, 16, 32)
 AS_GOOD = 0.98
 """Of the best rate: then fewer steps at once are taken, since those past an example's end are lost."""
+TRIAL = 8
+"""Steps at once while their number is still to be chosen."""
 SECONDS = 0.3
 """Of one measurement."""
 
@@ -29,7 +31,6 @@ def pace(
     slots: Sequence[Slot],
     steps_at_once: int,
     pixels: Tensor,
-    seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Steps a second of all slots together, which never end.
@@ -38,7 +39,6 @@ def pace(
         slots: At least one.
         steps_at_once: How many each is given before its losses are read.
         pixels: Of the image that all train on.
-        seconds: How long to measure.
         clock: Seconds.
     """
     at_work = deque(slots)
@@ -46,7 +46,7 @@ def pace(
         slot.load(pixels, 0, 0.0)
         slot.start(steps_at_once)
     start, steps = clock(), 0
-    while clock() - start < seconds:
+    while clock() - start < SECONDS:
         slot = at_work.popleft()
         steps += len(slot.finish().losses)
         slot.start(steps_at_once)
@@ -132,3 +132,30 @@ def few_steps_at_once(rate: Callable[[int], float]) -> int:
     """
     rates = {count: rate(count) for count in STEPS_AT_ONCE}
     return next(count for count in STEPS_AT_ONCE if rates[count] >= AS_GOOD * max(rates.values()))
+
+
+def fill(
+    maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int, at_once: int | None
+) -> tuple[list[Slot], int]:
+    """Makes the slots of a study.
+
+    Args:
+        maker: Makes them.
+        pixels: Of an image to measure with.
+        asked_for: How many; by default as many as pay.
+        examples: That are to be trained: no more slots are made.
+        at_once: How many steps each is given at once; by default a few, by a measurement.
+
+    Returns:
+        The slots, and the number of steps.
+
+    Raises:
+        SlotsUnavailableError: If not even one slot works.
+    """
+    trial = at_once or TRIAL
+    if asked_for is not None:
+        maker.grow(min(asked_for, examples))
+        slots = maker.slots
+    else:
+        slots = maker.as_many_as_pay(min(MOST_SLOTS, examples), lambda these: pace(these, trial, pixels))
+    return slots, at_once or few_steps_at_once(lambda count: pace(slots, count, pixels))

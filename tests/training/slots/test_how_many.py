@@ -5,9 +5,16 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import Precision
 
-from lightning_app.training.slots.how_many import SlotMaker, SlotsUnavailableError, few_steps_at_once, pace
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.slots import how_many
+from lightning_app.training.slots.graph_slot import GraphSlot
+from lightning_app.training.slots.how_many import SlotMaker, SlotsUnavailableError, few_steps_at_once, fill, pace
 from lightning_app.training.slots.scheduler import Slot
+from lightning_app.training.slots.self_check import SelfCheck
+from tests.training.networks import InlineLane, OneParameter
 from tests.training.slots.stand_in import Clock, StandIn
 
 
@@ -74,6 +81,40 @@ def test_few_steps_at_once(rates: list[float], expected: int) -> None:
 def test_pace() -> None:
     clock = Clock()
     slots = [StandIn(clock, seconds_a_step=0.001) for _ in range(4)]
-    measured = pace(slots, 8, torch.tensor(math.inf).nan_to_num(posinf=1e9), 0.5, clock)
+    measured = pace(slots, 8, torch.tensor(math.inf).nan_to_num(posinf=1e9), clock)
     assert measured == pytest.approx(4000, rel=0.1)
-    assert all(slot.steps % 8 == 0 and slot.steps > 400 for slot in slots)
+    assert all(slot.steps % 8 == 0 and slot.steps >= 296 for slot in slots)
+
+
+def real(network: torch.nn.Module | None = None, room: int = 99) -> tuple[SlotMaker, SelfCheck]:
+    """Slots that replay their step and are checked, with a stand-in for the GPU."""
+    classifier = Classifier((network or OneParameter(-1)).eval(), 0.1)
+    snapshot = Snapshot(classifier.network)
+    check = SelfCheck(classifier, snapshot, Precision(), (3, 2, 2))
+    return SlotMaker(
+        lambda: GraphSlot(classifier, snapshot, Precision(), (3, 2, 2), InlineLane()),
+        lambda slot: check.difference(slot, 8),
+        lambda there: there < room,
+    ), check
+
+
+@pytest.mark.parametrize(("asked_for", "examples", "slots"), [(3, 99, 3), (5, 2, 2), (None, 1, 1)])
+def test_fill(asked_for: int | None, examples: int, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(how_many, "SECONDS", 0.01)
+    maker, check = real()
+    made, at_once = fill(maker, check.pixels, asked_for, examples, None)
+    assert (len(made), at_once in how_many.STEPS_AT_ONCE) == (slots, True)
+    assert fill(real()[0], check.pixels, asked_for, examples, 1)[1] == 1
+    assert len(fill(real(room=2)[0], check.pixels, 9, 99, 1)[0]) == 2
+
+
+def test_a_network_whose_steps_depend_on_more_than_its_numbers_is_found() -> None:
+    class Drifting(OneParameter):
+        calls = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.calls += 1  # no parameter and no buffer: nothing puts it back
+            return super().forward(images) * (1 + self.calls)
+
+    with pytest.raises(SlotsUnavailableError, match=r"step 1 has the loss \S+ and not the plain loop's"):
+        real(Drifting(-1))[0].grow(1)

@@ -1,0 +1,117 @@
+"""Slots as CUDA graphs on a real GPU: the same bits as the plain loop's and as the Trainer's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_app.cli import main
+from lightning_app.inputs.example import Example
+from lightning_app.training.classifier import Classifier
+from lightning_app.training.device import pin_numerics
+from lightning_app.training.photograph import read_pixels
+from lightning_app.training.plain_loop import plain_loop
+from lightning_app.training.pretrained import Snapshot, load_pretrained
+from lightning_app.training.slots.cuda_lane import CudaLane
+from lightning_app.training.slots.engine import SlotsEngine, make_slots_engine
+from lightning_app.training.trajectory import StopRule, Trajectory
+from tests.conftest import MakeModel
+from tests.torture import contents
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def pinned() -> Iterator[None]:
+    pin_numerics("cuda")
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    """Forty-eight smooth random photographs."""
+    files = []
+    for index in range(48):
+        coarse = np.random.default_rng(index).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(files[-1])
+    return files
+
+
+def slots_of(model: str, lr: float, slots: int | None, precision: str = "32-true", **numbers: Any) -> SlotsEngine:
+    pretrained = load_pretrained(model)
+    trainer = L.Trainer(accelerator="gpu", devices=1, logger=False, precision=precision)  # type: ignore[arg-type]
+    return make_slots_engine(
+        Classifier(pretrained.network, lr, **numbers), pretrained.transform, Snapshot(pretrained.network, GPU),
+        trainer.precision_plugin, GPU, slots,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_args"), [("test_resnet", {}), ("test_efficientnet", {}), ("test_vit", {"img_size": 32})]
+)
+@pytest.mark.parametrize("numbers", [{}, {"momentum": 0.9, "weight_decay": 0.01}], ids=["plain", "momentum"])
+def test_every_loss_is_the_plain_loops(
+    make_model: MakeModel,
+    images: list[Path],
+    architecture: str,
+    model_args: dict[str, object],
+    numbers: dict[str, float],
+) -> None:
+    """Forty-eight examples in seven slots, some of them beyond 2,000 steps."""
+    model, rule = make_model(architecture, **model_args), StopRule(0.003, 2500)
+    examples = [Example(i, str(image), image, i % 4, i + 1) for i, image in enumerate(images)]
+    results = {r.example.index: r for r in slots_of(model, 0.002, 7, **numbers).train(examples, rule)}
+    assert sorted(results) == list(range(len(examples)))
+    pretrained = load_pretrained(model)
+    snapshot = Snapshot(pretrained.network, GPU)
+    classifier = Classifier(pretrained.network, 0.002, **numbers).eval().to(GPU)
+    lengths = set()
+    for example in examples[::4]:
+        pixels = read_pixels(example.image, pretrained.transform)[None].to(GPU)
+        losses = plain_loop(classifier, pixels, torch.tensor([example.label], device=GPU), rule)
+        result = results[example.index]
+        assert isinstance(result, Trajectory)
+        assert list(result.losses) == losses
+        assert result.weight_distance == snapshot.distance()
+        snapshot.restore()
+        lengths.add(len(losses))
+    assert len(lengths) > 3
+
+
+def test_a_bf16_study_is_the_trainers(study: list[str]) -> None:
+    more = ["--trainer.accelerator", "gpu", "--trainer.precision", "bf16-mixed"]
+    assert main([*study, *more, "--engine", "trainer", "--output_dir", "trainer"]) == 0
+    assert main([*study, *more, "--engine", "slots", "--slots", "3", "--output_dir", "slots"]) == 0
+    assert contents(Path("trainer/tiny")) == contents(Path("slots/tiny"))
+
+
+def test_auto_takes_slots_and_the_study_is_the_trainers(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    study += ["--trainer.accelerator", "gpu", "--max_examples", "20"]
+    assert main([*study, "--engine", "trainer", "--output_dir", "trainer"]) == 0
+    capsys.readouterr()
+    assert main(study) == 0
+    assert "each with a CUDA graph of its step" in capsys.readouterr().err
+    assert contents(Path("trainer/tiny")) == contents(Path("outputs/tiny"))
+
+
+def test_as_many_as_pay_and_fit(make_model: MakeModel) -> None:
+    engine = slots_of(make_model("test_resnet"), 0.01, None)
+    assert 1 <= len(engine.scheduler.slots) <= len(engine.all_slots) <= 64
+
+
+def test_no_two_lanes_share_a_stream() -> None:
+    taken: set[int] = set()
+    lanes = [CudaLane(GPU, taken) for _ in range(40)]
+    assert len(taken) == len(lanes)
+    taken |= {torch.cuda.Stream(GPU, priority=p).cuda_stream for p in (0, -1) for _ in range(32)}
+    with pytest.raises(RuntimeError, match="torch has no more than"):
+        CudaLane(GPU, taken)
