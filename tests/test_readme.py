@@ -10,6 +10,7 @@ import pytest
 from tensorboard.program import TensorBoard
 
 from lightning_app.cli import COMMANDS
+from lightning_app.commands.bench import Bench
 from lightning_app.commands.demo import parser as demo_parser
 from lightning_app.commands.evaluate import Evaluate
 from lightning_app.commands.fit import Fit
@@ -20,7 +21,7 @@ from lightning_app.commands.run import Run
 from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.results.run_folder import TENSORBOARD
-from lightning_app.settings import EvaluationSettings, PlanSettings
+from lightning_app.settings import BenchSettings, EvaluationSettings, PlanSettings
 from tests.analysis.test_reading import write_study
 
 REPOSITORY = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 PLAIN = {"demo": demo_parser, "rank": rank_parser, "report": report_parser, "status": status_parser}
-LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "fit": Fit, "validate": Validate}
+LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "bench": Bench, "fit": Fit, "validate": Validate}
 INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 
 
@@ -85,8 +86,8 @@ def test_the_map_names_every_file() -> None:
 
 
 def test_every_flag_that_is_named_is_there() -> None:
-    settings = {field.name for command in (PlanSettings, EvaluationSettings) for field in fields(command)}
-    others = {"help", "config", "print_config", "data.path", "data.label", "logdir", "json"}
+    settings = {field.name for command in (PlanSettings, EvaluationSettings, BenchSettings) for field in fields(command)}
+    others = {"help", "config", "print_config", "data.path", "data.label", "logdir"}
     others |= {action.dest for parser in (rank_parser, report_parser) for action in parser()._actions}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):

@@ -161,7 +161,6 @@ def enter(
     def make() -> Entrant:
         pretrained = load_pretrained(settings.model_name)
         classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
-        snapshot = Snapshot(classifier.network, device)
         slots = 1
         if name == "plain":
             train = by_plain_loop(classifier, pretrained.transform, precision, device)

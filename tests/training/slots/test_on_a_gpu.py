@@ -64,7 +64,7 @@ def test_every_loss_is_the_plain_loops(
     images: list[Path],
     architecture: str,
     model_args: dict[str, object],
-    numbers: dict[str, float],
+    numbers: Any,
 ) -> None:
     """Forty-eight examples in seven slots, some of them beyond 2,000 steps."""
     model, rule = make_model(architecture, **model_args), StopRule(0.003, 2500)
@@ -112,6 +112,6 @@ def test_no_two_lanes_share_a_stream() -> None:
     taken: set[int] = set()
     lanes = [CudaLane(GPU, taken) for _ in range(40)]
     assert len(taken) == len(lanes)
-    taken |= {torch.cuda.Stream(GPU, priority=p).cuda_stream for p in (0, -1) for _ in range(32)}
+    taken |= {torch.cuda.Stream(GPU, priority=p).cuda_stream for p in (0, -1) for _ in range(32)}  # type: ignore[no-untyped-call]
     with pytest.raises(RuntimeError, match="torch has no more than"):
         CudaLane(GPU, taken)
