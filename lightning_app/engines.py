@@ -18,7 +18,7 @@ from lightning_app.training.trainer_engine import TrainerEngine
 
 log = logging.getLogger("lightning_app")
 
-ONLY_A_TRAINER = ("callbacks", "plugins", "gradient_clip_val")
+ONLY_A_TRAINER = ("callbacks", "plugins", "gradient_clip_val", "gradient_clip_algorithm")
 """Lightning's flags that need a Trainer for every example."""
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-true")
 """That the slots honour. `16-mixed` waits for the device at every step, to see whether a gradient overflowed."""
@@ -34,6 +34,17 @@ def not_for_slots(flags: Mapping[str, object]) -> str | None:
     return None if precision is None or str(precision) in PRECISIONS else f"--trainer.precision {precision}"
 
 
+def require_precision(flags: Mapping[str, object], device: torch.device) -> None:
+    """Refuses a precision that Lightning would take for another one: the study would record what it didn't do.
+
+    Raises:
+        BadInputError: If it would.
+    """
+    precision = str(flags.get("precision"))
+    if device.type == "cpu" and precision in ("16", "16-mixed"):
+        raise BadInputError(f"--trainer.precision {precision} needs a GPU; on a CPU bf16-mixed is what there is")
+
+
 def require_engine(name: EngineName, slots: int | None, flags: Mapping[str, object], device: torch.device) -> None:
     """Refuses an engine that can't do what other flags ask for.
 
@@ -45,9 +56,9 @@ def require_engine(name: EngineName, slots: int | None, flags: Mapping[str, obje
         raise BadInputError(f"{refused} needs a Trainer for every example: --engine trainer honours it, slots can't")
     if slots is not None and (name == "trainer" or refused):
         raise BadInputError(f"--slots {slots} is of --engine slots; {refused or '--engine trainer'} has no slots")
-    if slots is not None and slots > 1 and device.type != "cuda":
-        raise BadInputError(f"--slots {slots}: there is one slot without a CUDA GPU, and this study trains on"
-                            f" {device.type}; leave it out")  # fmt: skip
+    if slots is not None and (slots > 1 or name == "auto") and device.type != "cuda":
+        raise BadInputError(f"--slots {slots}: without a CUDA GPU there is one slot, by --engine slots, and this study"
+                            f" trains on {device.type}; leave --slots out")  # fmt: skip
 
 
 def choose_engine(

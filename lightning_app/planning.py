@@ -133,12 +133,14 @@ def train_pilot(
     found = prepared.found
     before = found.fingerprint.trained_for if found else 0
     is_part_of_more = found is not None and found.fingerprint.goal.examples > len(prepared.sample)
-    seconds = 0.8 * 60 * settings.pilot_minutes / len(left)
-    with flags_that_lightning_takes(folder):
-        engine = engine_of(prepared, lightning, stop, len(left))
-        affordable = seconds * steps_a_second(engine, left, settings.epsilon)
-    if is_part_of_more or affordable < GAIN * before:
-        affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
+    engine, affordable = None, 0.0
+    if not is_part_of_more:
+        with flags_that_lightning_takes(folder):
+            engine = engine_of(prepared, lightning, stop, len(left))
+            pace = engine.steps_a_second or steps_a_second(engine, left, settings.epsilon)
+        affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
+        if affordable < GAIN * before:
+            affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
     left = stock_of(prepared).left

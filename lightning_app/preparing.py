@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from lightning.pytorch.loggers import Logger
 
 from lightning_app.choosing import Chooser, say_missing
-from lightning_app.engines import require_engine
+from lightning_app.engines import require_engine, require_precision
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import read_model_row
 from lightning_app.inputs.example import Example
@@ -85,6 +85,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         BadInputError: If anything given can't be used, or the study that is there is another one.
     """
     device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
+    require_precision(lightning.flags, device.root)
     require_engine(settings.engine, settings.slots, lightning.flags, device.root)
     if settings.root_dir is not None:
         require_folder(settings.root_dir)

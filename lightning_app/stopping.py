@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignal(L.Callback):
-    """Notes what ends the study after the example in hand: the first SIGINT or SIGTERM, or the end of its time.
+    """Notes what ends the study after the examples in hand: the first SIGINT or SIGTERM, or the end of its time.
 
     A second signal ends the process at once. A callback too: before each training, after `on_fit_start`, Lightning
     wraps SIGTERM's handler in one of its own, which would cut the example short, so ours is put back.
@@ -34,7 +34,7 @@ class StopSignal(L.Callback):
             _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
             os._exit(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
-        _say_from_a_handler(f"{self.came.name}: stopping after the example in hand (again: at once)")
+        _say_from_a_handler(f"{self.came.name}: stopping after what is in hand (again: at once)")
 
     def is_due(self) -> bool:
         """Whether to stop now, between two examples."""

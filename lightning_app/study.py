@@ -251,6 +251,8 @@ def _train_each(
             failures += isinstance(result, Failure)
             bar.example(result.outcome)
             _say_result(result)
+    if (closing := engine.closing()) is not None:
+        log.info("%s", closing)
     return failures
 
 

@@ -86,7 +86,9 @@ def test_the_map_names_every_file() -> None:
 
 
 def test_every_flag_that_is_named_is_there() -> None:
-    settings = {field.name for command in (PlanSettings, EvaluationSettings, BenchSettings) for field in fields(command)}
+    settings = {
+        field.name for command in (PlanSettings, EvaluationSettings, BenchSettings) for field in fields(command)
+    }
     others = {"help", "config", "print_config", "data.path", "data.label", "logdir"}
     others |= {action.dest for parser in (rank_parser, report_parser) for action in parser()._actions}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}

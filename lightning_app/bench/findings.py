@@ -18,6 +18,7 @@ class Line:
         slots: Examples that it trains at once.
         examples: That it trained.
         steps: All their steps.
+        outcomes: How they ended, and how many.
         steps_per_second: Example-steps a second, all that an example costs included.
         speed_ratio: Of it, to the first engine's.
         ms_per_step: What one step more costs; None with more than one slot, where examples share their time.
@@ -34,6 +35,7 @@ class Line:
     slots: int
     examples: int
     steps: int
+    outcomes: Mapping[str, int]
     steps_per_second: Spread
     speed_ratio: Spread
     ms_per_step: Spread | None
@@ -102,6 +104,7 @@ def line_of(entrant: Entrant, first: Entrant, roofline: Roofline) -> Line:
         slots=entrant.slots,
         examples=ours[0].examples,
         steps=ours[0].steps,
+        outcomes=entrant.outcomes,
         steps_per_second=rate,
         speed_ratio=spread([our.steps_per_second / their.steps_per_second for our, their in pairs]),
         ms_per_step=spread([repeat.ms_per_step for repeat in ours]) if is_alone else None,

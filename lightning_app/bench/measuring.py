@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +85,7 @@ class Entrant:
         repeats: Its times.
         process_bytes: The most that the process held while it trained, where the system can tell.
         differing: Where its numbers are not the reference's.
+        outcomes: How its examples ended, and how many.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Entrant:
     repeats: list[Repeat] = field(default_factory=list)
     process_bytes: int | None = None
     differing: list[Difference] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
 
 
 def measure(
@@ -119,6 +122,7 @@ def measure(
         for entrant in entrants:
             ended, repeat = _turn(entrant, rule, device, clock)
             entrant.repeats.append(repeat)
+            entrant.outcomes = dict(Counter(each.outcome for each in ended.values()))
             reference = reference or ended
             entrant.differing = entrant.differing or differences(entrant.name, ended, reference)
             on_turn()

@@ -59,7 +59,7 @@ def bench(settings: BenchSettings, make_trainer: MakeTrainer, device: Device) ->
     Raises:
         BadInputError: If the model can't be loaded.
     """
-    with StudyLog(), exit_at_once(), tempfile.TemporaryDirectory() as folder:
+    with StudyLog(), exit_at_once("; a bench that is not over says nothing"), tempfile.TemporaryDirectory() as folder:
         findings = find(settings, make_trainer, device, Path(folder))
         if not findings.engines:
             log.error("none of --engines %s works here", settings.engines)

@@ -29,6 +29,7 @@ def words(findings: Findings) -> str:
         f" {settings.repeats} turns (smallest to largest)",
         *_aligned(rows),
         *(f"{name} is left out: {why}" for name, why in findings.unavailable.items()),
+        *_ends(findings),
         "",
         f"steps/s: steps of all examples over all of the time. x {first}: the ratio to {first}'s, turn by turn.",
         "ms/step: what one step more costs. fixed ms/example: what an example costs beside its steps (its image, the"
@@ -36,14 +37,29 @@ def words(findings: Findings) -> str:
         "memory: "
         + ("the most that this process held, with all engines' networks." if is_cpu
            else "what the engine has taken of the GPU."),
-        f"roof: {roofline.steps_per_second:,.0f} steps/s is the most that this device could take. A step is"
+        f"roof: {roofline.steps_per_second:,.0f} steps/s is the most that this device could take from its memory (a"
+        " model that stays in a cache can do better). A step is"
         f" {roofline.flops / 1e9:.3g} GFLOP (a large matrix product runs at {roofline.flops_per_second / 1e9:,.0f}"
         f" GFLOP/s) and moves {roofline.bytes / 1e6:,.3g} MB or more (a large copy runs at"
         f" {roofline.bytes_per_second / 1e9:,.0f} GB/s).",
         "",
         *_agreement(findings),
     ]  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
+
+
+def _ends(findings: Findings) -> list[str]:
+    """How the examples ended: where they end early there are few steps, and the times are noise."""
+    first, limit = findings.engines[0], findings.settings.max_steps_per_example
+    ends = ", ".join(f"{count} {outcome}" for outcome, count in sorted(first.outcomes.items()))
+    lines = [
+        f"outcomes with {first.engine}: {ends}, after {first.steps / first.examples:.3g} of {limit} steps on average"
+    ]
+    if "diverged" in first.outcomes:
+        lines.append("a smaller --lr would keep them from diverging")
+    if first.steps == first.examples:
+        lines.append("— : every example ended at its first step, so that a step's time can't be told from an example's")
+    return lines
 
 
 def _row(line: Line) -> tuple[str, ...]:

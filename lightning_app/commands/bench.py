@@ -21,16 +21,18 @@ class Bench(Command):
         """Measures, and prints a table or JSON."""
         # Here and not above: --help and a mistyped flag don't wait for timm and torchvision.
         from lightning_app.bench.side_by_side import bench
-        from lightning_app.engines import not_for_slots
+        from lightning_app.engines import not_for_slots, require_precision
         from lightning_app.training.device import pin_numerics, resolve_device
 
         settings = self.settings
-        refused = not_for_slots({"precision": self.config["trainer"]["precision"]})
+        flags = {"precision": self.config["trainer"]["precision"]}
+        device = resolve_device(lambda: self.example_trainer([]), self.device_flags)
+        require_precision(flags, device.root)
+        refused = not_for_slots(flags)
         if refused and settings.engine_names != ("trainer",):
             raise BadInputError(
                 f"{refused} needs a Trainer for every example: --engines trainer honours it, got {settings.engines}"
             )
-        device = resolve_device(lambda: self.example_trainer([]), self.device_flags)
         if settings.slots is not None and settings.slots > 1 and device.kind != "cuda":
             raise BadInputError(
                 f"--slots {settings.slots}: there is one slot without a CUDA GPU, and this is {device.kind}"

@@ -23,6 +23,15 @@ class Engine(Protocol):
     are computed.
     """
 
+    @property
+    def steps_a_second(self) -> float | None:
+        """Of all examples that are trained at once, where it was measured when the engine was made."""
+        ...
+
+    def closing(self) -> str | None:
+        """What is to be said of the last training, once it is over."""
+        ...
+
     def train(
         self,
         examples: Iterable[Example],

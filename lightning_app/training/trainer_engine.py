@@ -30,6 +30,8 @@ class TrainerEngine:
         snapshot: Of the classifier's network, as it was before any training.
     """
 
+    steps_a_second = None
+
     def __init__(
         self,
         classifier: Classifier,
@@ -41,6 +43,9 @@ class TrainerEngine:
         self.transform = transform
         self.make_trainer = make_trainer
         self.snapshot = snapshot
+
+    def closing(self) -> None:
+        """Nothing: a Trainer is at work all the time."""
 
     def train(
         self,

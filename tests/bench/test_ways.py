@@ -36,6 +36,11 @@ class Told:
     def __init__(self, *results: Trajectory | Failure) -> None:
         self.results = results
 
+    steps_a_second = None
+
+    def closing(self) -> None:
+        pass
+
     def train(
         self,
         examples: Iterable[Example],

@@ -9,8 +9,8 @@ from lightning_app.bench.words import difference_in_words, words
 from lightning_app.settings import BenchSettings
 
 ONE = Spread(1.0, 1.0, 1.0)
-PLAIN = Line("plain", 1, 4, 200, Spread(120.0, 110.0, 130.0), ONE, Spread(8.0, 7.5, 9.0), ONE, Spread(4.5, 4.0, 5.0),
-             None, 929_000_000, 0.12, 4, ())  # fmt: skip
+PLAIN = Line("plain", 1, 4, 200, {"reached": 1, "censored": 3}, Spread(120.0, 110.0, 130.0), ONE,
+             Spread(8.0, 7.5, 9.0), ONE, Spread(4.5, 4.0, 5.0), None, 929_000_000, 0.12, 4, ())  # fmt: skip
 SLOTS = replace(PLAIN, engine="slots", slots=16, examples=64, speed_ratio=Spread(12.5, 12.0, 13.0), ms_per_step=None,
                 step_ratio=None, fixed_ms_per_example=None, gpu_bytes=3_500_000_000)  # fmt: skip
 OFF = Difference("slots", 3, 7, 0.25, 0.5, "censored", "reached")
@@ -33,6 +33,7 @@ def test_the_table_has_a_line_an_engine_and_says_what_the_columns_are() -> None:
     assert plain.endswith("929 MB       12.0 %")
     assert trainer.startswith("trainer")
     assert len(columns) == len(plain) == len(trainer)
+    assert "outcomes with plain: 3 censored, 1 reached, after 50 of 30 steps on average" in text
     assert "roof: 500 steps/s" in text
     assert "what the engine has taken of the GPU" not in text
     assert rest[-1] == "trainer: outcomes, counts and losses of 4 examples are those of plain, bit for bit"
@@ -78,3 +79,10 @@ def test_json_has_the_roof_and_the_verdict() -> None:
     assert content["are_equal"] is False
     assert isinstance(content["engines"], tuple | list)
     assert content["engines"][1]["differences"][0]["step"] == 7
+
+
+def test_examples_that_end_early_are_told() -> None:
+    text = words(findings(replace(PLAIN, steps=4, outcomes={"diverged": 4})))
+    assert "outcomes with plain: 4 diverged, after 1 of 30 steps on average\na smaller --lr would keep them" in text
+    assert "every example ended at its first step" in text
+    assert not text.endswith("\n")

@@ -18,6 +18,7 @@ from lightning_app.training.engine import Engine
 from lightning_app.training.pretrained import Snapshot
 from lightning_app.training.slots.engine import SlotsEngine, make_slots_engine
 from lightning_app.training.slots.graph_slot import GraphSlot
+from lightning_app.training.slots.how_many import SlotMaker
 from lightning_app.training.slots.scheduler import Scheduler
 from lightning_app.training.trainer_engine import TrainerEngine
 
@@ -45,9 +46,14 @@ def engine(kind: str, network: nn.Module, lr: float, transform: Callable[..., Te
         return TrainerEngine(classifier, transform, make_trainer, snapshot)
     if kind == "slot":
         return make_slots_engine(classifier, transform, snapshot, Precision(), torch.device("cpu"))
-    slots = [GraphSlot(classifier, snapshot, Precision(), shape, InlineLane()) for _ in range(3)]
+    maker = SlotMaker(
+        lambda: GraphSlot(classifier, snapshot, Precision(), shape, InlineLane()),
+        lambda slots: None,
+        lambda there: True,
+    )
+    maker.grow(3)
     at_once = 1 if momentum or weight_decay else 4
-    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, 2, None, slots)
+    return SlotsEngine(Scheduler(maker.slots, at_once), transform, snapshot, 2, None, maker, 0)
 
 
 def example(image: Path, label: int = 1, index: int = 0) -> Example:
@@ -104,4 +110,16 @@ class Bowl(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.seen += 1  # a network that keeps something between steps
         level = images.mean(dim=(1, 2, 3)) * self.w**2
+        return torch.stack([level, torch.zeros_like(level)], dim=1)
+
+
+class Steep(nn.Module):
+    """Logits (exp(w^2), 0): after the update that reaches epsilon the forward pass overflows, and 0 x inf is nan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        level = torch.exp(self.w.expand(len(images)) ** 2)
         return torch.stack([level, torch.zeros_like(level)], dim=1)

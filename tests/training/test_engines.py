@@ -20,7 +20,7 @@ from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from tests import oracle
 from tests.conftest import MakeModel
-from tests.training.networks import KINDS, Bowl, OneParameter, brightness, engine, example, make_trainer
+from tests.training.networks import KINDS, Bowl, OneParameter, Steep, brightness, engine, example, make_trainer
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -128,6 +128,14 @@ def test_nan_later_and_an_example_after_it_is_the_same(kind: str, grey: Callable
     assert len(diverged.losses) > 1
     assert math.isfinite(diverged.losses[-2])
     assert not math.isfinite(diverged.losses[-1])
+
+
+@each_kind
+def test_what_comes_after_the_end_does_not_reach_the_distance(kind: str, grey: Callable[[int], Path]) -> None:
+    result = one(engine(kind, Steep(), 5.0), StopRule(3.0, 50), grey(9))
+    assert (result.outcome, len(result.losses)) == ("reached", 1)
+    slope = 2 * math.e / (1 + math.exp(-math.e))  # of softplus(exp(w^2)) at w = 1
+    assert result.weight_distance == pytest.approx(5.0 * slope, rel=1e-6)
 
 
 @each_kind

@@ -1,7 +1,7 @@
 """A stream of its own, and a CUDA graph captured on it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -26,19 +26,41 @@ class CudaLane:
     """
 
     def __init__(self, device: torch.device, taken: set[int]) -> None:
+        self._device = device
         self._stream = _another_stream(device, taken)
         self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Captures work in a graph, after it has run a few times and libraries have set themselves up."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UPS):
+        before = torch.cuda.current_stream()
+        self._stream.wait_stream(before)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    work()
+                with _refusing_to_wait():
+                    work()
+            self._stream.synchronize()
+            # Or the graph would keep the address of a workspace that others, such as a Trainer's set-up, may free; a
+            # new one is taken from the graph's own memory.
+            torch._C._cuda_clearCublasWorkspaces()
+            return self._capture(work)
+        except BaseException:
+            torch.cuda.set_stream(before)
+            with suppress(RuntimeError):
+                torch.cuda.synchronize()  # what is under way may still write to what is about to be freed
+            raise
+
+    def _capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
-        self._stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            work()
+        except BaseException:
+            # torch before 2.12 leaves the allocator in the capture that failed, and every later set-up would fail too.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
+            raise
         return graph.replay
 
     def queue(self) -> AbstractContextManager[object]:
@@ -62,6 +84,17 @@ class CudaLane:
         """Waits for the marked end."""
         self._end.synchronize()
         return float(self._begin.elapsed_time(self._end)) / 1000
+
+
+@contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    """Work that waits for the device can't be captured; here it fails while nothing is broken by it."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _another_stream(device: torch.device, taken: set[int]) -> torch.cuda.Stream:

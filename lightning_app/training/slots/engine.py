@@ -18,9 +18,9 @@ from lightning_app.training.slots.cuda_lane import CudaLane
 from lightning_app.training.slots.decoding import Decoded
 from lightning_app.training.slots.eager_slot import EagerSlot
 from lightning_app.training.slots.graph_slot import GraphSlot
-from lightning_app.training.slots.how_many import MOST_SLOTS, TRIAL, SlotMaker, fill
+from lightning_app.training.slots.how_many import MOST_SLOTS, TRIAL, SlotMaker, SlotsUnavailableError, fill, why
 from lightning_app.training.slots.scheduler import Scheduler, Slot
-from lightning_app.training.slots.self_check import CHECKED_STEPS, SelfCheck, noise
+from lightning_app.training.slots.self_check import SelfCheck, noise
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
 log = logging.getLogger("lightning_app")
@@ -40,7 +40,9 @@ class SlotsEngine:
         snapshot: Puts the pretrained weights back at the end.
         decoders: Threads that decode images ahead; 0 decodes each when it is needed.
         gpu: That the slots are on; None where they are on none.
-        all_slots: Those that were made, also if not all of them are used: none is destroyed while others live.
+        maker: Keeps all slots that were made.
+        checked: Steps on noise that were the plain loop's.
+        steps_a_second: Of all slots together, where it was measured.
     """
 
     scheduler: Scheduler
@@ -48,7 +50,9 @@ class SlotsEngine:
     snapshot: Snapshot
     decoders: int
     gpu: torch.device | None
-    all_slots: Sequence[Slot]
+    maker: SlotMaker
+    checked: int
+    steps_a_second: float | None = None
 
     def in_words(self) -> str:
         """What it is, for the log."""
@@ -57,7 +61,7 @@ class SlotsEngine:
             f"{len(self.scheduler.slots)} examples at once, each with a CUDA graph of its step, losses read every"
             f" {self.scheduler.steps_at_once} steps"
         )
-        checked = f"{CHECKED_STEPS} steps on noise are the plain loop's, bit for bit"
+        checked = f"{self.checked} steps on noise are the plain loop's, bit for bit"
         return f"slots, {one if self.gpu is None else many}; {checked}"
 
     def train(
@@ -75,10 +79,17 @@ class SlotsEngine:
                 yield from self.scheduler.train(source, rule, on_steps)
             finally:
                 self.snapshot.restore()
-        usage = self.scheduler.usage
-        if usage.there:
-            log.info("Slots: %d, busy %.1f %% of the time (steps past an example's end: %.1f %%)",
-                     slots, 100 * usage.busy, 100 * usage.past_the_cut / usage.there)  # fmt: skip
+
+    def closing(self) -> str | None:
+        """How busy the slots were."""
+        usage, slots = self.scheduler.usage, len(self.scheduler.slots)
+        if not usage.there:
+            return None
+        past = f"; in steps past an example's end {100 * usage.past_the_cut / usage.there:.1f} %" if self.gpu else ""
+        return (
+            f"Slots: {slots}, in steps {100 * usage.busy:.1f} % of the time{past}; the rest went to weights, images,"
+            f" files{' and the end, when no example was left' if slots > 1 else ''}"
+        )
 
 
 def make_slots_engine(
@@ -111,26 +122,27 @@ def make_slots_engine(
     if device.type != "cuda":
         maker = SlotMaker(
             lambda: EagerSlot(classifier, snapshot, precision, device),
-            lambda slot: check.difference(slot, 1),
-            never_room,
+            lambda slots: check.difference(slots, 1),
+            lambda there: False,
         )
         maker.grow(1)
         snapshot.restore()
-        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, None, maker.slots)
+        return SlotsEngine(Scheduler(maker.slots, 1), transform, snapshot, 0, None, maker, len(check.losses))
     torch.cuda.set_device(device)
     taken: set[int] = set()
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
     # With weight decay or momentum a step past the end of an example would move its weights.
     at_once = 1 if classifier.weight_decay or classifier.momentum else None
-    maker = SlotMaker(make, lambda slot: check.difference(slot, at_once or TRIAL), Room(device))
-    slots, at_once = fill(maker, noise(shape).pin_memory(), asked_for, examples, at_once)
+    maker = SlotMaker(make, lambda slots: check.difference(slots, at_once or TRIAL), Room(device))
+    try:
+        filled = fill(maker, noise(shape).pin_memory(), asked_for, examples, at_once)
+    except RuntimeError as error:
+        raise SlotsUnavailableError(why(error)) from error
     decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
-    return SlotsEngine(Scheduler(slots, at_once), transform, snapshot, decoders, device, maker.slots)
-
-
-def never_room(there: int) -> bool:
-    """Without graphs there is one slot."""
-    return False
+    return SlotsEngine(
+        Scheduler(filled.slots, filled.steps_at_once), transform, snapshot, decoders, device, maker, len(check.losses),
+        filled.steps_a_second,
+    )  # fmt: skip
 
 
 class Room:
@@ -145,6 +157,7 @@ class Room:
         self._at_first = self._free()
 
     def _free(self) -> int:
+        torch.cuda.empty_cache()  # what torch keeps for later is free too
         return int(torch.cuda.mem_get_info(self._device)[0])
 
     def __call__(self, there: int) -> bool:

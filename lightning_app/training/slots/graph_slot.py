@@ -12,9 +12,10 @@ from torch.func import functional_call
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.loss import is_correct, precise_loss
 from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.slots.how_many import STEPS_AT_ONCE
 from lightning_app.training.slots.scheduler import Steps
 
-LONGEST_RING = 32
+LONGEST_RING = max(STEPS_AT_ONCE)
 """Steps whose losses a slot keeps until they are read."""
 
 
@@ -95,9 +96,9 @@ class GraphSlot:
         with self._precision.train_step_context():
             logits: Tensor = functional_call(self._network, self._numbers, (self._images,))
             loss = precise_loss(logits, self._labels).mean()
-        self._optimizer.zero_grad()
         torch.autograd.backward(loss, self._active)
         self._optimizer.step()
+        self._optimizer.zero_grad()  # here, so that none is left of the step before when the graph makes its own
         with torch.no_grad():
             newest = [loss, is_correct(logits, self._labels).squeeze(), logits.argmax()]
             self._ring.copy_(torch.cat([self._ring[:, 1:], torch.stack([x.float() for x in newest])[:, None]], dim=1))
@@ -114,6 +115,7 @@ class GraphSlot:
         self._pixels = pixels  # until the queue has read them
         with self._lane.queue(), torch.no_grad():
             self._snapshot.write_to(list(self._parameters.values()), list(self._buffers.values()))
+            # SGD's first step copies the gradient where this one adds it to 0: the same number.
             for state in self._optimizer.state.values():
                 if (momentum := state.get("momentum_buffer")) is not None:
                     momentum.zero_()

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -11,7 +11,8 @@ from lightning_app.training.slots.scheduler import Slot
 
 log = logging.getLogger("lightning_app")
 
-MOST_SLOTS = 64
+MOST_SLOTS = 32
+"""Unless more are asked for: torch has no more streams of one priority."""
 WORTH_IT = 1.05
 """Times the steps a second that twice as many slots must bring."""
 STEPS_AT_ONCE = (4, 8, 16, 32)
@@ -20,7 +21,8 @@ AS_GOOD = 0.98
 TRIAL = 8
 """Steps at once while their number is still to be chosen."""
 SECONDS = 0.3
-"""Of one measurement."""
+"""Of one measurement, at least."""
+FEWEST_ROUNDS = 3
 
 
 class SlotsUnavailableError(Exception):
@@ -41,18 +43,25 @@ def pace(
         pixels: Of the image that all train on.
         clock: Seconds.
     """
-    at_work = deque(slots)
     for slot in slots:
         slot.load(pixels, 0, 0.0)
         slot.start(steps_at_once)
-    start, steps = clock(), 0
-    while clock() - start < SECONDS:
-        slot = at_work.popleft()
-        steps += len(slot.finish().losses)
-        slot.start(steps_at_once)
-        at_work.append(slot)
+
+    def one_round() -> int:
+        taken = 0
+        for slot in slots:
+            taken += len(slot.finish().losses)
+            slot.start(steps_at_once)
+        return taken
+
+    one_round()  # from here on all are at work
+    start, rounds, steps = clock(), 0, 0
+    # Whole rounds: slots that share a device end together, so that a part of one says nothing.
+    while rounds < FEWEST_ROUNDS or clock() - start < SECONDS:
+        steps += one_round()
+        rounds += 1
     rate = steps / (clock() - start)
-    for slot in at_work:
+    for slot in slots:
         slot.finish()
     return rate
 
@@ -60,19 +69,22 @@ def pace(
 class SlotMaker:
     """Makes slots one by one, for as long as that works.
 
+    Those that fail or don't pay are kept too: no graph is destroyed while others live.
+
     Args:
-        make: Makes one; raises RuntimeError where the memory is too small or the step can't be recorded.
-        check: Says what is wrong with one, or None.
+        make: Makes one; raises what torch raises where the memory is too small or the step can't be recorded.
+        check: Says what is wrong with some that run side by side, or None.
         has_room: Whether the memory holds another like those that are there.
     """
 
     def __init__(
-        self, make: Callable[[], Slot], check: Callable[[Slot], str | None], has_room: Callable[[int], bool]
+        self, make: Callable[[], Slot], check: Callable[[Sequence[Slot]], str | None], has_room: Callable[[int], bool]
     ) -> None:
         self._make = make
         self._check = check
         self._has_room = has_room
         self.slots: list[Slot] = []
+        self.failed: list[Slot] = []
         self._is_full = False
 
     def grow(self, count: int) -> bool:
@@ -88,17 +100,22 @@ class SlotMaker:
                 break
             try:
                 slot = self._make()
-                wrong = self._check(slot)
-            except RuntimeError as error:  # torch's out-of-memory error is one, and so is a failed capture
-                wrong = " ".join(str(error).split())[:300] or type(error).__name__
-            if wrong is None:
-                self.slots.append(slot)
-                continue
+            except Exception as error:  # whatever a network or torch raises: with fewer slots the study goes on
+                wrong: str | None = why(error)
+            else:
+                wrong = self._check([slot])
+                (self.failed if wrong else self.slots).append(slot)
+                if not wrong:
+                    continue
             if not self.slots:
                 raise SlotsUnavailableError(wrong)
             self._is_full = True
             log.warning("slots: only %d, the next one failed: %s", len(self.slots), wrong)
         return len(self.slots) >= count
+
+    def wrong_side_by_side(self, slots: Sequence[Slot]) -> str | None:
+        """What is wrong with slots that run side by side, or None."""
+        return self._check(slots)
 
     def as_many_as_pay(self, most: int, rate: Callable[[Sequence[Slot]], float]) -> list[Slot]:
         """Doubles the number of slots for as long as that brings steps.
@@ -108,7 +125,7 @@ class SlotMaker:
             rate: Measures steps a second.
 
         Returns:
-            The first of the slots, as many as pay; the others stay, since no graph is destroyed while others live.
+            The first of the slots, as many as pay.
         """
         self.grow(1)
         count, best = 1, rate(self.slots)
@@ -124,6 +141,13 @@ class SlotMaker:
         return self.slots[:count]
 
 
+def why(error: BaseException) -> str:
+    """The first error of a chain in one line: a capture that fails says only that something failed before."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def few_steps_at_once(rate: Callable[[int], float]) -> int:
     """The fewest steps at once that are as good as any.
 
@@ -134,9 +158,22 @@ def few_steps_at_once(rate: Callable[[int], float]) -> int:
     return next(count for count in STEPS_AT_ONCE if rates[count] >= AS_GOOD * max(rates.values()))
 
 
-def fill(
-    maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int, at_once: int | None
-) -> tuple[list[Slot], int]:
+@dataclass(frozen=True)
+class Filled:
+    """The slots of a study.
+
+    Args:
+        slots: At least one.
+        steps_at_once: How many each is given before its losses are read.
+        steps_a_second: Of all together.
+    """
+
+    slots: Sequence[Slot]
+    steps_at_once: int
+    steps_a_second: float
+
+
+def fill(maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int, at_once: int | None) -> Filled:
     """Makes the slots of a study.
 
     Args:
@@ -145,9 +182,6 @@ def fill(
         asked_for: How many; by default as many as pay.
         examples: That are to be trained: no more slots are made.
         at_once: How many steps each is given at once; by default a few, by a measurement.
-
-    Returns:
-        The slots, and the number of steps.
 
     Raises:
         SlotsUnavailableError: If not even one slot works.
@@ -158,4 +192,8 @@ def fill(
         slots = maker.slots
     else:
         slots = maker.as_many_as_pay(min(MOST_SLOTS, examples), lambda these: pace(these, trial, pixels))
-    return slots, at_once or few_steps_at_once(lambda count: pace(slots, count, pixels))
+    if len(slots) > 1 and (wrong := maker.wrong_side_by_side(slots)):
+        log.warning("slots: only 1, since of %d that run side by side %s", len(slots), wrong)
+        slots = slots[:1]
+    at_once = at_once or few_steps_at_once(lambda count: pace(slots, count, pixels))
+    return Filled(slots, at_once, pace(slots, at_once, pixels))

@@ -96,12 +96,16 @@ class _InHand:
     """An example in a slot, and its trajectory so far."""
 
     slot: Slot
-    example: Example
+    ready: Ready
     began: float
     losses: list[float] = field(default_factory=list)
     outcome: Outcome | None = None
     predicted_before: int = NEVER
     steps_to_correct: int = NEVER
+    past_the_cut: int = 0
+
+    def load(self, rule: StopRule) -> None:
+        self.slot.load(self.ready.pixels, self.ready.example.label, rule.epsilon)
 
     def start(self, most: int, rule: StopRule) -> None:
         self.slot.start(min(most, rule.max_steps - len(self.losses)))
@@ -116,8 +120,26 @@ class _InHand:
                 self.steps_to_correct = len(self.losses)
             self.outcome = rule.outcome_at(len(self.losses), loss)
             if self.outcome is not None:
+                self.past_the_cut = len(steps.losses) - taken
                 return taken
         return len(steps.losses)
+
+    def distance(self, most: int, rule: StopRule) -> float:
+        """How far the weights have come, nan where they have diverged.
+
+        A step past the cut has gradients of exactly 0, unless its forward pass overflows: then 0 x inf is nan. That is
+        seen here, and the steps that count are taken again without any more.
+        """
+        if self.outcome == "diverged":
+            return math.nan
+        distance = self.slot.distance()
+        if math.isfinite(distance) or not self.past_the_cut:
+            return distance
+        self.load(rule)
+        for taken in range(0, len(self.losses), most):
+            self.slot.start(min(most, len(self.losses) - taken))
+            self.slot.finish()
+        return self.slot.distance()
 
 
 class Scheduler:
@@ -177,21 +199,21 @@ class Scheduler:
                 hand.start(self.steps_at_once, rule)
                 in_hand.append(hand)
             else:
-                trajectory = self._end(hand, hand.outcome, len(in_hand) + 1)
+                trajectory = self._end(hand, hand.outcome, rule, len(in_hand) + 1)
                 free.append(hand.slot)
                 self.usage.there = len(self.slots) * (self._clock() - start)
                 yield trajectory
 
     def _begin(self, slot: Slot, ready: Ready, rule: StopRule, began: float) -> _InHand:
-        slot.load(ready.pixels, ready.example.label, rule.epsilon)
-        hand = _InHand(slot, ready.example, began)
+        hand = _InHand(slot, ready, began)
+        hand.load(rule)
         hand.start(self.steps_at_once, rule)
         return hand
 
-    def _end(self, hand: _InHand, outcome: Outcome, in_hand: int) -> Trajectory:
-        distance = math.nan if outcome == "diverged" else hand.slot.distance()
+    def _end(self, hand: _InHand, outcome: Outcome, rule: StopRule, in_hand: int) -> Trajectory:
+        distance = hand.distance(self.steps_at_once, rule)
         return Trajectory(
-            example=hand.example,
+            example=hand.ready.example,
             outcome=outcome,
             losses=hand.losses,
             predicted_before=hand.predicted_before,

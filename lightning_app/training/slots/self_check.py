@@ -36,21 +36,32 @@ class SelfCheck:
         self.pixels = noise(shape)
         images: Tensor = precision.convert_input(self.pixels[None].to(device))
         with torch.no_grad(), precision.train_step_context():
-            # The least likely class: the loss has furthest to go.
-            self.label = int(classifier(images).argmin().item())
+            logits = classifier(images)
+        self.label = int(logits.argmin().item())  # the loss has furthest to go
+        self._predicted = int(logits.argmax().item())
         snapshot.restore()  # a network may keep something between steps
         labels = torch.tensor([self.label], device=device)
         self.losses = plain_loop(classifier, images, labels, RULE, precision.train_step_context)
+        self._distance = snapshot.distance()
         snapshot.restore()
 
-    def difference(self, slot: Slot, steps_at_once: int) -> str | None:
-        """Where a slot's losses first differ from the plain loop's, in words; None where they are the same bits."""
-        slot.load(self.pixels, self.label, RULE.epsilon)
-        losses: list[float] = []
-        while len(losses) < len(self.losses):
-            slot.start(min(steps_at_once, len(self.losses) - len(losses)))
-            losses += slot.finish().losses
-        for step, (ours, plain) in enumerate(zip(losses, self.losses, strict=True), start=1):
-            if repr(ours) != repr(plain):  # exact, and NaN is NaN
-                return f"step {step} has the loss {ours!r} and not the plain loop's {plain!r}"
+    def difference(self, slots: Sequence[Slot], steps_at_once: int) -> str | None:
+        """Where slots that run side by side first differ from the plain loop, in words; None where no bit does."""
+        for slot in slots:
+            slot.load(self.pixels, self.label, RULE.epsilon)
+        losses: list[list[float]] = [[] for _ in slots]
+        while (left := len(self.losses) - len(losses[0])) > 0:
+            for slot in slots:
+                slot.start(min(steps_at_once, left))
+            for slot, so_far in zip(slots, losses, strict=True):
+                steps = slot.finish()
+                if not so_far and steps.predicted != self._predicted:
+                    return f"step 1 predicts class {steps.predicted} and not the plain loop's {self._predicted}"
+                so_far += steps.losses
+        for slot, ours in zip(slots, losses, strict=True):
+            for step, (loss, plain) in enumerate(zip(ours, self.losses, strict=True), start=1):
+                if repr(loss) != repr(plain):  # exact, and NaN is NaN
+                    return f"step {step} has the loss {loss!r} and not the plain loop's {plain!r}"
+            if repr(distance := slot.distance()) != repr(self._distance):
+                return f"the weights moved by {distance!r} and not by the plain loop's {self._distance!r}"
         return None

@@ -83,3 +83,39 @@ class Examples:
         self.index += 1
         example = Example(index, str(index), Path(str(index)), 1, index + 1)
         return Failure(example, "unreadable") if length is None else Ready(example, torch.tensor(float(length)))
+
+
+class Shared:
+    """A device that its slots share: so many steps a second in all, and no more than so many for one alone."""
+
+    def __init__(self, limit: float, alone: float) -> None:
+        self.now, self.limit, self.alone = 0.0, limit, alone
+        self.left: dict[int, float] = {}
+
+    def clock(self) -> float:
+        return self.now
+
+    def wait_for(self, slot: int) -> None:
+        while slot in self.left:
+            rate = min(self.alone, self.limit / len(self.left))
+            seconds = min(self.left.values()) / rate
+            self.now += seconds
+            self.left = {s: left - seconds * rate for s, left in self.left.items() if left - seconds * rate > 1e-9}
+
+
+class SharingSlot(StandIn):
+    """A slot on it, whose example never ends."""
+
+    def __init__(self, device: Shared) -> None:
+        self.device = device
+
+    def load(self, pixels: Tensor, label: int, epsilon: float) -> None:
+        pass
+
+    def start(self, steps: int) -> None:
+        self.begun = steps
+        self.device.left[id(self)] = float(steps)
+
+    def finish(self) -> Steps:
+        self.device.wait_for(id(self))
+        return Steps([1.0] * self.begun, [False] * self.begun, 0, 0.0)

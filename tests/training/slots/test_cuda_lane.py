@@ -54,32 +54,43 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append("off")
 
     @contextmanager
-    def graph(graph: Graph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+    def graph(graph: Graph, pool: int, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        assert pool == 7
         assert capture_error_mode == "thread_local"  # a thread that decodes may pin memory meanwhile
         calls.append(f"capture on {stream.cuda_stream}")
         yield
         calls.append("captured")
 
-    fakes: dict[str, Any] = {"Stream": Stream, "Event": Event, "CUDAGraph": Graph, "stream": on, "graph": graph}
+    pools = itertools.count(7)
+    fakes: dict[str, Any] = {
+        "current_stream": lambda: "the default stream",
+        "set_stream": lambda stream: calls.append(f"back on {stream}"),
+        "synchronize": lambda: calls.append("all done"),
+        "graph_pool_handle": lambda: next(pools),
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": lambda mode: calls.append(f"sync debug {mode}"),
+        "Stream": Stream,
+        "Event": Event,
+        "CUDAGraph": Graph,
+        "stream": on,
+        "graph": graph,
+    }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    cleared = "_cuda_clearCublasWorkspaces"
+    monkeypatch.setattr(torch._C, cleared, lambda: calls.append("cuBLAS cleared"), raising=False)
+    ended = "_cuda_endAllocateToPool"
+    monkeypatch.setattr(
+        torch._C, ended, lambda index, pool: calls.append(f"pool {pool} of {index} left"), raising=False
+    )
     return calls
 
 
 def test_it_warms_up_and_captures_on_a_stream_of_its_own(calls: list[str]) -> None:
     lane = CudaLane(GPU, {0, 1})
     replay = lane.record(lambda: calls.append("work"))
-    assert calls == [
-        "2 waits",
-        "on 2",
-        *["work"] * cuda_lane.WARM_UPS,
-        "off",
-        "2 done",
-        "capture on 2",
-        "work",
-        "captured",
-    ]
+    warm_ups = ["on 2", *["work"] * cuda_lane.WARM_UPS, "sync debug error", "work", "sync debug 0", "off", "2 done"]
+    assert calls == ["2 waits", *warm_ups, "cuBLAS cleared", "capture on 2", "work", "captured"]
     calls.clear()
     with lane.queue():
         lane.mark_begin()
@@ -98,3 +109,24 @@ def test_no_two_lanes_share_a_stream(calls: list[str]) -> None:
     assert taken == {*range(32), *range(100, 132)}
     with pytest.raises(RuntimeError, match="torch has no more than 64 streams"):
         CudaLane(GPU, taken)
+
+
+def test_work_that_waits_for_the_device_fails_before_the_capture(calls: list[str]) -> None:
+    def work() -> None:
+        if calls[-1] == "sync debug error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    with pytest.raises(RuntimeError, match="called a synchronizing"):
+        CudaLane(GPU, set()).record(work)
+    assert calls[-3:] == ["sync debug 0", "back on the default stream", "all done"]
+    assert not any(call.startswith("capture") for call in calls)
+
+
+def test_a_capture_that_fails_leaves_cuda_as_it_was(calls: list[str]) -> None:
+    def work() -> None:
+        if calls[-1].startswith("capture"):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaLane(GPU, set()).record(work)
+    assert calls[-3:] == ["pool 7 of 0 left", "back on the default stream", "all done"]

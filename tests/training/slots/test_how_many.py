@@ -11,14 +11,16 @@ from lightning_app.training.classifier import Classifier
 from lightning_app.training.pretrained import Snapshot
 from lightning_app.training.slots import how_many
 from lightning_app.training.slots.graph_slot import GraphSlot
-from lightning_app.training.slots.how_many import SlotMaker, SlotsUnavailableError, few_steps_at_once, fill, pace
+from lightning_app.training.slots.how_many import SlotMaker, SlotsUnavailableError, few_steps_at_once, fill, pace, why
 from lightning_app.training.slots.scheduler import Slot
 from lightning_app.training.slots.self_check import SelfCheck
 from tests.training.networks import InlineLane, OneParameter
-from tests.training.slots.stand_in import Clock, StandIn
+from tests.training.slots.stand_in import Clock, Shared, SharingSlot, StandIn
 
 
-def maker(works: int = 99, room: int = 99, check: Callable[[Slot], str | None] = lambda slot: None) -> SlotMaker:
+def maker(
+    works: int = 99, room: int = 99, check: Callable[[Sequence[Slot]], str | None] = lambda slots: None
+) -> SlotMaker:
     """Makes so many before one fails, and sees room for so many."""
     made: list[Slot] = []
 
@@ -58,14 +60,14 @@ def test_not_even_one() -> None:
     with pytest.raises(SlotsUnavailableError, match="out of memory"):
         maker(works=0).grow(4)
     with pytest.raises(SlotsUnavailableError, match="step 3 has"):
-        maker(check=lambda slot: "step 3 has the loss 1").as_many_as_pay(4, saturating(4))
+        maker(check=lambda slots: "step 3 has the loss 1").as_many_as_pay(4, saturating(4))
 
 
 def test_a_slot_that_fails_its_check_is_not_used() -> None:
     seen: list[Slot] = []
-    slots = maker(check=lambda slot: seen.append(slot) or ("another loss" if len(seen) == 3 else None))  # type: ignore[func-returns-value]
+    slots = maker(check=lambda these: seen.extend(these) or ("another loss" if len(seen) == 3 else None))  # type: ignore[func-returns-value]
     assert not slots.grow(8)
-    assert slots.slots == seen[:2]
+    assert (slots.slots, slots.failed) == (seen[:2], seen[2:])  # which is kept: no graph goes while others live
     assert not slots.grow(8)  # it is not tried again
     assert len(seen) == 3
 
@@ -93,19 +95,65 @@ def real(network: torch.nn.Module | None = None, room: int = 99) -> tuple[SlotMa
     check = SelfCheck(classifier, snapshot, Precision(), (3, 2, 2))
     return SlotMaker(
         lambda: GraphSlot(classifier, snapshot, Precision(), (3, 2, 2), InlineLane()),
-        lambda slot: check.difference(slot, 8),
+        lambda slots: check.difference(slots, 8),
         lambda there: there < room,
     ), check
 
 
-@pytest.mark.parametrize(("asked_for", "examples", "slots"), [(3, 99, 3), (5, 2, 2), (None, 1, 1)])
+@pytest.mark.parametrize(("asked_for", "examples", "slots"), [(3, 99, 3), (5, 2, 2), (None, 1, 1), (None, 99, 2)])
 def test_fill(asked_for: int | None, examples: int, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in that does all at once, twice as many slots bring nothing: the limit is the room of two."""
+    monkeypatch.setattr(how_many, "SECONDS", 0.01)
+    monkeypatch.setattr(how_many, "WORTH_IT", 0.0)
+    maker, check = real(room=2 if asked_for is None else 99)
+    filled = fill(maker, check.pixels, asked_for, examples, None)
+    assert (len(filled.slots), filled.steps_at_once in how_many.STEPS_AT_ONCE) == (slots, True)
+    assert filled.steps_a_second > 0
+
+
+def test_fill_with_a_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(how_many, "SECONDS", 0.01)
     maker, check = real()
-    made, at_once = fill(maker, check.pixels, asked_for, examples, None)
-    assert (len(made), at_once in how_many.STEPS_AT_ONCE) == (slots, True)
-    assert fill(real()[0], check.pixels, asked_for, examples, 1)[1] == 1
-    assert len(fill(real(room=2)[0], check.pixels, 9, 99, 1)[0]) == 2
+    assert fill(maker, check.pixels, 2, 99, 1).steps_at_once == 1
+
+
+def test_slots_that_disturb_each_other_are_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(how_many, "SECONDS", 0.01)
+    clock = Clock()
+    disturbed = SlotMaker(
+        lambda: StandIn(clock), lambda slots: "step 2 has another loss" if len(slots) > 1 else None, lambda there: True
+    )
+    monkeypatch.setattr(how_many, "pace", lambda slots, at_once, pixels: 100.0 * len(slots))
+    filled = fill(disturbed, torch.tensor(1.0), 3, 99, None)
+    assert (list(filled.slots), filled.steps_a_second) == (disturbed.slots[:1], 100.0)
+    assert "slots: only 1, since of 3 that run side by side step 2 has another loss" in caplog.text
+
+
+@pytest.mark.parametrize(("limit", "alone", "slots"), [(3000, 200, 16), (300, 60, 8), (100, 30, 4)])
+def test_slots_that_share_a_device(limit: float, alone: float, slots: int) -> None:
+    """They end together: a part of a round says nothing. Twice as many pay until the device is full."""
+    device = Shared(limit, alone)
+
+    def rate(these: Sequence[Slot], at_once: int = 8) -> float:
+        return pace(these, at_once, torch.zeros(1), device.clock)
+
+    for count in (1, 2, 4, 8, 16, 32):
+        expected = min(limit, alone * count)
+        assert rate([SharingSlot(device) for _ in range(count)]) == pytest.approx(expected, rel=0.02)
+    sharing = SlotMaker(lambda: SharingSlot(device), lambda these: None, lambda there: True)
+    used = sharing.as_many_as_pay(32, rate)
+    assert len(used) == slots
+    assert few_steps_at_once(lambda at_once: rate(used, at_once)) == 4
+
+
+def test_the_first_error_of_a_chain_is_told() -> None:
+    """As of a capture, whose end says only that something failed before."""
+    last = RuntimeError("failed due to a previous error")
+    last.__context__ = ValueError("an op that\n  can't be captured")
+    assert why(last) == "an op that can't be captured"
+    assert why(KeyError()) == "KeyError"
 
 
 def test_a_network_whose_steps_depend_on_more_than_its_numbers_is_found() -> None:

@@ -19,6 +19,7 @@ from lightning_app.training.plain_loop import plain_loop
 from lightning_app.training.pretrained import Snapshot, load_pretrained
 from lightning_app.training.slots.cuda_lane import CudaLane
 from lightning_app.training.slots.engine import SlotsEngine, make_slots_engine
+from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trajectory import StopRule, Trajectory
 from tests.conftest import MakeModel
 from tests.torture import contents
@@ -103,9 +104,55 @@ def test_auto_takes_slots_and_the_study_is_the_trainers(study: list[str], capsys
     assert contents(Path("trainer/tiny")) == contents(Path("outputs/tiny"))
 
 
+def test_a_trainer_between_two_uses_of_the_slots_changes_nothing(make_model: MakeModel, images: list[Path]) -> None:
+    """A Trainer's set-up frees workspaces of cuBLAS, and a graph must not have kept their address."""
+    model, rule = make_model("test_vit", img_size=32), StopRule(0.01, 60)
+    examples = [Example(i, str(image), image, i % 4, i + 1) for i, image in enumerate(images[:6])]
+    slots = slots_of(model, 0.01, 3)
+    before = {r.example.index: r.losses for r in slots.train(examples, rule) if isinstance(r, Trajectory)}
+    pretrained = load_pretrained(model)
+    classifier = Classifier(pretrained.network, 0.01)
+    trainers = TrainerEngine(
+        classifier, pretrained.transform,
+        lambda callback: L.Trainer(
+            accelerator="gpu", devices=1, max_epochs=1, limit_val_batches=0, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[callback],
+        ),
+        Snapshot(pretrained.network, GPU),
+    )  # fmt: skip
+    between = {r.example.index: r.losses for r in trainers.train(examples, rule) if isinstance(r, Trajectory)}
+    torch.empty(2**28, device=GPU).normal_()  # takes what was freed
+    after = {r.example.index: r.losses for r in slots.train(examples, rule) if isinstance(r, Trajectory)}
+    assert before == between == after
+
+
+def test_a_step_that_waits_for_the_device_leaves_it_to_the_trainer(
+    study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study += ["--trainer.accelerator", "gpu"]
+    assert main([*study, "--engine", "trainer", "--output_dir", "trainer"]) == 0
+
+    def waiting(images: torch.Tensor) -> torch.Tensor:
+        images.sum().item()
+        return images
+
+    def patched(model_name: str) -> Any:
+        pretrained = load_pretrained(model_name)
+        pretrained.network.register_forward_pre_hook(lambda module, inputs: (waiting(inputs[0]),))
+        return pretrained
+
+    monkeypatch.setattr("lightning_app.preparing.load_pretrained", patched)
+    assert main(study) == 0
+    said = capsys.readouterr().err
+    assert "slots don't work here: called a synchronizing CUDA operation" in said
+    assert contents(Path("trainer/tiny")) == contents(Path("outputs/tiny"))
+
+
 def test_as_many_as_pay_and_fit(make_model: MakeModel) -> None:
     engine = slots_of(make_model("test_resnet"), 0.01, None)
-    assert 1 <= len(engine.scheduler.slots) <= len(engine.all_slots) <= 64
+    assert 1 <= len(engine.scheduler.slots) <= len(engine.maker.slots) <= 32
+    assert engine.steps_a_second is not None
+    assert engine.steps_a_second > 0
 
 
 def test_no_two_lanes_share_a_stream() -> None:
