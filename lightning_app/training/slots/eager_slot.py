@@ -28,8 +28,8 @@ class EagerSlot:
         self._snapshot = snapshot
         self._precision = precision
         self._device = device
+        self._optimizer = classifier.configure_optimizers()
         self._batch: Batch
-        self._optimizer: torch.optim.Optimizer
         self._predicted = NEVER
         self._has_been_correct = False
         self._taken: Steps
@@ -37,7 +37,7 @@ class EagerSlot:
     def load(self, pixels: Tensor, label: int, epsilon: float) -> None:
         """Takes the next example."""
         self._snapshot.restore()
-        self._optimizer = self._classifier.configure_optimizers()
+        self._optimizer.state.clear()  # as good as new, and made once
         images = self._precision.convert_input(pixels[None].to(self._device))
         self._batch = (images, torch.tensor([label], device=self._device))
         self._predicted, self._has_been_correct = NEVER, False
