@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ from lightning_app.training.trainer_engine import TrainerEngine
 from tests.commands.test_run import OUT, rows, steps
 from tests.conftest import MakeModel
 from tests.results.test_tensorboard import scalars
-from tests.torture import contents
+from tests.torture import Forked, contents
 
 RESULTS = OUT / "single_example_results.csv"
 
@@ -378,20 +376,18 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     assert contents(OUT) == expected
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     study = [*study, "--epsilon", "1e-6", "--max_steps_per_example", "10000000"]
-    program = subprocess.Popen([sys.executable, "-m", "lightning_app", *study], stderr=subprocess.PIPE, text=True)
-    while program.poll() is None and not RESULTS.exists():
+    program = Forked(lambda: main(study), Path("said"))
+    while program.is_alive() and not RESULTS.exists():
         time.sleep(0.01)
     time.sleep(1)
-    program.send_signal(signal.SIGTERM)
+    os.kill(program.pid, signal.SIGTERM)
     time.sleep(0.5)
-    assert program.poll() is None  # ten million steps of the example in hand
-    program.send_signal(signal.SIGINT)
-    _, printed = program.communicate(timeout=10)
-    assert program.returncode == 130
+    assert program.is_alive()  # ten million steps of the example in hand
+    os.kill(program.pid, signal.SIGINT)
+    assert program.ended() == 130
+    printed = Path("said").read_text()
     assert "stopped at once; what is done is whole, and the same command goes on" in printed
     assert "Traceback" not in printed
     assert rows() == []

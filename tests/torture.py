@@ -126,7 +126,10 @@ class Forked:
         try:
             os.dup2(self._words.stdin.fileno(), 1)
             os.dup2(self._words.stdin.fileno(), 2)
+            sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)  # a test's are elsewhere
             code = work()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else code
         finally:
             os._exit(code)
 

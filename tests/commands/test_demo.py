@@ -164,8 +164,8 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_files(made: Path, c
     ):
         (STUDY / file).unlink()
     shutil.rmtree(POOL)
-    shutil.rmtree("demo/models")
-    Path("demo/models/.digits_vit.unfinished").mkdir(parents=True)
+    shutil.rmtree("demo/models/digits_vit")
+    Path("demo/models/.digits_vit.unfinished").mkdir()
     Path("demo/models/.digits_vit.unfinished/model.safetensors").write_bytes(b"half")
     assert run_demo(SMALL) == 0
     assert rows(STUDY)[:2] == kept

@@ -1,13 +1,14 @@
 import json
+import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lightning_app.cli import main
 from tests import oracle
+from tests.torture import Forked
 
 
 @pytest.fixture
@@ -57,18 +58,11 @@ def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Pa
     argv = [*fit, "--data.path", str(photographs / "ant" / "00.jpg"), "--epsilon", "1e-30"]
     argv += ["--max_steps_per_example", "1000000"]
     argv += ["--trainer.callbacks+=TQDMProgressBar"]  # where rich is installed Lightning's bar says nothing to a pipe
-    program = subprocess.Popen(
-        [sys.executable, "-u", "-m", "lightning_app", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert program.stdout is not None
-    printed = ""
-    while (text := program.stdout.read(1)) and "it/s" not in printed:  # the bar moves: it trains
-        printed += text
-    program.send_signal(signal.SIGTERM)  # tests/test_study.py tries the other
-    printed, _ = program.communicate(timeout=60)
-    assert program.returncode == 128 + signal.SIGTERM, printed
+    program = Forked(lambda: main(argv), Path("said"))
+    while program.is_alive() and "it/s" not in Path("said").read_text():  # until the bar moves: it trains
+        time.sleep(0.01)
+    os.kill(program.pid, signal.SIGTERM)  # tests/test_study.py tries the other
+    code, printed = program.ended(), Path("said").read_text()
+    assert code == 128 + signal.SIGTERM, printed
     assert "stopped by SIGTERM" in printed
     assert "Traceback" not in printed

@@ -27,7 +27,7 @@ FLAGS = [
 NO_WEBGL = ["--disable-gpu", "--disable-3d-apis"]
 SOFTWARE_WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SMALL = 120
-LARGE = 50_000
+LARGE = 20_000
 
 Open = Callable[..., Any]
 
@@ -476,23 +476,23 @@ def test_two_studies(phone: Any) -> None:
     page.wait_for_function("document.getElementById('curve-note').textContent === 'no loss curve kept'")
 
 
-def test_fifty_thousand(open_page: Open, webgl_browser: Any, large: Path) -> None:
+def test_twenty_thousand(open_page: Open, webgl_browser: Any, large: Path) -> None:
     page = open_page(large, browser=webgl_browser)
     assert page.evaluate("document.getElementById('plot').data[0].type") == "scattergl"
     assert page.locator("#examples tbody tr").count() == 50
-    x, y = _place(page, 25_001)
+    x, y = _place(page, 10_001)
     page.mouse.move(x, y, steps=2)
     page.wait_for_function("document.getElementById('card-path').textContent !== ''")
     path = page.locator("#card-path").text_content()
     found = _place(page, page.evaluate("(path) => StepsReport.examples.findIndex((e) => e.path === path)", path))
     assert abs(found[0] - x) + abs(found[1] - y) < 5  # itself, or one that lies upon it
     page.locator("#outcomes input").first.uncheck()
-    assert page.locator("#shown").text_content() == "Showing 5,000 of 50,000 examples"
+    assert page.locator("#shown").text_content() == "Showing 2,000 of 20,000 examples"
     page.locator("#outcomes input").first.check()
     page.get_by_role("button", name="Index").click()
     assert _column(page, "Index")[:2] == ["0", "1"]
     page.locator("#pick-all").click()
-    assert page.locator("#picked").text_content() == "50,000 picked"
+    assert page.locator("#picked").text_content() == "20,000 picked"
     page.locator("#scatter").focus()
     page.keyboard.press("End")
     last = page.locator("#card-path").text_content()
