@@ -41,21 +41,30 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
-    """Which classifier, and how its classes are numbered.
+    """Which classifier.
 
     Args:
         model_name: Anything that timm.create_model takes with pretrained weights: a name such as resnet34.a3_in1k,
             hf-hub:ORG/MODEL, or local-dir:FOLDER for a folder with config.json and model.safetensors.
-        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from the ranking's label
-            column, from WordNet ids in the paths (ImageNet models), or from the sorted class folders.
     """
 
     model_name: str = "efficientvit_b0.r224_in1k"
-    class_to_idx: Path | None = None
 
     def __post_init__(self) -> None:
         """Checks what a flag alone can tell."""
         require("model_name", "a model that timm.create_model takes", repr(self.model_name), bool(self.model_name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings(ModelSettings):
+    """A classifier, and how the classes of images are numbered.
+
+    Args:
+        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from the ranking's label
+            column, from WordNet ids in the paths (ImageNet models), or from the sorted class folders.
+    """
+
+    class_to_idx: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,12 @@ class TrainingSettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(TrainingSettings):
+class FitSettings(TrainingSettings, LabelSettings):
+    """The training of an image that the user has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(FitSettings):
     """The study.
 
     Args:
@@ -179,7 +193,7 @@ class PlanSettings(StudySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationSettings(ModelSettings):
+class ValidationSettings(LabelSettings):
     """A model's accuracy over a folder of images.
 
     Args:
@@ -279,8 +293,6 @@ class BenchSettings(TrainingSettings):
         require("slots", ">= 1", self.slots, self.slots is None or self.slots >= 1)
         if self.slots is not None and "slots" not in names:
             raise BadInputError(f"--slots {self.slots} needs slots among --engines, got {self.engines}")
-        if self.class_to_idx is not None:
-            raise BadInputError(f"--class_to_idx {self.class_to_idx}: the images are made up, the model labels them")
 
     @property
     def engine_names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.errors import BadInputError
+from lightning_app.inputs.correctness import near
 from lightning_app.settings import Settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -32,7 +33,8 @@ class NamedConfig(ActionConfigFile):
             self.apply_config(parser, cfg, self.dest, str(file))
         # For YAML that has another form than the options, jsonargparse raises AttributeError, RecursionError, ...
         except Exception as error:
-            raise BadInputError(f"--config {file}: {_one_line(error)}") from error
+            reason = re.sub(r'^Parser key "([^"]+)":', r"\1:", _one_line(error))
+            raise BadInputError(f"--config {file}: {reason}") from error
 
 
 def named_config(name: str) -> Path:
@@ -134,6 +136,11 @@ class Command(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise
+            if unknown := re.search(r"Option '(.*)' is not accepted|'(.*)' does not accept option '(.*)'", str(error)):
+                key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+                hint = near(key, [*parser.get_defaults().keys()])
+                files = " ".join(_configs_and_others(args)[0])
+                raise BadInputError(f"{files}: {key} is no option of {self.name}{hint}") from error
             raise BadInputError(re.sub(r'^Parser key "([^"]+)":', r"--\1:", _one_line(error))) from error
 
     def instantiate_classes(self) -> None:
@@ -181,6 +188,11 @@ def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) ->
 
 def configs_first(argv: Sequence[str]) -> list[str]:
     """Moves every `--config` to the front, in their order, so that a flag beats every file wherever it stands."""
+    configs, others = _configs_and_others(argv)
+    return configs + others
+
+
+def _configs_and_others(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     configs: list[str] = []
     others: list[str] = []
     rest = iter(argv)
@@ -189,7 +201,7 @@ def configs_first(argv: Sequence[str]) -> list[str]:
             configs += [word, *([value] if (value := next(rest, None)) is not None else [])]
         else:
             (configs if word.startswith("--config=") else others).append(word)
-    return configs + others
+    return configs, others
 
 
 def _one_line(error: Exception) -> str:
@@ -197,15 +209,22 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     key, union, rest = text.partition("Does not validate against any of the Union subtypes")
     if not union:
-        return re.sub(r"an? typing\.Literal\[(.*?)\]", r"one of \1", text)
+        return re.sub(r"Expected (an? .*?)\. Got value: (.*)", lambda m: f"got {m[2]}, expected {_kind(m[1])}", text)
     flag = key.partition(":")[0] + ": " if key else ""
     if refused := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)': (.*?) - Expected a ", rest):
         return f"{flag}{refused[1]}: {refused[2]}"
     value = rest.rpartition("Given value: ")[2]
-    kinds = re.findall(r"- Expected an? (.*?)(?= - Expected| Given value type)", rest)
-    kinds = [re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in kinds]
-    kinds = [re.sub(r"dot import path string.*", "a class's name", kind) for kind in kinds if kind != "NoneType"]
-    return f"{flag}got {value}, expected {', or '.join(kinds)}"
+    kinds = [_kind(kind) for kind in re.findall(r"- Expected (an? .*?)(?= - Expected| Given value type)", rest)]
+    return f"{flag}got {value}, expected {', or '.join(kind for kind in kinds if kind != 'NoneType')}"
+
+
+def _kind(expected: str) -> str:
+    """What jsonargparse expects, in words."""
+    kind = re.sub(r"^an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*)\])$", r"\1\2", expected)
+    if kind.startswith("a dot import path string"):
+        return "a class's name"
+    in_words = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "list": "a list"}
+    return in_words.get(kind, kind)
 
 
 def _parameters(of: type) -> list[str]:

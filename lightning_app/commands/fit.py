@@ -10,7 +10,7 @@ from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.labels import Classes, find_labels
 from lightning_app.inputs.ranking import RankedPath
-from lightning_app.settings import TrainingSettings, require
+from lightning_app.settings import FitSettings, require
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
 from lightning_app.training.classifier import Classifier
@@ -25,7 +25,7 @@ class Fit(Command):
     """Train on one image (--data.path) until its loss reaches epsilon, with Lightning's own bar and loggers."""
 
     name = "fit"
-    settings_class = TrainingSettings
+    settings_class = FitSettings
     trainer_flags = (
         *EXAMPLE_TRAINER_FLAGS,
         "logger",
@@ -38,7 +38,7 @@ class Fit(Command):
         "log_every_n_steps": 1,
         "enable_model_summary": False,
     }
-    settings: TrainingSettings
+    settings: FitSettings
 
     def add_data_arguments(self, parser: LightningArgumentParser) -> None:
         """The example."""

@@ -106,18 +106,32 @@ def test_help_reads_like_documentation(command: str, capsys: pytest.CaptureFixtu
         (["--config", "quikstart"], "--config: there is no file quikstart"),
         (["--config", "quikstart"], "configs by bare name: cpu, default, digits, imagenet, quickstart"),
         (["--config"], "expected one argument"),
-        (["--epsilon", "tiny"], "--epsilon: Expected a <class 'float'>. Got value: tiny"),
-        (["--select", "odd"], "--select: Expected"),
-        (["--max_steps_per_example", "1.5"], "--max_steps_per_example: Expected"),
+        (["--epsilon", "tiny"], "--epsilon: got tiny, expected a finite number"),
+        (["--lr", "inf"], "--lr: got inf, expected a finite number"),
+        (["--max_hours", "long"], "--max_hours: got long, expected a finite number\n"),
+        (["--dry_run=maybe"], "--dry_run: got maybe, expected true or false"),
+        (["--engine", "odd"], "--engine: got odd, expected 'auto', 'trainer', 'slots'"),
+        (["--select", "odd"], "--select: got odd, expected 'wrong', 'correct', 'all'"),
+        (["--max_steps_per_example", "1.5"], "--max_steps_per_example: got 1.5, expected a whole number"),
         (["--epsilom", "1"], "--epsilom"),
         (["--eps", "1"], "--eps"),
         (["--trainer.max_steps", "4"], "--trainer.max_steps"),
-        (["--config", "unknown_key.yaml"], "epsilom"),
+        (
+            ["--config", "unknown_key.yaml"],
+            "unknown_key.yaml: epsilom is no option of run; near names: eps",
+        ),
+        (
+            ["--config", "unknown_flag.yaml"],
+            "unknown_flag.yaml: trainer.divices is no option of run; near names: t",
+        ),
+        (["--config", "bad_value.yaml"], "--config bad_value.yaml: lr: got fast, expected a finite number"),
         (["--config", "broken.yaml"], "broken.yaml"),
     ],
 )
 def test_a_bad_command_line_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("unknown_key.yaml").write_text("epsilom: 1\n")
+    Path("unknown_flag.yaml").write_text("trainer:\n  divices: 1\n")
+    Path("bad_value.yaml").write_text("lr: fast\n")
     Path("broken.yaml").write_text("a: [\n")
     assert main(["run", *argv]) == 2
     printed = capsys.readouterr().err

@@ -530,7 +530,10 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
             ["--trainer.logger", "CSVLogger"],
             "--trainer.logger: CSVLogger: the following arguments are r",
         ),
-        "precision": (["--trainer.precision", "odd"], "--trainer.precision: got odd, expected int, or 'transformer"),
+        "precision": (
+            ["--trainer.precision", "odd"],
+            "--trainer.precision: got odd, expected a whole number, or 'transformer",
+        ),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
         "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
         "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
