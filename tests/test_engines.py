@@ -106,8 +106,8 @@ def test_slots_that_do_not_work_leave_it_to_the_trainer(
         (["--slots", "0"], "--slots must be >= 1, got 0"),
         (["--engine", "trainer", "--slots", "1"], "--slots 1 is of --engine slots; --engine trainer has no slots"),
         (["--slots", "1", "--trainer.gradient_clip_val", "1"], "--trainer.gradient_clip_val has no slots"),
-        (["--engine", "odd"], "--engine: Expected one of 'auto', 'trainer', 'slots'. Got value: odd"),
-        (["--matmul_precision", "odd"], "--matmul_precision: Expected one of 'highest', 'high', 'medium'"),
+        (["--engine", "odd"], "--engine: got odd, expected one of 'auto', 'trainer', 'slots'"),
+        (["--matmul_precision", "odd"], "--matmul_precision: got odd, expected one of 'highest', 'high', 'medium'"),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_fit(

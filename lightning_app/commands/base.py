@@ -220,7 +220,8 @@ def _one_line(error: Exception) -> str:
 
 def _kind(expected: str) -> str:
     """What jsonargparse expects, in words."""
-    kind = re.sub(r"^an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*)\])$", r"\1\2", expected)
+    kind = re.sub(r"^an? <class '(?:\w+\.)*(\w+)'>$", r"\1", expected)
+    kind = re.sub(r"^an? typing\.Literal\[(.*)\]$", r"one of \1", kind)
     if kind.startswith("a dot import path string"):
         return "a class's name"
     in_words = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "list": "a list"}

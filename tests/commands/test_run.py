@@ -532,7 +532,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "precision": (
             ["--trainer.precision", "odd"],
-            "--trainer.precision: got odd, expected a whole number, or 'transformer",
+            "--trainer.precision: got odd, expected a whole number, or one of 'tr",
         ),
         "examples": (["--max_examples", "0"], "--max_examples must be >= 1, or -1 for all, got 0"),
         "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
