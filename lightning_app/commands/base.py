@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import lightning.pytorch as L
-from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.errors import BadInputError
@@ -31,10 +31,11 @@ class NamedConfig(ActionConfigFile):
         file = named_config(str(values))
         try:
             self.apply_config(parser, cfg, self.dest, str(file))
+            # Here, where the file's name is known, and by the name that every jsonargparse before 5 has for it.
+            parser.check_config(cfg, skip_required=True)
         # For YAML that has another form than the options, jsonargparse raises AttributeError, RecursionError, ...
         except Exception as error:
-            reason = re.sub(r'^Parser key "([^"]+)":', r"\1:", _one_line(error))
-            raise BadInputError(f"--config {file}: {reason}") from error
+            raise BadInputError(f"--config {file}: {_reason(error, parser)}") from error
 
 
 def named_config(name: str) -> Path:
@@ -136,12 +137,7 @@ class Command(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise
-            if unknown := re.search(r"Option '(.*)' is not accepted|'(.*)' does not accept option '(.*)'", str(error)):
-                key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
-                hint = near(key, [*parser.get_defaults().keys()])
-                files = " ".join(_configs_and_others(args)[0])
-                raise BadInputError(f"{files}: {key} is no option of {self.name}{hint}") from error
-            raise BadInputError(re.sub(r'^Parser key "([^"]+)":', r"--\1:", _one_line(error))) from error
+            raise BadInputError(_reason(error, parser, "--")) from error
 
     def instantiate_classes(self) -> None:
         """Builds and checks the settings; Trainers are built when they are needed."""
@@ -188,11 +184,6 @@ def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) ->
 
 def configs_first(argv: Sequence[str]) -> list[str]:
     """Moves every `--config` to the front, in their order, so that a flag beats every file wherever it stands."""
-    configs, others = _configs_and_others(argv)
-    return configs + others
-
-
-def _configs_and_others(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     configs: list[str] = []
     others: list[str] = []
     rest = iter(argv)
@@ -201,7 +192,15 @@ def _configs_and_others(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             configs += [word, *([value] if (value := next(rest, None)) is not None else [])]
         else:
             (configs if word.startswith("--config=") else others).append(word)
-    return configs, others
+    return configs + others
+
+
+def _reason(error: Exception, parser: ArgumentParser, dashes: str = "") -> str:
+    """Why options can't be parsed; the option in question gets these dashes."""
+    if unknown := re.search(r"Option '(.*)' is not accepted|'(.*)' does not accept option '(.*)'", str(error)):
+        key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+        return f"{key} is no option of {parser.prog.split()[-1]}{near(key, [*parser.get_defaults().keys()])}"
+    return re.sub(r'^Parser key "([^"]+)":', rf"{dashes}\1:", _one_line(error))
 
 
 def _one_line(error: Exception) -> str:

@@ -117,13 +117,14 @@ def test_help_reads_like_documentation(command: str, capsys: pytest.CaptureFixtu
         (["--eps", "1"], "--eps"),
         (["--trainer.max_steps", "4"], "--trainer.max_steps"),
         (
-            ["--config", "unknown_key.yaml"],
-            "unknown_key.yaml: epsilom is no option of run; near names: eps",
+            ["--config", "unknown_key.yaml", "--config", "default"],  # the file that has it, and no other
+            "--config unknown_key.yaml: epsilom is no option of run; near names: epsilon",
         ),
         (
-            ["--config", "unknown_flag.yaml"],
-            "unknown_flag.yaml: trainer.divices is no option of run; near names: t",
+            ["--config", "default", "--config", "unknown_flag.yaml"],
+            "error: --config unknown_flag.yaml: trainer.divices is no option of run; near names: trainer.devices",
         ),
+        (["--trainer", "flags.yaml"], "error: trainer.divices is no option of run; near names: trainer.devices"),
         (["--config", "bad_value.yaml"], "--config bad_value.yaml: lr: got fast, expected a finite number"),
         (["--config", "broken.yaml"], "broken.yaml"),
     ],
@@ -131,6 +132,7 @@ def test_help_reads_like_documentation(command: str, capsys: pytest.CaptureFixtu
 def test_a_bad_command_line_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("unknown_key.yaml").write_text("epsilom: 1\n")
     Path("unknown_flag.yaml").write_text("trainer:\n  divices: 1\n")
+    Path("flags.yaml").write_text("divices: 1\n")
     Path("bad_value.yaml").write_text("lr: fast\n")
     Path("broken.yaml").write_text("a: [\n")
     assert main(["run", *argv]) == 2
