@@ -207,7 +207,7 @@ def ranking(folder: Path, images: int) -> None:
     for path in paths:
         (folder / "val" / path).touch()
     file = folder / "ranking.csv"
-    file.write_text('"' + ",".join(f"/home/projects/x/shared/imagenet512/val/{path}" for path in paths) + '"')
+    file.write_text('"' + ",".join(f"/elsewhere/val/{path}" for path in paths) + '"')
     start = time.perf_counter()
     found = find_images(read_ranking(file).paths, folder / "val")
     print(f"ranking: {len(found.files)} paths read and matched in {time.perf_counter() - start:.2f} s  (at most 2)")
