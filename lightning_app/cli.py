@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from lightning_app.errors import BadInputError, StorageError
+from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import BAD_INPUT, FAILED
 
 PROG = "steps-to-epsilon"
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInputError as error:
         print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except StorageError as error:
+    except (StorageError, WorkersError) as error:
         print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -14,3 +14,7 @@ class StorageError(OSError):
 
     Its text names the file. What was on disk before is whole.
     """
+
+
+class WorkersError(RuntimeError):
+    """No worker can train. The command ends with exit code 1; what is done is whole, and the same command goes on."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from lightning_app.analysis.outlook_words import FEWEST_CURVES, size_in_words, w
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS, FAILED
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
+from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.results.records import Row, path_of
 from lightning_app.results.resuming import gave_up_earlier
@@ -67,19 +69,26 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
     study = settings.study()
     wanted = settings.pilot_examples
     pilot = replace(study, max_examples=wanted if study.max_examples == -1 else min(wanted, study.max_examples))
-    with opened(study) as (folder, study_log):
+    with opened(study) as (folder, study_log), ExitStack() as at_the_end:
         with exit_at_once("; the same command goes on"):
             prepared = prepare(pilot, lightning, folder)
             if study.dry_run:
                 show_sample(prepared)
                 return DONE
+            everything = stock_of(prepared)
+            workers = (
+                at_the_end.enter_context(several_workers(prepared, lightning, everything.examples, folder.folder))
+                if everything.left
+                else None
+            )
             aside = folder.move_aside() if study.overwrite else None
             study_log.to_file(folder.folder / f"plan_{datetime.now():%Y%m%d-%H%M%S}.log")
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
         minutes = min(settings.pilot_minutes, 60 * (study.max_hours or math.inf))
         with stop_between_examples(time.monotonic() + 60 * minutes) as stop:
-            prepared = train_pilot(prepared, settings, lightning, folder, config, stop)
+            prepared = train_pilot(prepared, settings, lightning, folder, config, stop, workers)
+            at_the_end.close()
         if stop.came is not None:
             log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
             return 128 + (stop.came or signal.SIGTERM)
@@ -119,6 +128,7 @@ def train_pilot(
     folder: RunFolder,
     config: str,
     stop: StopSignal,
+    workers: Engine | None = None,
 ) -> Prepared:
     """Trains what is not there of the pilot, in draw order: where time runs out, what is there is a random part.
 
@@ -133,11 +143,11 @@ def train_pilot(
     found = prepared.found
     before = found.fingerprint.trained_for if found else 0
     is_part_of_more = found is not None and found.fingerprint.goal.examples > len(prepared.sample)
-    engine, affordable = None, 0.0
+    engine, affordable = workers, 0.0
     if not is_part_of_more:
         with flags_that_lightning_takes(folder):
-            engine = engine_of(prepared, lightning, stop, len(left))
-            pace = engine.steps_a_second or steps_a_second(engine, left, settings.epsilon)
+            engine = workers or engine_of(prepared, lightning, stop, len(left))
+            pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
         affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
         if affordable < GAIN * before:
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again

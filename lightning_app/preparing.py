@@ -1,11 +1,11 @@
 """What comes before any training: reads all that goes in, sees that it fits, and draws the sample."""
 
+import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import lightning.pytorch as L
 from lightning.pytorch.loggers import Logger
 
 from lightning_app.choosing import Chooser, say_missing
@@ -18,11 +18,12 @@ from lightning_app.inputs.labels import BY_MAPPING, find_labels
 from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.results.answers import Answers
-from lightning_app.results.fingerprint import environment, file_sha256, require_same
+from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
 from lightning_app.results.run_folder import Found, RunFolder
 from lightning_app.settings import StudySettings, require_folder
-from lightning_app.training.device import Device, pin_numerics, resolve_device
+from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
+from lightning_app.training.trainers import TrainerMaker
 
 log = logging.getLogger("lightning_app")
 
@@ -32,13 +33,13 @@ class Lightning:
     """What the command line says of Lightning.
 
     Args:
-        make_trainer: Builds a Trainer from its flags, with these callbacks.
+        make_trainer: Builds an example's Trainer from its flags.
         flags: Those of its flags that numbers may depend on; part of the identity.
         device_flags: The device flags as typed, for messages.
         loggers: Those of `--trainer.logger`; None where it was not given: TensorBoard in the study's folder.
     """
 
-    make_trainer: Callable[[list[L.Callback]], L.Trainer]
+    make_trainer: TrainerMaker
     flags: Mapping[str, object]
     device_flags: str
     loggers: Sequence[Logger] | None
@@ -51,8 +52,9 @@ class Prepared:
     Args:
         settings: Of the study.
         pretrained: The model.
-        device: That trains.
-        sample: In training order: easiest first.
+        devices: That train, on this machine.
+        sample: In training order: easiest first. Of a shard, its own examples.
+        shard: Which part of the whole sample that is; None for all of it.
         found: The study that is there, or None.
         identity: What the numbers depend on.
         environment: Where they are made.
@@ -66,8 +68,9 @@ class Prepared:
 
     settings: StudySettings
     pretrained: Pretrained
-    device: Device
+    devices: tuple[Device, ...]
     sample: list[Example]
+    shard: Shard | None
     found: Found | None
     identity: dict[str, object]
     environment: dict[str, object]
@@ -77,6 +80,11 @@ class Prepared:
     available: int | None
     seconds_an_answer: float
 
+    @property
+    def device(self) -> Device:
+        """The first of the devices: the model is asked on it, and every other is of its kind."""
+        return self.devices[0]
+
 
 def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) -> Prepared:
     """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
@@ -84,7 +92,10 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     Raises:
         BadInputError: If anything given can't be used, or the study that is there is another one.
     """
-    device = resolve_device(lambda: lightning.make_trainer([]), lightning.device_flags)
+    devices = resolve_devices(lightning.make_trainer, lightning.device_flags)
+    if settings.ray_address is not None and len(devices) > 1:
+        raise BadInputError(f"{lightning.device_flags} is of this machine; with --ray_address --workers says how many")
+    device = devices[0]
     require_precision(lightning.flags, device.root)
     require_engine(settings.engine, settings.slots, lightning.flags, device.root)
     if settings.root_dir is not None:
@@ -139,19 +150,40 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
     chooser = Chooser(settings, images, labels, pretrained, device, answers)
     sample = chooser.choose(ranking, model_row)
+    examples, shard = part_of(in_training_order(sample, images.files, labels.of), settings)
     counts = {
         "ranked": len(ranking.paths),
         "images_found": len(images.files),
         "images_missing": len(images.missing),
-        "sampled": len(sample),
+        "sampled": len(examples),
     }
-    examples = in_training_order(sample, images.files, labels.of)
     rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
     candidates = tuple(entry for entry in ranking.paths if entry.path in images.files)
     return Prepared(
-        settings, pretrained, device, examples, found, identity, where, counts, rank_digits, candidates,
+        settings, pretrained, devices, examples, shard, found, identity, where, counts, rank_digits, candidates,
         chooser.available, chooser.seconds_an_answer,
     )  # fmt: skip
+
+
+def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Example], Shard | None]:
+    """What `--shard` leaves of a sample: every so many-th example, so that each part has easy and hard ones.
+
+    Args:
+        sample: Easiest first.
+        settings: Of the study.
+
+    Raises:
+        BadInputError: If nothing is left.
+    """
+    if settings.part is None:
+        return sample, None
+    number, of = settings.part
+    if of > len(sample):
+        raise BadInputError(f"--shard {settings.shard}: the sample has {len(sample)} examples, too few for {of} shards")
+    digest = hashlib.sha256("\n".join(example.path for example in sample).encode()).hexdigest()
+    part = [replace(example, index=place) for place, example in enumerate(sample[number - 1 :: of])]
+    log.info("Shard %d of %d: %d of the sample's %d examples", number, of, len(part), len(sample))
+    return part, Shard(number, of, len(sample), digest)
 
 
 def _require_the_same_study(

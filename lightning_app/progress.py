@@ -5,12 +5,15 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from lightning_app.errors import StorageError
+from lightning_app.results.workers import WorkerLine, forget_workers, write_workers
 
 LOGGER = logging.getLogger("lightning_app")
 FILE_ONLY = {"file_only": True}
@@ -154,3 +157,41 @@ class StudyBar:
         rate = self._steps / max(time.monotonic() - self._start, 1e-9)
         counts = "".join(f", {count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         self._bar.set_postfix_str(f"{rate:.0f} steps/s{counts}", refresh=False)
+
+
+class WorkerLines:
+    """A line a worker below the bar, on a terminal; and the same in the study's folder, where `status` finds it.
+
+    Args:
+        folder: Of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lines: list[tqdm[NoReturn]] = []
+        self._shown = 0.0
+
+    def __enter__(self) -> "WorkerLines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for line in reversed(self._lines):
+            line.close()
+        forget_workers(self._folder)
+
+    def show(self, workers: Sequence[WorkerLine]) -> None:
+        """Shows how the workers are doing, at most once a second."""
+        now = time.monotonic()
+        if now - self._shown < 1.0:
+            return
+        self._shown = now
+        write_workers(self._folder, workers)
+        if not sys.stderr.isatty():
+            return
+        for worker in workers[len(self._lines) :]:
+            self._lines.append(
+                tqdm(total=0, position=worker.worker, bar_format="{desc}", leave=False, file=sys.stderr,
+                     dynamic_ncols=True)
+            )  # fmt: skip
+        for line, worker in zip(self._lines, workers, strict=True):
+            line.set_description_str(worker.in_words())

@@ -1,6 +1,7 @@
 """Every option of the commands, checked once, where it enters, and carried as a frozen dataclass from then on."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,8 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 MOST_STEPS = 10**9
 HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
 """Options of a study that say how one command runs, and nothing about what comes out."""
-ENGINES_OWN = frozenset(("engine", "slots"))
-"""Options of a study that no number depends on."""
+WHO_TRAINS = frozenset(("engine", "slots", "workers", "ray_address", "max_retries", "shard"))
+"""Options of a study that no number depends on: what trains, and which part of it here."""
 
 
 def require(flag: str, rule: str, value: object, holds: bool) -> None:
@@ -127,6 +128,12 @@ class StudySettings(FitSettings):
         engine: What trains the examples: trainer builds a Lightning Trainer for each; slots trains many at once on a
             GPU, with the same numbers; auto takes slots on a GPU where they pass their check, else trainer.
         slots: How many examples are trained at once on a GPU (default: as many as pay, by a short measurement).
+        workers: With --ray_address: no more devices of the cluster than these (default: all of the kind that
+            --trainer.accelerator says). On one machine --trainer.devices says how many.
+        ray_address: Train on a Ray cluster that runs already: auto, or HOST:PORT of its head.
+        max_retries: How often an example is trained again after the worker that had it was lost; then it is an error.
+        shard: Train only one part of the sample, such as 3/16: the third of sixteen parts, each with every sixteenth
+            example by difficulty. merge puts them together.
         max_hours: Stop after the example in hand once this many hours are over; the same command goes on.
         allow_mixed_environment: Go on with a study whose rows were made in another environment (versions, CPU or GPU
             model); the summary names both.
@@ -147,6 +154,10 @@ class StudySettings(FitSettings):
     tensorboard_examples: int = 50
     engine: EngineName = "auto"
     slots: int | None = None
+    workers: int | None = None
+    ray_address: str | None = None
+    max_retries: int = 3
+    shard: str | None = None
     max_hours: float | None = None
     allow_mixed_environment: bool = False
     overwrite: bool = False
@@ -162,9 +173,30 @@ class StudySettings(FitSettings):
             "tensorboard_examples", ">= 0, or -1 for all", self.tensorboard_examples, self.tensorboard_examples >= -1
         )
         require("slots", ">= 1", self.slots, self.slots is None or self.slots >= 1)
+        require("workers", ">= 1", self.workers, self.workers is None or self.workers >= 1)
+        if self.workers is not None and self.ray_address is None:
+            raise BadInputError(f"--workers {self.workers} is of a cluster and needs --ray_address; on this machine"
+                                f" --trainer.devices {self.workers} says how many")  # fmt: skip
+        address = self.ray_address
+        is_address = address is None or address == "auto" or re.fullmatch(r"[^\s:/]+:\d{1,5}", address) is not None
+        require("ray_address", "auto, or HOST:PORT of a cluster's head", address, is_address)
+        require("max_retries", ">= 0", self.max_retries, self.max_retries >= 0)
+        require(
+            "shard", "I/N with I from 1 to N, such as 3/16", self.shard, self.shard is None or self._part() is not None
+        )
         require("max_hours", "> 0", self.max_hours, self.max_hours is None or 0 < self.max_hours < math.inf)
         if self.matrix_examples_csv is not None and self.correctness_npy is None:
             raise BadInputError(f"--matrix_examples_csv {self.matrix_examples_csv} needs --correctness_npy")
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The shard as its number, from 1, and how many there are; None for the whole."""
+        return None if self.shard is None else self._part()
+
+    def _part(self) -> tuple[int, int] | None:
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "")
+        number, of = (int(match[1]), int(match[2])) if match else (0, 0)
+        return (number, of) if 1 <= number <= of else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +217,8 @@ class PlanSettings(StudySettings):
         require("pilot_examples", ">= 10: fewer say nothing", self.pilot_examples, self.pilot_examples >= 10)
         enough = self.max_examples >= 10 or self.max_examples == -1
         require("max_examples", ">= 10 for a plan, or -1 for all", self.max_examples, enough)
+        if self.shard is not None:
+            raise BadInputError(f"--shard {self.shard} is of run: a plan speaks of the whole study, leave it out")
         require("pilot_minutes", "> 0", self.pilot_minutes, 0 < self.pilot_minutes < math.inf)
 
     def study(self) -> StudySettings:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -18,10 +18,11 @@ from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.plots import as_file, steps_vs_difficulty
 from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.engines import choose_engine
-from lightning_app.errors import BadInputError, StorageError
+from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.ranking_facts import ranking_facts
+from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.results.fingerprint import (
@@ -41,7 +42,7 @@ from lightning_app.results.run_folder import (
     folder_name,
 )
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
-from lightning_app.settings import ENGINES_OWN, HOW_NOT_WHAT, StudySettings
+from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
@@ -79,7 +80,7 @@ def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
     """
     with StudyLog() as study_log:
         try:
-            folder = RunFolder(settings.output_dir / folder_name(settings.model_name))
+            folder = RunFolder(settings.output_dir / folder_name(settings.model_name, settings.part))
             with folder.locked():
                 yield folder, study_log
         except BadInputError:
@@ -89,6 +90,9 @@ def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
             raise StorageError(
                 f"{error}. What is done is whole; once it can be written, the same command goes on"
             ) from error
+        except WorkersError as error:
+            log.error("%s", error, extra=FILE_ONLY)
+            raise WorkersError(f"{error}. What is done is whole, and the same command goes on") from error
         except Exception as error:
             log.critical("ended by an error that is not yours: %s: %s", type(error).__name__,
                          " ".join(str(error).split()), exc_info=True, extra=FILE_ONLY)  # fmt: skip
@@ -98,22 +102,30 @@ def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
 def _run(settings: StudySettings, lightning: Lightning, config: str, folder: RunFolder, study_log: StudyLog) -> int:
     started = time.monotonic()
     deadline = math.inf if settings.max_hours is None else started + 3600 * settings.max_hours
-    with exit_at_once("; the same command goes on"):
-        prepared = prepare(settings, lightning, folder)
-        if settings.dry_run:
-            show_sample(prepared)
-            if prepared.found is not None:
-                _say_stock(stock_of(prepared), prepared.found, settings.max_steps_per_example)
-            return DONE
-        aside = folder.move_aside() if settings.overwrite else None
-        study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
-        if aside is not None:
-            log.info("The study that was here is now in %s", aside)
-        stock = go_on(prepared, folder, config)
-    with stop_between_examples(deadline) as stop:
-        failures = train(prepared, stock, stock.left, lightning, folder, stop)
-        closing, left = conclude(prepared, stock, folder, time.monotonic() - started)
-        say_closing(prepared, closing, folder)
+    with ExitStack() as at_the_end:
+        with exit_at_once("; the same command goes on"):
+            prepared = prepare(settings, lightning, folder)
+            if settings.dry_run:
+                show_sample(prepared)
+                if prepared.found is not None:
+                    _say_stock(stock_of(prepared), prepared.found, settings.max_steps_per_example)
+                return DONE
+            everything = stock_of(prepared)
+            workers = (
+                at_the_end.enter_context(several_workers(prepared, lightning, everything.examples, folder.folder))
+                if everything.left
+                else None
+            )
+            aside = folder.move_aside() if settings.overwrite else None
+            study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
+            if aside is not None:
+                log.info("The study that was here is now in %s", aside)
+            stock = go_on(prepared, folder, config)
+        with stop_between_examples(deadline) as stop:
+            failures = train(prepared, stock, stock.left, lightning, folder, stop, workers)
+            at_the_end.close()
+            closing, left = conclude(prepared, stock, folder, time.monotonic() - started)
+            say_closing(prepared, closing, folder)
     if stop.came is not None or (stop.is_over and left):
         _say_how_to_go_on(stop, stock, folder.rows, left)
         return 128 + (stop.came or signal.SIGTERM)
@@ -140,7 +152,7 @@ def go_on(prepared: Prepared, folder: RunFolder, config: str, goal: Goal | None 
         stretches = found.fingerprint.went_on(prepared.environment, [path_of(row) for row in stock.rows])
         trained_for = found.fingerprint.trained_for
         _say_stock(stock, found, limit)
-    goal = goal or Goal(len(stock.examples), limit, stock.beyond)
+    goal = goal or Goal(len(stock.examples), limit, stock.beyond, prepared.shard)
     fingerprint = Fingerprint(prepared.identity, stretches, goal, trained_for)
     folder.start(fingerprint, config, found.rows if found else [], stock.rows)
     return stock
@@ -287,7 +299,7 @@ def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float
     folder.replace(PICTURE, as_file(steps_vs_difficulty(study, closing)))
     done = sum(not gave_up_earlier(row, settings.max_steps_per_example) for row in rows)
     summary = {
-        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | ENGINES_OWN},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
         "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
         "statistics": closing.as_dict(),
         "ranking": ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_app.commands.base import quieten_lightning
+from lightning_app.training.trainers import quieten_lightning
 from lightning_app.commands.run import Run
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
@@ -95,9 +95,8 @@ def compare(repeats: int, **works: Callable[[], object]) -> dict[str, float]:
 
 def trainer_engine(network: torch.nn.Module, run: Run) -> TrainerEngine:
     """The Trainer path."""
-    return TrainerEngine(
-        Classifier(network, LR), to_tensor, lambda callback: run.example_trainer([callback]), Snapshot(network)
-    )
+    trainers = run.trainers.for_an_example()
+    return TrainerEngine(Classifier(network, LR), to_tensor, lambda callback: trainers([callback]), Snapshot(network))
 
 
 def training(folder: Path, size: int, steps: int, repeats: int) -> None:

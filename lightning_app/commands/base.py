@@ -1,11 +1,7 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
-import copy
 import inspect
-import logging
-import os
 import re
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import near
 from lightning_app.settings import Settings
+from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -63,10 +60,6 @@ EXAMPLE_TRAINER_FLAGS = (
     "plugins",
 )
 """Trainer flags that make sense for one example's Trainer; all others are decided here."""
-
-
-QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-"""A Trainer that neither writes nor says anything."""
 
 
 class Command(LightningCLI):
@@ -156,14 +149,10 @@ class Command(LightningCLI):
         except (ImportError, TypeError, ValueError) as error:
             raise BadInputError(f"--trainer: {_one_line(error)}") from error
 
-    def make_trainer(self, callbacks: list[L.Callback], **overrides: Any) -> L.Trainer:
-        """A new Trainer from the flags, with these callbacks beside the user's."""
-        trainer = self.config_init["trainer"]
-        # Copies: what one example leaves behind in a callback or a plugin must not reach the next.
-        theirs = copy.deepcopy(trainer.get("callbacks") or [])
-        chosen = theirs if isinstance(theirs, list) else [theirs]
-        plugins = {"plugins": copy.deepcopy(trainer["plugins"])} if trainer.get("plugins") else {}
-        return self.instantiate_trainer(callbacks=[*chosen, *callbacks], **plugins, **overrides)
+    @property
+    def trainers(self) -> TrainerMaker:
+        """Builds Trainers from the flags."""
+        return TrainerMaker(vars(self.config_init["trainer"]))
 
     @property
     def device_flags(self) -> str:
@@ -229,15 +218,3 @@ def _kind(expected: str) -> str:
 
 def _parameters(of: type) -> list[str]:
     return [name for name in inspect.signature(of.__init__).parameters if name != "self"]  # type: ignore[misc]
-
-
-def quieten_lightning() -> None:
-    """Keeps to itself what Lightning would say again for every example."""
-    # A Trainer for every example would repeat its banner and its hints for each; nothing in them is the user's to do.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # it is meant to be
-    # Lightning 2.6 calls a jsonargparse method that is deprecated since 4.49.
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

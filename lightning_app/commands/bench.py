@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import lightning.pytorch as L
-
-from lightning_app.commands.base import QUIET, Command
+from lightning_app.commands.base import Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import BenchSettings
 
@@ -26,7 +24,8 @@ class Bench(Command):
 
         settings = self.settings
         flags = {"precision": self.config["trainer"]["precision"]}
-        device = resolve_device(lambda: self.example_trainer([]), self.device_flags)
+        trainers = self.trainers.for_an_example()
+        device = resolve_device(trainers, self.device_flags)
         require_precision(flags, device.root)
         refused = not_for_slots(flags)
         if refused and settings.engine_names != ("trainer",):
@@ -38,11 +37,7 @@ class Bench(Command):
                 f"--slots {settings.slots}: there is one slot without a CUDA GPU, and this is {device.kind}"
             )
         pin_numerics(device.kind, settings.matmul_precision)
-        return bench(settings, self.example_trainer, device)
-
-    def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
-        """An example's Trainer, as `run` makes it."""
-        return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
+        return bench(settings, trainers, device)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning_app.commands.base import QUIET, Command
+from lightning_app.commands.base import Command
 from lightning_app.settings import EvaluationSettings
 
 
@@ -21,8 +21,9 @@ class Evaluate(Command):
 
         from lightning_app.pool.evaluating import evaluate
         from lightning_app.training.device import pin_numerics, resolve_device
+        from lightning_app.training.trainers import QUIET
 
-        device = resolve_device(lambda: self.make_trainer([], **QUIET), self.device_flags)
+        device = resolve_device(self.trainers.but(**QUIET), self.device_flags)
         threads = torch.get_num_threads()
         pin_numerics(device.kind)
         torch.set_num_threads(threads)  # batches gain from all of them; OMP_NUM_THREADS has the say, as ever

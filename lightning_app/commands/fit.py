@@ -64,7 +64,7 @@ class Fit(Command):
         """Trains and tells the outcome."""
         settings, path = self.settings, self.config["data"]["path"]
         require("data.path", "an image file", f"{path} ({path.absolute()})", path.is_file())
-        device = resolve_device(lambda: self.make_trainer([]), self.device_flags)
+        device = resolve_device(self.trainers, self.device_flags)
         pin_numerics(device.kind, settings.matmul_precision)
         pretrained = load_pretrained(settings.model_name)
         label = self._label(pretrained.classes)
@@ -74,7 +74,8 @@ class Fit(Command):
             data = SingleExample(path, label, pretrained.transform, settings.max_steps_per_example)
         except UnreadableImageError as error:
             raise BadInputError(f"--data.path can't be read: {error}") from error
-        trainer = self.make_trainer([ShowLoss(), stop], max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
+        trainers = self.trainers.but(max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
+        trainer = trainers([ShowLoss(), stop])
         with exit_at_once():
             trainer.fit(classifier, datamodule=data)
         print(

@@ -4,11 +4,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as L
 import yaml
 from lightning.pytorch.loggers import Logger
 
-from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, QUIET, Command
+from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
 from lightning_app.settings import HOW_NOT_WHAT, StudySettings
 
@@ -36,11 +35,8 @@ class Run(Command):
     def _lightning(self) -> "Lightning":
         from lightning_app.preparing import Lightning
 
-        return Lightning(self.example_trainer, self._flags_that_matter(), self.device_flags, self._loggers())
-
-    def example_trainer(self, callbacks: list[L.Callback]) -> L.Trainer:
-        """The Trainer of one example: one epoch of all its steps, nothing but our callback to watch it."""
-        return self.make_trainer(callbacks, max_epochs=1, limit_val_batches=0, **QUIET)
+        trainers = self.trainers.for_an_example()
+        return Lightning(trainers, self._flags_that_matter(), self.device_flags, self._loggers())
 
     def _loggers(self) -> Sequence[Logger] | None:
         """What `--trainer.logger` asks for; Lightning's True is its default, and ours is TensorBoard."""

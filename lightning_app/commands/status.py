@@ -42,6 +42,7 @@ def words(status: Status) -> str:
         lines.append(f"Rate       {status.steps_per_second:.1f} steps/s, {status.examples_per_hour:.0f} examples/hour")
     if status.left and status.seconds_left is not None:
         lines.append(f"Time left  {timedelta(seconds=round(status.seconds_left))} at the pace of the last examples")
+    lines += [f"Worker {worker.in_words().removeprefix('worker ')}" for worker in status.workers]
     if status.state == "stopped":
         lines.append("           its last command goes on; config.yaml has it")
     lines.append(f"Last error {status.last_error or 'none'}")

@@ -34,8 +34,8 @@ class Validate(Command):
     def execute(self) -> int:
         """Validates; Lightning prints the table."""
         settings = self.settings
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-        device = resolve_device(lambda: self.make_trainer([], **quiet), self.device_flags)
+        trainers = self.trainers.but(logger=False, enable_checkpointing=False, enable_model_summary=False)
+        device = resolve_device(trainers, self.device_flags)
         paths = images_below(settings.root_dir)
         files = find_images(paths, None).files
         pin_numerics(device.kind)
@@ -45,7 +45,7 @@ class Validate(Command):
             [files[entry.path] for entry in paths], [labels.of[entry.path] for entry in paths], pretrained.transform
         )
         print(f"{len(paths)} images, labels by {labels.rule}")
-        trainer = self.make_trainer([], **quiet)
+        trainer = trainers([])
         try:
             with exit_at_once():
                 trainer.validate(

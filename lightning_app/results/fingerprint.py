@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +50,23 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A part of a sample: every so many-th example by difficulty.
+
+    Args:
+        number: Which part, from 1.
+        of: How many there are.
+        examples: Of the whole sample.
+        sample_sha256: Of its paths, easiest first.
+    """
+
+    number: int
+    of: int
+    examples: int
+    sample_sha256: str
+
+
+@dataclass(frozen=True)
 class Goal:
     """What the last command asked for.
 
@@ -57,11 +74,13 @@ class Goal:
         examples: In its sample.
         max_steps_per_example: Its limit.
         beyond: Paths of rows that were there and are not in the sample.
+        shard: Which part of a sample this is; None for a whole one.
     """
 
     examples: int
     max_steps_per_example: int
     beyond: tuple[str, ...] = ()
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +116,28 @@ class Fingerprint:
             replace(stretch, paths=tuple(sorted(there - listed if stretch.paths is None else there & {*stretch.paths})))
             for stretch in self.stretches
         ]
-        same = [stretch for stretch in closed if not _differences(stretch.environment, environment)]
+        same = [stretch for stretch in closed if not differences(stretch.environment, environment)]
         others = [stretch for stretch in closed if stretch not in same and stretch.paths]
         return (*others, Stretch(environment))
+
+    def with_rows_of(self, made: Iterable[tuple[dict[str, object], str]]) -> "Fingerprint":
+        """The fingerprint with rows that were made in other environments than the last stretch's.
+
+        Args:
+            made: Environments and paths.
+        """
+        places: dict[str, tuple[dict[str, object], set[str]]] = {}
+        for environment, path in made:
+            places.setdefault(json.dumps(environment, sort_keys=True), (environment, set()))[1].add(path)
+        *closed, last = self.stretches
+        for environment, paths in places.values():
+            if not differences(environment, last.environment):
+                continue
+            same = [stretch for stretch in closed if not differences(stretch.environment, environment)]
+            there = {path for stretch in same for path in stretch.paths or ()}
+            closed = [stretch for stretch in closed if stretch not in same]
+            closed.append(Stretch(environment, tuple(sorted(there | paths))))
+        return replace(self, stretches=(*closed, last))
 
     def without(self, path: str) -> "Fingerprint":
         """The fingerprint once an example of an earlier stretch is trained again."""
@@ -130,7 +168,12 @@ def read_fingerprint(text: str) -> Fingerprint:
         return Fingerprint(
             _object(content["identity"]),
             stretches,
-            Goal(_count(goal["examples"]), _count(goal["max_steps_per_example"]), _paths(goal["beyond"])),
+            Goal(
+                _count(goal["examples"]),
+                _count(goal["max_steps_per_example"]),
+                _paths(goal["beyond"]),
+                None if goal.get("shard") is None else Shard(**_object(goal["shard"])),  # type: ignore[arg-type]
+            ),
             _count(content["trained_for"]),
         )
     except (LookupError, TypeError, RecursionError) as error:
@@ -167,16 +210,16 @@ def require_same(found: Fingerprint, identity: dict[str, object], environment: d
     Raises:
         BadInputError: With every key that differs, old and new.
     """
-    if differing := _differences(found.identity, identity):
+    if differing := differences(found.identity, identity):
         raise BadInputError(
-            f"it has another identity: {_told(differing)}. --output_dir puts this study elsewhere, --overwrite moves"
+            f"it has another identity: {told(differing)}. --output_dir puts this study elsewhere, --overwrite moves"
             f" that one aside{_way_to_another_epsilon(differing)}"
         )
-    others = [_differences(stretch.environment, environment) for stretch in found.stretches]
+    others = [differences(stretch.environment, environment) for stretch in found.stretches]
     if not mixed and any(others):
         differing = next(filter(None, others))
         raise BadInputError(
-            f"its rows were made in another environment: {_told(differing)}. The last bits of new rows may differ:"
+            f"its rows were made in another environment: {told(differing)}. The last bits of new rows may differ:"
             " --allow_mixed_environment goes on all the same, --output_dir puts this study elsewhere"
         )
 
@@ -196,7 +239,8 @@ def _way_to_another_epsilon(differing: list[Difference]) -> str:
     )
 
 
-def _told(differing: list[Difference]) -> str:
+def told(differing: list[Difference]) -> str:
+    """Differences in words."""
     return "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in differing)
 
 
@@ -205,7 +249,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def _differences(old: object, new: object) -> list[Difference]:
+def differences(old: object, new: object) -> list[Difference]:
     """Every key of two JSON objects whose value differs; a key inside a key is joined to it by a dot."""
     mine, theirs = (dict(_flat(json.loads(json.dumps(value, default=str)), "")) for value in (old, new))
     absent = "(absent)"

@@ -50,13 +50,19 @@ SUMMARY = "training_summary.json"
 FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
+ELSEWHERE = "elsewhere.jsonl"
+"""Where rows were made by workers of another environment, a line a row, until the study rests and `run.json` has it."""
 WRITING = ".writing"
 """The name of each file while it is being written: a step log's own may be as long as a name can be."""
 STEP_LOG = re.compile(r"(example_\d+_.*_steps|moving_[0-9a-f]{64})\.csv", re.DOTALL)
 
 
-def folder_name(model_name: str) -> str:
+def folder_name(model_name: str, part: tuple[int, int] | None = None) -> str:
     """A model's folder: its name with unusual characters as `_`; for `local-dir:` the resolved folder's own name.
+
+    Args:
+        model_name: The model's.
+        part: The number of a shard and how many there are: its folder lies beside that of the whole.
 
     Raises:
         BadInputError: If nothing but dots is left.
@@ -64,7 +70,7 @@ def folder_name(model_name: str) -> str:
     name = file_name(name_in_pool(model_name))
     if not name.strip("."):
         raise BadInputError(f"--model_name {model_name} gives no name for an output folder")
-    return name
+    return name if part is None else f"{name}_shard_{part[0]}_of_{part[1]}"
 
 
 def is_complete(folder: Path) -> bool:
@@ -200,6 +206,7 @@ class RunFolder:
         self._number_anew({path_of(row): row for row in found if path_of(row) in self.rows})
         self.replace(CONFIG, config.encode())
         self.replace(FINGERPRINT, fingerprint.text().encode())
+        (self.folder / ELSEWHERE).unlink(missing_ok=True)  # `find` has read it, and it is in run.json now
 
     def _number_anew(self, found: Mapping[str, Row]) -> None:
         """Gives rows and step logs their new numbers; a run that is killed in the middle leaves what `find` can read.
@@ -261,6 +268,8 @@ class RunFolder:
         limit = self.fingerprint.goal.max_steps_per_example
         if self.fingerprint.trained_for < limit:
             self._change(replace(self.fingerprint, trained_for=limit))
+        if isinstance(result, Trajectory) and result.environment is not None:
+            self._note_elsewhere(path, result.environment)
         if isinstance(result, Trajectory):
             self.replace(f"{STEP_LOGS}/{_name(row)}", step_log_text(result.losses).encode())
         if path in self.rows:
@@ -272,7 +281,7 @@ class RunFolder:
             self._replace_table()
         else:
             self._records[path] = row_text(row).encode()
-            self._append(self._records[path])
+            self._append(RESULTS, self._records[path])  # without O_CREAT: a table that is gone stays gone
             self.rows[path] = row
         return row
 
@@ -280,11 +289,16 @@ class RunFolder:
         self.replace(FINGERPRINT, fingerprint.text().encode())
         self.fingerprint = fingerprint
 
-    def _append(self, record: bytes) -> None:
-        file = self.folder / RESULTS
+    def _note_elsewhere(self, path: str, environment: Mapping[str, object]) -> None:
+        """Puts on disk where a row is from, before the row: `run.json` is too large to be written for each."""
+        line = json.dumps({"path": path, "environment": environment}, ensure_ascii=False)
+        self._append(ELSEWHERE, f"{line}\n".encode(), os.O_CREAT)
+
+    def _append(self, name: str, record: bytes, flags: int = 0) -> None:
+        file = self.folder / name
         self._require_lock()
         with naming(file):
-            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)  # not O_CREAT: a table that is gone stays gone
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | flags, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
                 try:
@@ -334,6 +348,9 @@ class RunFolder:
         """
         self.rows = {path_of(row): row for row in in_number_order(self.rows.values())}
         self._replace_table()
+        if elsewhere := read_elsewhere(self.folder):
+            self._change(self.fingerprint.with_rows_of(elsewhere))
+        (self.folder / ELSEWHERE).unlink(missing_ok=True)
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a file whole or not at all: aside, flushed to the disk, renamed.
@@ -390,10 +407,25 @@ def read_study(folder: Path) -> tuple[Fingerprint, Table] | None:
         fingerprint = read_fingerprint(fingerprint_file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{FINGERPRINT} is not as it was written ({error})") from None
+    fingerprint = fingerprint.with_rows_of(read_elsewhere(folder))
     try:
         return fingerprint, read_table(table_file.read_bytes())
     except UnreadableTableError as error:
         raise ValueError(f"{RESULTS} {error}") from None
+
+
+def read_elsewhere(folder: Path) -> list[tuple[dict[str, object], str]]:
+    """Environments and paths of rows that were made elsewhere while the study doesn't rest; mostly none."""
+    try:
+        lines = (folder / ELSEWHERE).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    made: list[tuple[dict[str, object], str]] = []
+    for line in lines:
+        with contextlib.suppress(ValueError, LookupError, TypeError):  # a last line that was cut short: it has no row
+            content = json.loads(line)
+            made.append((dict(content["environment"]), str(content["path"])))
+    return made
 
 
 def _name(row: Row) -> str:

@@ -12,6 +12,7 @@ from lightning_app.results.lock import is_held
 from lightning_app.results.records import path_of, steps_of
 from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.run_folder import FINGERPRINT, read_study
+from lightning_app.results.workers import WorkerLine, read_workers
 
 RECENT = 50
 """The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""
@@ -39,6 +40,7 @@ class Status:
         examples_per_hour: Of the same rows.
         seconds_left: For what is left, at their pace; None where it can't be told.
         last_error: The last error in its logs, with its time, or None.
+        workers: A line each, while several train.
     """
 
     folder: str
@@ -54,6 +56,7 @@ class Status:
     examples_per_hour: float | None
     seconds_left: float | None
     last_error: str | None
+    workers: tuple[WorkerLine, ...]
 
 
 def status_of(folder: Path) -> Status:
@@ -94,6 +97,7 @@ def status_of(folder: Path) -> Status:
         examples_per_hour=3600 * len(recent) / seconds if seconds else None,
         seconds_left=left * seconds / len(recent) if recent else None if left else 0.0,
         last_error=_last_error(folder),
+        workers=read_workers(folder) if state == "running" else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""The one device that trains, and numerics that give the same numbers every time."""
+"""The devices that train, and numerics that give the same numbers every time."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.errors import BadInputError
@@ -34,30 +35,45 @@ class Device:
         return self.root.type
 
 
-def resolve_device(make_trainer: Callable[[], L.Trainer], asked_for: str) -> Device:
-    """Lets Lightning's own flags choose the device.
-
-    Args:
-        make_trainer: Builds a Trainer from those flags.
-        asked_for: The flags as typed, for messages.
+def resolve_device(make_trainer: Callable[[list[L.Callback]], L.Trainer], asked_for: str) -> Device:
+    """Lets Lightning's own flags choose one device; see `resolve_devices`.
 
     Raises:
         BadInputError: If the device isn't there (says what is), or more than one is asked for.
     """
+    first, *others = resolve_devices(make_trainer, asked_for)
+    if others:
+        raise BadInputError(
+            f"{asked_for} is {1 + len(others)} devices, and this command uses one: choose one (--trainer.devices 1, or"
+            f' --trainer.devices "0," for the first); this machine has: {_what_is_there()}'
+        )
+    return first
+
+
+def resolve_devices(make_trainer: Callable[[list[L.Callback]], L.Trainer], asked_for: str) -> tuple[Device, ...]:
+    """Lets Lightning's own flags choose the devices.
+
+    Args:
+        make_trainer: Builds a Trainer from those flags, with these callbacks.
+        asked_for: The flags as typed, for messages.
+
+    Returns:
+        At least one.
+
+    Raises:
+        BadInputError: If a device isn't there (says what is).
+    """
     try:
-        trainer = make_trainer()
+        trainer = make_trainer([])
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(
             f"Lightning refuses its flags: {reason.rstrip('.')} ({asked_for}; this machine has: {_what_is_there()})"
         ) from error
-    if trainer.world_size > 1:
-        raise BadInputError(
-            f"{asked_for} is {trainer.world_size} devices: more than one is still to come, choose one"
-            f' (--trainer.devices 1, or --trainer.devices "0," for the first); this machine has: {_what_is_there()}'
-        )
-    root = trainer.strategy.root_device
-    return Device(root, torch.cuda.get_device_name(root) if root.type == "cuda" else root.type)
+    strategy = trainer.strategy
+    many = strategy.parallel_devices if isinstance(strategy, ParallelStrategy) else None
+    roots = many or [strategy.root_device]
+    return tuple(Device(root, torch.cuda.get_device_name(root) if root.type == "cuda" else root.type) for root in roots)
 
 
 def _what_is_there() -> str:

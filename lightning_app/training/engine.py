@@ -24,6 +24,16 @@ class Engine(Protocol):
     """
 
     @property
+    def at_once(self) -> int:
+        """How many examples it takes before the first has ended."""
+        ...
+
+    @property
+    def devices(self) -> int:
+        """How many devices train."""
+        ...
+
+    @property
     def steps_a_second(self) -> float | None:
         """Of all examples that are trained at once, where it was measured when the engine was made."""
         ...

@@ -30,6 +30,8 @@ class TrainerEngine:
         snapshot: Of the classifier's network, as it was before any training.
     """
 
+    at_once = 1
+    devices = 1
     steps_a_second = None
 
     def __init__(

@@ -1,7 +1,7 @@
 """What a step and an outcome are: pure functions of the losses, called by every engine."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,7 @@ class Trajectory:
         weight_distance: Euclidean distance of all parameters from the pretrained ones after the last update; NaN when
             diverged.
         seconds: Wall time.
+        environment: Where it was trained, if that is another environment than the study's.
     """
 
     example: Example
@@ -73,6 +74,7 @@ class Trajectory:
     steps_to_correct: int
     weight_distance: float
     seconds: float
+    environment: Mapping[str, object] | None = None
 
     @property
     def total_steps_to_epsilon(self) -> int:

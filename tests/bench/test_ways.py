@@ -36,6 +36,8 @@ class Told:
     def __init__(self, *results: Trajectory | Failure) -> None:
         self.results = results
 
+    at_once = 1
+    devices = 1
     steps_a_second = None
 
     def closing(self) -> None:

@@ -5,24 +5,29 @@ import pytest
 import torch
 
 from lightning_app.errors import BadInputError
-from lightning_app.training.device import pin_numerics, resolve_device
+from lightning_app.training.device import pin_numerics, resolve_device, resolve_devices
 
 
 def test_lightnings_flags_choose_one_device() -> None:
-    device = resolve_device(lambda: L.Trainer(accelerator="cpu", devices=1, logger=False), "")
+    device = resolve_device(lambda callbacks: L.Trainer(accelerator="cpu", devices=1, logger=False), "")
     assert (device.kind, device.name) == ("cpu", "cpu")
 
 
-def test_more_than_one_is_still_to_come() -> None:
-    with pytest.raises(BadInputError, match=r"--flags is 2 devices: more than one is still to come.*has: cpu"):
-        resolve_device(lambda: L.Trainer(accelerator="cpu", devices=2, logger=False), "--flags")
+def test_a_command_that_uses_one_device_refuses_two() -> None:
+    with pytest.raises(BadInputError, match=r"--flags is 2 devices, and this command uses one.*has: cpu"):
+        resolve_device(lambda callbacks: L.Trainer(accelerator="cpu", devices=2, logger=False), "--flags")
+
+
+def test_lightnings_flags_choose_several_devices() -> None:
+    devices = resolve_devices(lambda callbacks: L.Trainer(accelerator="cpu", devices=3, logger=False), "")
+    assert [device.kind for device in devices] == ["cpu"] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("devices", [1, [1], "1,"])
 def test_a_gpu_that_is_not_there(devices: object) -> None:
     with pytest.raises(BadInputError, match=r"Lightning refuses its flags: .*\(--flags; this machine has: cpu"):
-        resolve_device(lambda: L.Trainer(accelerator="gpu", devices=devices, logger=False), "--flags")  # type: ignore[arg-type]
+        resolve_device(lambda callbacks: L.Trainer(accelerator="gpu", devices=devices, logger=False), "--flags")  # type: ignore[arg-type]
 
 
 def test_numerics_are_pinned_and_recorded() -> None:

@@ -54,6 +54,20 @@ class SlotsEngine:
     checked: int
     steps_a_second: float | None = None
 
+    @property
+    def at_once(self) -> int:
+        """What is in slots, and what is decoded ahead."""
+        return len(self.scheduler.slots) + self._ahead if self.decoders else 1
+
+    @property
+    def devices(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def _ahead(self) -> int:
+        return len(self.scheduler.slots) + self.decoders
+
     def in_words(self) -> str:
         """What it is, for the log."""
         one = "one example at a time, without a Trainer"
@@ -72,9 +86,7 @@ class SlotsEngine:
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         """Trains each example from the pretrained weights; see `Engine.train`."""
-        slots = len(self.scheduler.slots)
-        ahead = slots + self.decoders
-        with Decoded(examples, self.transform, is_due, self.decoders, ahead, self.gpu) as source:
+        with Decoded(examples, self.transform, is_due, self.decoders, self._ahead, self.gpu) as source:
             try:
                 yield from self.scheduler.train(source, rule, on_steps)
             finally:

@@ -1,0 +1,1 @@
+"""Several devices, on one machine or many: one study, with one process that writes."""

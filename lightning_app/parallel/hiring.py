@@ -1,0 +1,72 @@
+"""Several devices for a study, where its flags ask for them: one worker each, checked before anything is written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.example import Example
+from lightning_app.parallel.many_workers import ManyWorkers
+from lightning_app.parallel.ray_crew import cluster_crew, local_crew
+from lightning_app.parallel.worker import Task
+from lightning_app.preparing import Lightning, Prepared
+from lightning_app.progress import WorkerLines
+
+PATIENCE_SECONDS = 60.0
+"""Workers that a busy cluster has not started until then join later."""
+BYTES_AN_EXAMPLE = 1000
+IN_THE_IDENTITY = ("weights_sha256", "device_kind", "numerics")
+
+
+@contextmanager
+def several_workers(
+    prepared: Prepared, lightning: Lightning, sample: Sequence[Example], folder: Path
+) -> Iterator[ManyWorkers | None]:
+    """The workers of a study, ready; None where one device, this process's own, trains.
+
+    Args:
+        prepared: The study.
+        lightning: Lightning's part of the command line.
+        sample: All of its examples.
+        folder: Of the study, for `status`.
+
+    Raises:
+        BadInputError: If they can't be had, or don't fit the study.
+        WorkersError: If none can start.
+    """
+    settings, kind = prepared.settings, prepared.device.kind
+    if len(prepared.devices) == 1 and settings.ray_address is None:
+        yield None
+        return
+    if kind not in ("cpu", "cuda"):
+        raise BadInputError(f"{lightning.device_flags}: several workers train on CPUs or NVIDIA GPUs, not on {kind}")
+    task = Task(
+        settings,
+        [replace(example, image=example.image.absolute()) for example in sample],
+        prepared.pretrained,
+        lightning.flags,
+        lightning.make_trainer.but(accelerator=kind, devices=1),
+    )
+    if settings.ray_address is None:
+        crews = local_crew(task, [device.root.index for device in prepared.devices], _size(task))
+    else:
+        crews = cluster_crew(task, kind, settings.ray_address, settings.workers)
+    with crews as crew, WorkerLines(folder) as lines:
+        workers = ManyWorkers(
+            crew,
+            sample,
+            {name: prepared.identity[name] for name in IN_THE_IDENTITY},
+            prepared.environment,
+            settings.allow_mixed_environment,
+            settings.max_retries,
+            lines.show,
+        )
+        workers.wait_for_workers(PATIENCE_SECONDS)
+        yield workers
+
+
+def _size(task: Task) -> int:
+    network = task.pretrained.network
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + BYTES_AN_EXAMPLE * len(task.sample)

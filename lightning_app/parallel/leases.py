@@ -1,0 +1,93 @@
+"""Who trains what: each example is waiting, with one worker, or over. It knows nothing of processes."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from lightning_app.inputs.example import Example
+
+AHEAD = 4
+"""Examples that a worker is given beside those it takes at once, so that it doesn't wait for the next."""
+
+
+class Leases:
+    """Hands out examples, easiest first, and takes back those of a worker that is lost.
+
+    A worker is kept in examples, a few ahead; when few are left nobody holds any that another could begin. An example
+    whose worker was lost with it is suspected: it is given out alone from then on, so that if it takes another worker
+    with it, that worker had nothing else in hand.
+
+    Args:
+        examples: To be trained, in the order in which they are handed out.
+        workers: That share them.
+        max_retries: How often an example is given out again after its worker was lost.
+    """
+
+    def __init__(self, examples: Iterable[Example], workers: int, max_retries: int) -> None:
+        self._waiting = deque(examples)
+        self._suspected: deque[Example] = deque()
+        self._held: dict[int, dict[str, Example]] = {}
+        self._lost: Counter[str] = Counter()
+        self._workers = workers
+        self._max_retries = max_retries
+
+    @property
+    def waiting(self) -> int:
+        """Examples that nobody has."""
+        return len(self._waiting) + len(self._suspected)
+
+    @property
+    def held(self) -> int:
+        """Examples that some worker has."""
+        return sum(map(len, self._held.values()))
+
+    def held_by(self, worker: int) -> list[Example]:
+        """What a worker has, in the order in which it was handed out."""
+        return list(self._held.get(worker, {}).values())
+
+    def hand_out(self, worker: int, at_once: int) -> list[Example]:
+        """What a worker gets now, perhaps nothing.
+
+        Args:
+            worker: Its number.
+            at_once: How many examples it takes before the first has ended.
+        """
+        held = self._held.setdefault(worker, {})
+        if any(path in self._lost for path in held):
+            return []
+        if self._suspected and not held:
+            lease = [self._suspected.popleft()]
+        else:
+            share = -(-(self.waiting + self.held) // self._workers)
+            ahead = min(AHEAD, len(self._waiting) // (2 * self._workers))
+            count = min(at_once + ahead, max(share, 1)) - len(held)
+            lease = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        held.update((example.path, example) for example in lease)
+        return lease
+
+    def is_over(self, worker: int, path: str) -> Example:
+        """Takes an example that has ended off a worker.
+
+        Raises:
+            KeyError: If the worker doesn't have it.
+        """
+        return self._held[worker].pop(path)
+
+    def is_lost(self, worker: int, at_once: int) -> tuple[list[Example], list[Example]]:
+        """Takes everything off a worker that is lost.
+
+        Args:
+            worker: Its number.
+            at_once: Of its examples so many may have been in hand; the others it can't have begun.
+
+        Returns:
+            Those that were in hand and are given out again, and those that have been lost too often.
+        """
+        held = self.held_by(worker)
+        self._held[worker] = {}
+        in_hand, not_begun = held[:at_once], held[at_once:]
+        self._waiting.extendleft(reversed(not_begun))
+        self._lost.update(example.path for example in in_hand)
+        given_up = [example for example in in_hand if self._lost[example.path] > self._max_retries]
+        again = [example for example in in_hand if self._lost[example.path] <= self._max_retries]
+        self._suspected.extend(again)
+        return again, given_up

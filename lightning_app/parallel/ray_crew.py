@@ -1,0 +1,273 @@
+"""The workers' processes, by Ray: on this machine alone, or on a cluster that runs already.
+
+Ray places the workers, carries the task to each machine once, tells who is lost, and ends them with the driver.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_app.errors import BadInputError
+from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
+
+if TYPE_CHECKING:
+    from lightning_app.parallel.worker import Task
+
+log = logging.getLogger("lightning_app")
+
+INSTALL = "pip install 'steps-to-epsilon[ray]'"
+
+PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|CONDA_PREFIX|PYTHON[A-Z]+|PWD"
+    r"|(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+|(OMP|KMP|GOMP|MKL|OPENBLAS)_\w+"
+    r"|(CUDA|NVIDIA|CUBLAS|CUDNN|TORCH|PYTORCH|TORCHINDUCTOR|TRITON)_\w+|XDG_CACHE_HOME"
+)
+"""Environment variables that a worker on this machine is given: what programs need to run, and no one's secrets."""
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY$", re.IGNORECASE)
+
+QUIET = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray would print of lost workers: the study's own log says it
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+LOOPBACK_ONLY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: this machine's address is 127.0.0.1
+    "RAY_AUTH_MODE": "token",
+}
+ROOM = 100 * 2**20
+"""Bytes of Ray's object store beside the task."""
+REASON_LENGTH = 300
+
+
+@contextlib.contextmanager
+def local_crew(task: "Task", devices: Sequence[int | None], task_bytes: int) -> Iterator["RayCrew"]:
+    """A worker for each of some devices of this machine, by a Ray of their own that nobody else can reach.
+
+    Args:
+        task: For all of them.
+        devices: The number of each GPU, as torch counts them; None for one thread of the CPU.
+        task_bytes: About how large the task is.
+
+    Raises:
+        BadInputError: If Ray isn't installed, or the task can't be sent.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="steps-to-epsilon-"))  # for this user alone
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_hex(32), encoding="utf-8")
+    gpus = [device for device in devices if device is not None]
+    there = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name) and not SECRET.search(name)}
+    own = {"OMP_NUM_THREADS": "1", "RAY_AUTH_TOKEN_PATH": str(token), "CUDA_VISIBLE_DEVICES": visible(gpus)}
+    try:
+        with _environment({**there, **QUIET, **LOOPBACK_ONLY, **own}):
+            ray = _ray()
+            with _signals_as_they_are():
+                context = ray.init(
+                    address="local",
+                    num_cpus=len(devices),
+                    num_gpus=len(gpus),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=ROOM + 2 * task_bytes,
+                    _temp_dir=str(folder),
+                )
+        log.info("Workers: starting %d of them by Ray %s, on this machine", len(devices), ray.__version__)
+        if not context.address_info["node_ip_address"].startswith("127."):
+            log.warning("Ray listens on %s, not on this machine alone: something had loaded it before",
+                        context.address_info["node_ip_address"])  # fmt: skip
+        with _ended(ray):
+            yield RayCrew(ray, task, len(devices), {"num_cpus": 1, "num_gpus": 1 if gpus else 0})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Iterator["RayCrew"]:
+    """A worker for each matching device of a cluster that runs already.
+
+    Args:
+        task: For all of them.
+        kind: `cpu` or `cuda`.
+        address: `auto`, or HOST:PORT.
+        most: No more workers than that.
+
+    Raises:
+        BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
+    """
+    with _environment({**os.environ, **QUIET}):
+        ray = _ray()
+        try:
+            with _signals_as_they_are():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray raises ConnectionError, RuntimeError, ValueError, AuthenticationError, ...
+        except Exception as error:
+            raise BadInputError(f"--ray_address {address}: no cluster answers there: {_reason(error)}") from error
+    with _ended(ray):
+        resource = "GPU" if kind == "cuda" else "CPU"
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        there = int(ray.cluster_resources().get(resource, 0))
+        if not there:
+            raise BadInputError(f"--ray_address {address}: that cluster has no {resource}")
+        count = min(there, most or there)
+        log.info("Workers: starting %d of them by Ray %s, on a cluster of %d %ss on %d machines",
+                 count, ray.__version__, there, resource, len(nodes))  # fmt: skip
+        yield RayCrew(ray, task, count, {"num_cpus": 0, "num_gpus": 1} if kind == "cuda" else {"num_cpus": 1})
+
+
+def visible(gpus: Sequence[int]) -> str:
+    """`CUDA_VISIBLE_DEVICES` for some of the GPUs that this process sees."""
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = mine.split(",") if mine else None
+    return ",".join(names[gpu].strip() if names else str(gpu) for gpu in gpus)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise BadInputError(f"several workers need Ray, and it can't be loaded ({error}): {INSTALL}") from error
+    return ray
+
+
+@contextlib.contextmanager
+def _ended(ray: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """The environment that processes started now inherit."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(variables)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _signals_as_they_are() -> Iterator[None]:
+    """Ray puts a handler of its own in place of ours."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class RayCrew:
+    """The workers as Ray's actors; see `Crew`.
+
+    Args:
+        ray: The package, connected.
+        task: For all of them.
+        size: How many.
+        resources: Of one worker, as Ray names them.
+
+    Raises:
+        BadInputError: If the task can't be sent.
+    """
+
+    def __init__(self, ray: Any, task: "Task", size: int, resources: Mapping[str, int]) -> None:
+        self._ray = ray
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD", **resources)(_Actor)
+        try:
+            self._task = ray.put(task)
+        # Whatever a user's callback or plugin raises when it is pickled.
+        except Exception as error:
+            raise BadInputError(
+                f"--trainer: these callbacks or plugins can't be sent to workers: {_reason(error)}"
+            ) from error
+        self._actors: dict[int, Any] = {}
+        self._owed: dict[Any, tuple[int, bool]] = {}
+        for worker in range(size):
+            self.start_anew(worker)
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._actors)
+
+    def hear(self, seconds: float) -> list[tuple[int, Message]]:
+        """Waits so long for something to be said, and takes what there is."""
+        if not self._owed:
+            time.sleep(seconds)
+            return []
+        said, _ = self._ray.wait(list(self._owed), num_returns=1, timeout=seconds)
+        if said:
+            said, _ = self._ray.wait(list(self._owed), num_returns=len(self._owed), timeout=0)
+        return [self._take(reference) for reference in said]
+
+    def _take(self, reference: Any) -> tuple[int, Message]:
+        worker, is_beginning = self._owed.pop(reference)
+        try:
+            message: Introduction | Report = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return worker, Lost(_reason(error), not is_beginning)
+        return worker, message
+
+    def send(self, worker: int, order: Order) -> None:
+        """Sends an order."""
+        self._owed[self._actors[worker].exchange.remote(order)] = worker, False
+
+    def start_anew(self, worker: int) -> None:
+        """Starts a process, in the place of the one that there is."""
+        self.dismiss(worker)
+        actor = self._actors[worker] = self._actor.remote()
+        self._owed[actor.begin.remote([self._task])] = worker, True
+
+    def dismiss(self, worker: int) -> None:
+        """Ends a worker's process."""
+        if worker in self._actors:
+            self._ray.kill(self._actors[worker])
+        self._owed = {reference: owed for reference, owed in self._owed.items() if owed[0] != worker}
+
+
+class _Actor:
+    """A worker's process. Nothing heavy is loaded before its environment is set."""
+
+    def begin(self, task: Sequence[Any]) -> Introduction:
+        """Makes the worker ready.
+
+        Args:
+            task: A reference to the task, in a list: Ray would load a bare one, and torch with it, before this call.
+        """
+        os.environ.update({"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            del os.environ[name]  # Lightning would take this process for one of several of a training of its own
+        import ray
+
+        from lightning_app.parallel.worker import Worker
+
+        content = ray.get(task[0])
+        self._worker: Worker = Worker(content.sample)
+        return self._worker.begin(content)
+
+    def exchange(self, order: Order) -> Report:
+        """Takes an order and reports."""
+        return self._worker.exchange(order)
+
+
+def _reason(error: Exception) -> str:
+    """Why, in one line: Ray's texts end with the cause, and what may be done about Ray itself comes after it."""
+    text = re.sub("\033\\[[0-9;]*m", "", str(error)).partition("Some common causes include")[0].strip()
+    if isinstance(error, RuntimeError | ValueError | ConnectionError) or "\n" not in text:
+        last = text
+    else:
+        last = text.splitlines()[-1]
+    line = " ".join(last.split()) or type(error).__name__
+    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 3] + "..."
