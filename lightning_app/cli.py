@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "a pilot and a forecast before the hours are spent; takes the flags of run",
     "run": "the study: train on each wrong example alone until its loss reaches epsilon, count the steps",
     "report": "statistics, pictures and a page, from results folders or from any CSV of results",
+    "merge": "the shards of one study (run --shard) into one folder",
     "status": "where a study stands, also while it runs",
     "bench": "the engines side by side on this machine: steps a second, and a check that they agree",
     "fit": "one example: --data.path IMAGE",

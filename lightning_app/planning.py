@@ -15,6 +15,7 @@ import numpy as np
 from lightning_app.analysis.forecast import Curve
 from lightning_app.analysis.outlook import Pilot, look_ahead
 from lightning_app.analysis.outlook_words import FEWEST_CURVES, size_in_words, words
+from lightning_app.concluding import conclude
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS, FAILED
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
@@ -26,7 +27,7 @@ from lightning_app.results.run_folder import RunFolder
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.study import (
-    conclude,
+    account_of,
     engine_of,
     flags_that_lightning_takes,
     go_on,
@@ -86,7 +87,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
         minutes = min(settings.pilot_minutes, 60 * (study.max_hours or math.inf))
-        with stop_between_examples(time.monotonic() + 60 * minutes) as stop:
+        with stop_between_examples(time.monotonic() + 60 * minutes, workers is not None) as stop:
             prepared = train_pilot(prepared, settings, lightning, folder, config, stop, workers)
             at_the_end.close()
         if stop.came is not None:
@@ -166,7 +167,7 @@ def train_pilot(
     if is_part_of_more:  # whose summary and picture stay
         folder.rest()
     else:
-        conclude(prepared, stock, folder, time.monotonic() - started)
+        conclude(account_of(prepared), frozenset(stock.beyond), folder, time.monotonic() - started)
     there = sum(example.path in folder.rows for example in prepared.sample)
     if stop.is_over and there < len(prepared.sample):
         log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; the same command goes on",

@@ -1,6 +1,5 @@
 """What comes before any training: reads all that goes in, sees that it fits, and draws the sample."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
-from lightning_app.results.run_folder import Found, RunFolder
+from lightning_app.results.run_folder import Found, RunFolder, sample_sha256
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
@@ -180,7 +179,7 @@ def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Exampl
     number, of = settings.part
     if of > len(sample):
         raise BadInputError(f"--shard {settings.shard}: the sample has {len(sample)} examples, too few for {of} shards")
-    digest = hashlib.sha256("\n".join(example.path for example in sample).encode()).hexdigest()
+    digest = sample_sha256(example.path for example in sample)
     part = [replace(example, index=place) for place, example in enumerate(sample[number - 1 :: of])]
     log.info("Shard %d of %d: %d of the sample's %d examples", number, of, len(part), len(sample))
     return part, Shard(number, of, len(sample), digest)

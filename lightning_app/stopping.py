@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 import lightning.pytorch as L
 
@@ -21,10 +22,12 @@ class StopSignal(L.Callback):
 
     Args:
         deadline: By `time.monotonic()`; then it is as if SIGTERM had come.
+        exit_now: Ends the process at the second signal.
     """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, exit_now: Callable[[int], NoReturn] = os._exit) -> None:
         self.deadline = deadline
+        self._exit_now = exit_now
         self.came: signal.Signals | None = None
         self.is_over = False
 
@@ -32,7 +35,7 @@ class StopSignal(L.Callback):
         """Handles a signal."""
         if self.came is not None:
             _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
-            os._exit(128 + number)  # what is on disk is whole at any moment
+            self._exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
         _say_from_a_handler(f"{self.came.name}: stopping after what is in hand (again: at once)")
 
@@ -48,19 +51,28 @@ class StopSignal(L.Callback):
 
 
 @contextmanager
-def stop_between_examples(deadline: float) -> Iterator[StopSignal]:
+def stop_between_examples(deadline: float, has_workers: bool = False) -> Iterator[StopSignal]:
     """Handles signals gently for a while.
 
     Args:
         deadline: By `time.monotonic()`.
+        has_workers: Whether there are other processes, which are to end with this one also at a second signal.
     """
-    stop = StopSignal(deadline)
+    stop = StopSignal(deadline, _unwind if has_workers else os._exit)
     before = {number: signal.signal(number, stop.note) for number in SIGNALS}
     try:
         yield stop
+    except SystemExit:
+        if stop.came is None:
+            raise
+        raise SystemExit(128 + stop.came) from None  # Ray, while it waits, makes it 1
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _unwind(code: int) -> NoReturn:
+    sys.exit(code)
 
 
 @contextmanager
@@ -70,14 +82,21 @@ def exit_at_once(advice: str = "") -> Iterator[None]:
     Args:
         advice: What to say after the signal's name.
     """
+    code = 0
 
     def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal code
+        code = 128 + number
         _say_from_a_handler(f"stopped by {signal.Signals(number).name}{advice}")
-        sys.exit(128 + number)
+        sys.exit(code)
 
     before = {number: signal.signal(number, leave) for number in SIGNALS}
     try:
         yield
+    except SystemExit as error:
+        if code and error.code != code:  # Ray, while it waits, makes it 1
+            raise SystemExit(code) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

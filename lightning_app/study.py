@@ -13,10 +13,7 @@ from datetime import datetime
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.analysis.closing import Closing, close
-from lightning_app.analysis.closing_words import words
-from lightning_app.analysis.plots import as_file, steps_vs_difficulty
-from lightning_app.analysis.reading import Study, frame_of
+from lightning_app.concluding import Account, conclude, say_closing
 from lightning_app.engines import choose_engine
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
@@ -29,13 +26,10 @@ from lightning_app.results.fingerprint import (
     Fingerprint,
     Goal,
     Stretch,
-    versions,
 )
-from lightning_app.results.records import Row, path_of, steps_of
-from lightning_app.results.resuming import Stock, gave_up_earlier, take_stock
+from lightning_app.results.records import Row, path_of
+from lightning_app.results.resuming import Stock, take_stock
 from lightning_app.results.run_folder import (
-    PICTURE,
-    SUMMARY,
     TENSORBOARD,
     Found,
     RunFolder,
@@ -46,7 +40,6 @@ from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
-from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 
@@ -121,11 +114,12 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Run
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
             stock = go_on(prepared, folder, config)
-        with stop_between_examples(deadline) as stop:
+        with stop_between_examples(deadline, workers is not None) as stop:
             failures = train(prepared, stock, stock.left, lightning, folder, stop, workers)
             at_the_end.close()
-            closing, left = conclude(prepared, stock, folder, time.monotonic() - started)
-            say_closing(prepared, closing, folder)
+            account = account_of(prepared)
+            closing, left = conclude(account, frozenset(stock.beyond), folder, time.monotonic() - started)
+            say_closing(account, closing, folder)
     if stop.came is not None or (stop.is_over and left):
         _say_how_to_go_on(stop, stock, folder.rows, left)
         return 128 + (stop.came or signal.SIGTERM)
@@ -284,47 +278,16 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
     return Curves(viewers, shown, prepared.rank_digits)
 
 
-def conclude(prepared: Prepared, stock: Stock, folder: RunFolder, seconds: float) -> tuple[Closing, int]:
-    """Puts the folder to rest: sorted table, summary, picture. All but the table speak of the sample alone.
-
-    Returns:
-        The closing statistics, and how many examples of the sample are left.
-    """
+def account_of(prepared: Prepared) -> Account:
+    """What the summary says of a study beside its rows."""
     settings = prepared.settings
-    folder.rest()
-    beyond = frozenset(stock.beyond)
-    rows = [row for path, row in folder.rows.items() if path not in beyond]
-    study = Study(folder.folder.name, folder.folder, frame_of(rows), settings.epsilon, settings.max_steps_per_example)
-    closing = close(study)
-    folder.replace(PICTURE, as_file(steps_vs_difficulty(study, closing)))
-    done = sum(not gave_up_earlier(row, settings.max_steps_per_example) for row in rows)
-    summary = {
-        "settings": {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
-        "counts": {**prepared.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
-        "statistics": closing.as_dict(),
-        "ranking": ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
-        "versions": versions(),
-        "environments": [stretch.environment for stretch in folder.fingerprint.stretches],
-        "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
-        "timing": {
-            "seconds": seconds,
-            "steps": sum(map(steps_of, rows)),
-            "seconds_by_example": [row["seconds"] for row in rows],
-        },
-    }
-    folder.replace(SUMMARY, json_text(summary).encode())
-    return closing, len(stock.examples) - done
-
-
-def say_closing(prepared: Prepared, closing: Closing, folder: RunFolder) -> None:
-    """Prints the closing table, and what is odd about it."""
-    log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
-    if closing.limit < prepared.settings.max_steps_per_example:
-        log.warning("some rows were censored at %d steps and are still to be trained again: until then the table takes"
-                    " every row as it stood at that step", closing.limit)  # fmt: skip
-    if len(folder.fingerprint.stretches) > 1:
-        log.warning("the rows were made in %d environments; the summary names them",
-                    len(folder.fingerprint.stretches))  # fmt: skip
+    return Account(
+        {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
+        prepared.counts,
+        ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
+        settings.epsilon,
+        settings.max_steps_per_example,
+    )
 
 
 def _say_how_to_go_on(stop: StopSignal, stock: Stock, rows: Mapping[str, Row], left: int) -> None:

@@ -180,7 +180,7 @@ class ManyWorkers:
         for level, text in said:
             self._said[level, text] += 1
             if self._said[level, text] == 1:
-                log.log(level, "Worker %d: %s", number + 1, text)
+                log.log(level, "%s", text if level < logging.WARNING else f"worker {number + 1}: {text}")
 
     def _could_not_start(self, number: int, message: Lost) -> None:
         worker = self._workers[number]

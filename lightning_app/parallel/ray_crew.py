@@ -41,6 +41,7 @@ QUIET = {
 LOOPBACK_ONLY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: this machine's address is 127.0.0.1
     "RAY_AUTH_MODE": "token",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # how long its processes outlive a driver that was killed
 }
 ROOM = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
@@ -269,5 +270,5 @@ def _reason(error: Exception) -> str:
         last = text
     else:
         last = text.splitlines()[-1]
-    line = " ".join(last.split()) or type(error).__name__
+    line = re.sub(r"Worker exit type: \S+ Worker exit detail: ", "", " ".join(last.split())) or type(error).__name__
     return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 3] + "..."

@@ -239,8 +239,10 @@ def _way_to_another_epsilon(differing: list[Difference]) -> str:
     )
 
 
-def told(differing: list[Difference]) -> str:
-    """Differences in words."""
+def told(differing: list[Difference], where: object = None, and_where: object = None) -> str:
+    """Differences in words: what was and what is, or what is here and there."""
+    if where is not None:
+        return "; ".join(f"{key} is {_short(a)} in {where}, {_short(b)} in {and_where}" for key, a, b in differing)
     return "; ".join(f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in differing)
 
 

@@ -64,6 +64,12 @@ def gave_up_earlier(row: Row, max_steps: int) -> bool:
     return row["outcome"] == "censored" and steps_of(row) < max_steps
 
 
+def numbered(rows: Iterable[Row]) -> list[Row]:
+    """Rows with the numbers that they have beside one another, in that order."""
+    places = _places((), rows := list(rows))
+    return in_number_order({**row, "example_index": places[path_of(row)]} for row in rows)
+
+
 def in_number_order(rows: Iterable[Row]) -> list[Row]:
     """Rows by `example_index`, as they stand in a study at rest."""
     return sorted(rows, key=index_of)

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -318,7 +318,7 @@ class RunFolder:
             OSError: If it isn't there.
             ValueError: If it is no step log.
         """
-        losses = read_step_log(self._log_of(row).read_bytes())
+        losses = read_step_log(step_log_of(self.folder, row).read_bytes())
         return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
     def step_log_size(self, row: Row) -> int:
@@ -327,12 +327,18 @@ class RunFolder:
         Raises:
             OSError: If it isn't there.
         """
-        return self._log_of(row).stat().st_size
+        return step_log_of(self.folder, row).stat().st_size
 
-    def _log_of(self, row: Row) -> Path:
-        """A row's step log; where a kill came in the middle of new numbers, it is under its path's name."""
-        moving = self.folder / STEP_LOGS / name_on_the_move(path_of(row))
-        return moving if moving.exists() else self.folder / STEP_LOGS / _name(row)
+    def put_step_log(self, row: Row, data: bytes) -> None:
+        """Writes the step log of a row that `start` will be given; what was there before a study began is no loss.
+
+        Raises:
+            StorageError: If it can't be written.
+        """
+        file = self.folder / STEP_LOGS / _name(row)
+        with naming(file):
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(data)
 
     def withdraw(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
@@ -412,6 +418,17 @@ def read_study(folder: Path) -> tuple[Fingerprint, Table] | None:
         return fingerprint, read_table(table_file.read_bytes())
     except UnreadableTableError as error:
         raise ValueError(f"{RESULTS} {error}") from None
+
+
+def step_log_of(folder: Path, row: Row) -> Path:
+    """A row's step log; where a kill came in the middle of new numbers, it is under its path's name."""
+    moving = folder / STEP_LOGS / name_on_the_move(path_of(row))
+    return moving if moving.exists() else folder / STEP_LOGS / _name(row)
+
+
+def sample_sha256(paths: Iterable[str]) -> str:
+    """A digest of a sample's paths, easiest first."""
+    return hashlib.sha256("\n".join(paths).encode()).hexdigest()
 
 
 def read_elsewhere(folder: Path) -> list[tuple[dict[str, object], str]]:

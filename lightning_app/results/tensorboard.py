@@ -13,9 +13,8 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, get_args
+from typing import TYPE_CHECKING, BinaryIO, Protocol, get_args
 
-from lightning.pytorch.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -24,6 +23,9 @@ from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
 from lightning_app.results.records import Row, index_of, path_of, rank_of, steps_of
 from lightning_app.training.trajectory import Outcome
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 log = logging.getLogger("lightning_app")
 
@@ -202,7 +204,7 @@ class LightningLogger:
         logger: As `--trainer.logger` made it.
     """
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: "Logger") -> None:
         self.name = type(logger).__name__
         self.logger = logger
         self._curves: dict[str, Sequence[float]] = {}
