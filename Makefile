@@ -14,7 +14,7 @@ help:  ## what can be made
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv: several GB with PyTorch, a few minutes the first time"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
 	@# An oracle for one test. It asks for an older pandas than users get, and works with theirs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "lifelines>=0.30,<0.31"
 	@touch $@

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -243,8 +244,8 @@ def _fingerprint(parts: Sequence[Part], home: dict[str, Part], goal: Goal) -> Fi
         listed = {path: stretch for stretch in part.fingerprint.stretches for path in stretch.paths or ()}
         last = part.fingerprint.stretches[-1]
         made += [(listed.get(path, last).environment, path) for path, of in home.items() if of is part]
-    texts = [json.dumps(environment, sort_keys=True) for environment, _ in made]
-    commonest = json.loads(max(set(texts), key=texts.count))
+    counted = Counter(json.dumps(environment) for environment, _ in made)
+    commonest = json.loads(counted.most_common(1)[0][0])
     trained_for = max(part.fingerprint.trained_for for part in parts)
     return Fingerprint(parts[0].fingerprint.identity, (Stretch(commonest),), goal, trained_for).with_rows_of(made)
 

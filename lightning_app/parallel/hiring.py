@@ -9,7 +9,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.ray_crew import cluster_crew, local_crew
-from lightning_app.parallel.worker import Task
+from lightning_app.parallel.task import Task
 from lightning_app.preparing import Lightning, Prepared
 from lightning_app.progress import WorkerLines
 

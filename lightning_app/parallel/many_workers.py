@@ -202,7 +202,7 @@ class ManyWorkers:
 
     def train(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
@@ -214,7 +214,7 @@ class ManyWorkers:
             WorkersError: If no worker is left, or none can train anything.
         """
         self._settle(rule)
-        leases = Leases(examples, len(self._workers), self._max_retries)
+        leases = Leases(filter(None, examples), len(self._workers), self._max_retries)
         is_stopping = False
         for number in range(len(self._workers)):
             self._send(number, leases, rule, is_stopping)

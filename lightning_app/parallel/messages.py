@@ -34,7 +34,7 @@ class Introduction:
     at_once: int
     steps_a_second: float | None
     unseen: str | None
-    said: Sequence[Said]
+    said: Sequence[Said] = ()
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_app.errors import BadInputError
 from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
+from lightning_app.parallel.worker import Worker
 
 if TYPE_CHECKING:
-    from lightning_app.parallel.worker import Task
+    from lightning_app.parallel.task import Task
 
 log = logging.getLogger("lightning_app")
 
@@ -178,14 +179,18 @@ class RayCrew:
         task: For all of them.
         size: How many.
         resources: Of one worker, as Ray names them.
+        actor: What each of them is; a stand-in may take the place of a worker that trains.
 
     Raises:
         BadInputError: If the task can't be sent.
     """
 
-    def __init__(self, ray: Any, task: "Task", size: int, resources: Mapping[str, int]) -> None:
+    def __init__(
+        self, ray: Any, task: object, size: int, resources: Mapping[str, float], actor: type | None = None
+    ) -> None:
         self._ray = ray
-        self._actor = ray.remote(max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD", **resources)(_Actor)
+        remote = ray.remote(max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD", **resources)
+        self._actor = remote(actor or _Actor)
         try:
             self._task = ray.put(task)
         # Whatever a user's callback or plugin raises when it is pickled.
@@ -252,11 +257,11 @@ class _Actor:
             del os.environ[name]  # Lightning would take this process for one of several of a training of its own
         import ray
 
-        from lightning_app.parallel.worker import Worker
+        from lightning_app.parallel.task import get_ready
 
         content = ray.get(task[0])
-        self._worker: Worker = Worker(content.sample)
-        return self._worker.begin(content)
+        self._worker = Worker(content.sample, lambda: get_ready(content))
+        return self._worker.begin()
 
     def exchange(self, order: Order) -> Report:
         """Takes an order and reports."""

@@ -1,49 +1,22 @@
 """What runs on each device: an engine, fed with examples a few at a time."""
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-from lightning_app.engines import choose_engine
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.messages import Introduction, Order, Report, Said
-from lightning_app.results.fingerprint import environment
-from lightning_app.settings import StudySettings
-from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.engine import Engine
-from lightning_app.training.pretrained import Pretrained, weights_sha256
-from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
+REFUSAL = "MisconfigurationException"
+"""Of Lightning, by name: a worker's process has not loaded Lightning when it loads this."""
 PATIENCE = 1.0
 """Seconds that an engine waits for the next example before it is told that there is none for now. A report comes at
 least as often."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """All that a worker has to know of a study. It travels to each machine once.
-
-    Args:
-        settings: Of the study.
-        sample: Its examples, with images by absolute paths.
-        pretrained: The model.
-        flags: Those of Lightning's flags that numbers may depend on.
-        trainers: Builds an example's Trainer on one device of this kind.
-    """
-
-    settings: StudySettings
-    sample: Sequence[Example]
-    pretrained: Pretrained
-    flags: Mapping[str, object]
-    trainers: TrainerMaker
 
 
 class Worker:
@@ -51,10 +24,12 @@ class Worker:
 
     Args:
         sample: The study's examples.
+        introduce: Makes the engine, in the thread that will train, and says what it is.
     """
 
-    def __init__(self, sample: Sequence[Example]) -> None:
+    def __init__(self, sample: Sequence[Example], introduce: Callable[[], tuple[Engine, Introduction]]) -> None:
         self._sample = sample
+        self._introduce = introduce
         self._changed = threading.Condition()
         self._coming: deque[Example] = deque()
         self._in_hand: dict[str, None] = {}
@@ -65,21 +40,18 @@ class Worker:
         self._is_training = False
         self._failed: Exception | None = None
         self._said = _Said()
+        logging.getLogger("lightning_app").setLevel(logging.INFO)
+        logging.getLogger("lightning_app").addHandler(self._said)
         self._reported = self._looked = time.perf_counter()
         self._idle = 0.0
 
-    def begin(self, task: Task) -> Introduction:
-        """Makes the engine in the thread that will train, and says what it is.
-
-        Raises:
-            BadInputError: If the device isn't there.
-            MisconfigurationException: If Lightning refuses its flags.
-        """
+    def begin(self) -> Introduction:
+        """Waits for the engine; whatever its making raises is raised here."""
         introductions: list[Introduction] = []
 
         def work() -> None:
             try:
-                engine, introduction = self._introduce(task)
+                engine, introduction = self._introduce()
                 with self._changed:
                     introductions.append(introduction)
                     self._changed.notify_all()
@@ -95,36 +67,7 @@ class Worker:
             self._reported = self._looked = time.perf_counter()
             if self._failed is not None:
                 raise self._failed
-        return introductions[0]
-
-    def _introduce(self, task: Task) -> tuple[Engine, Introduction]:
-        quieten_lightning()
-        log = logging.getLogger("lightning_app")
-        log.setLevel(logging.INFO)
-        log.addHandler(self._said)
-        device = resolve_device(task.trainers, "this worker's own device")
-        numerics = pin_numerics(device.kind, task.settings.matmul_precision)
-        numbers = {
-            "weights_sha256": weights_sha256(task.pretrained.network),
-            "device_kind": device.kind,
-            "numerics": numerics,
-        }
-        engine = choose_engine(
-            task.settings, task.pretrained, device, task.flags, task.trainers, len(task.sample)
-        )  # fmt: skip
-        image = task.sample[0].image
-        introduction = Introduction(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            device=device.name,
-            numbers=numbers,
-            environment=environment(device.name, device.threads),
-            at_once=engine.at_once,
-            steps_a_second=engine.steps_a_second,
-            unseen=None if image.is_file() else str(image),
-            said=self._said.take(),
-        )
-        return engine, introduction
+        return replace(introductions[0], said=self._said.take())
 
     def _work(self, engine: Engine) -> None:
         while True:
@@ -143,15 +86,17 @@ class Worker:
                 self._in_hand.clear()  # what was decoded ahead when the end came
                 self._changed.notify_all()
 
-    def _feed(self) -> Iterator[Example]:
+    def _feed(self) -> Iterator[Example | None]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._coming or self._is_due, PATIENCE)
-                if self._is_due or not self._coming:
+                if not self._in_hand:  # else whoever asks has others to look after
+                    self._changed.wait_for(lambda: self._coming or self._is_due, PATIENCE)
+                if self._is_due or not (self._coming or self._in_hand):
                     return
                 self._look()
-                example = self._coming.popleft()
-                self._in_hand[example.path] = None
+                example = self._coming.popleft() if self._coming else None
+                if example is not None:
+                    self._in_hand[example.path] = None
             yield example
 
     def _is_stopping(self) -> bool:
@@ -186,7 +131,7 @@ class Worker:
                 idle_seconds=self._idle,
                 is_idle=self._is_idle,
                 failed=None if self._failed is None else f"{type(self._failed).__name__}: {_one_line(self._failed)}",
-                is_refusal=isinstance(self._failed, MisconfigurationException),
+                is_refusal=type(self._failed).__name__ == REFUSAL,
                 said=self._said.take(),
             )
             self._results, self._steps, self._idle, self._reported = [], 0, 0.0, self._looked

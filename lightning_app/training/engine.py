@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     def train(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
@@ -52,7 +52,8 @@ class Engine(Protocol):
         """Trains examples.
 
         Args:
-            examples: Taken one by one, when they are needed.
+            examples: Taken one by one, when they are needed. None says that there is none for now, but there may be
+                later; it comes only while an example that was taken has not ended, so that nobody waits in vain.
             rule: When an example is done.
             is_due: Asked before every example but the first: whether to begin no more. Those in hand are trained to
                 their end.

@@ -51,7 +51,7 @@ class TrainerEngine:
 
     def train(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
@@ -62,6 +62,8 @@ class TrainerEngine:
             One result an example, in their order.
         """
         for example in examples:
+            if example is None:
+                continue
             start = time.perf_counter()
             try:
                 data = SingleExample(example.image, example.label, self.transform, rule.max_steps)

@@ -19,7 +19,7 @@ class Decoded:
     """Examples with their images, in order.
 
     Args:
-        examples: Taken when their images are about to be decoded.
+        examples: Taken when their images are about to be decoded; None where there is none for now.
         transform: timm's evaluation transform.
         is_due: Whether to hand out no more; asked before each but the first.
         threads: That decode; 0 decodes an image when it is asked for.
@@ -29,7 +29,7 @@ class Decoded:
 
     def __init__(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         transform: Transform,
         is_due: Callable[[], bool],
         threads: int = 0,

@@ -80,7 +80,7 @@ class SlotsEngine:
 
     def train(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
