@@ -28,7 +28,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_app.training.trainers import quieten_lightning
 from lightning_app.commands.run import Run
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.images import find_images
@@ -43,6 +42,7 @@ from lightning_app.training.loss import precise_loss
 from lightning_app.training.photograph import read_photograph
 from lightning_app.training.pretrained import Snapshot
 from lightning_app.training.trainer_engine import TrainerEngine
+from lightning_app.training.trainers import quieten_lightning
 from lightning_app.training.trajectory import StopRule, Trajectory
 
 LR = 1e-3

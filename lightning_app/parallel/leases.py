@@ -12,9 +12,9 @@ AHEAD = 4
 class Leases:
     """Hands out examples, easiest first, and takes back those of a worker that is lost.
 
-    A worker is kept in examples, a few ahead; when few are left nobody holds any that another could begin. An example
-    whose worker was lost with it is suspected: it is given out alone from then on, so that if it takes another worker
-    with it, that worker had nothing else in hand.
+    A worker is kept in examples, a few ahead; when few are left nobody holds any that another could begin. Examples
+    whose worker was lost with them come next: once among others, since machines fail. After that they are suspected and
+    given out alone, so that if one takes another worker with it, that worker had nothing else in hand.
 
     Args:
         examples: To be trained, in the order in which they are handed out.
@@ -27,6 +27,7 @@ class Leases:
         self._suspected: deque[Example] = deque()
         self._held: dict[int, dict[str, Example]] = {}
         self._lost: Counter[str] = Counter()
+        self._losses_unsuspected = 1 if max_retries > 1 else 0  # the last try is always alone
         self._workers = workers
         self._max_retries = max_retries
 
@@ -52,7 +53,7 @@ class Leases:
             at_once: How many examples it takes before the first has ended.
         """
         held = self._held.setdefault(worker, {})
-        if any(path in self._lost for path in held):
+        if any(self._is_suspected(path) for path in held):
             return []
         if self._suspected and not held:
             lease = [self._suspected.popleft()]
@@ -89,5 +90,10 @@ class Leases:
         self._lost.update(example.path for example in in_hand)
         given_up = [example for example in in_hand if self._lost[example.path] > self._max_retries]
         again = [example for example in in_hand if self._lost[example.path] <= self._max_retries]
-        self._suspected.extend(again)
+        suspected = [example for example in again if self._is_suspected(example.path)]
+        self._suspected.extend(suspected)
+        self._waiting.extendleft(example for example in reversed(again) if example not in suspected)
         return again, given_up
+
+    def _is_suspected(self, path: str) -> bool:
+        return self._lost[path] > self._losses_unsuspected

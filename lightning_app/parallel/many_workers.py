@@ -1,7 +1,7 @@
 """Many workers as one engine: hands out leases, takes results, and outlives the loss of workers."""
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.leases import Leases
-from lightning_app.parallel.messages import Crew, Introduction, Lost, Order, Report, Said
+from lightning_app.parallel.messages import Crew, Introduction, Lost, Message, Order, Report, Said
 from lightning_app.results.fingerprint import differences, told
 from lightning_app.results.workers import WorkerLine
 from lightning_app.training.engine import never, unseen
@@ -19,8 +19,8 @@ from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 log = logging.getLogger("lightning_app")
 
 LISTENING_SECONDS = 1.0
-MOST_LOST_FROM_THE_FIRST = 10
-"""Examples that take all their workers with them before any has been trained: then it isn't the examples."""
+MOST_LOST_AT_FIRST = 10
+"""Workers with which examples were given up before any had been trained: then it isn't the examples."""
 
 Numbers = Mapping[str, object]
 ShowWorkers = Callable[[Sequence[WorkerLine]], None]
@@ -118,6 +118,7 @@ class ManyWorkers:
         self._has_trained = False
         self._lost_at_first = 0
         self._said = Counter[Said]()
+        self._heard = deque[tuple[int, Message]]()
 
     @property
     def devices(self) -> int:
@@ -219,7 +220,7 @@ class ManyWorkers:
         for number in range(len(self._workers)):
             self._send(number, leases, rule, is_stopping)
         while leases.held or (leases.waiting and not is_stopping):
-            for number, message in self._crew.hear(LISTENING_SECONDS):
+            for number, message in self._hear():
                 self._workers[number].has_order = False
                 is_stopping = is_stopping or is_due()
                 results: Sequence[Trajectory | Failure] = ()
@@ -239,12 +240,19 @@ class ManyWorkers:
             if is_stopping and all(worker.is_idle for worker in self._workers):
                 return
 
+    def _hear(self) -> Iterator[tuple[int, Message]]:
+        """Listens for a while; what a training that was broken off has not taken of what it heard comes first."""
+        if not self._heard:
+            self._heard.extend(self._crew.hear(LISTENING_SECONDS))
+        while self._heard:
+            yield self._heard.popleft()
+
     def _settle(self, rule: StopRule) -> None:
         """Waits for what an earlier training that was broken off has left in hand."""
         for worker in self._workers:
             worker.is_idle = worker.is_idle or not worker.has_order
         while any(worker.has_order for worker in self._workers):
-            for number, message in self._crew.hear(LISTENING_SECONDS):
+            for number, message in self._hear():
                 worker = self._workers[number]
                 worker.has_order = False
                 if isinstance(message, Report) and message.failed is None:
@@ -310,12 +318,12 @@ class ManyWorkers:
         trained_again = f"; trained again: {', '.join(repr(example.path) for example in again[:3])}" if again else ""
         more = f" and {len(again) - 3} more" if len(again) > 3 else ""
         log.warning("worker %d on %s was lost (%s)%s%s", number + 1, there.host, message.reason, trained_again, more)
-        if not self._has_trained:
-            self._lost_at_first += len(given_up)
-            if self._lost_at_first >= MOST_LOST_FROM_THE_FIRST:
+        if given_up and not self._has_trained:
+            self._lost_at_first += 1
+            if self._lost_at_first == MOST_LOST_AT_FIRST:
                 raise WorkersError(
-                    f"nothing can be trained: the first {self._lost_at_first} examples were each lost with"
-                    f" {self._max_retries + 1} workers; the last one: {message.reason}"
+                    f"nothing can be trained: {sum(worker.lost for worker in self._workers)} workers were lost before"
+                    f" the first example had ended; the last one: {message.reason}"
                 )
         self._crew.start_anew(number)
         return [

@@ -45,7 +45,7 @@ class Told:
 
     def train(
         self,
-        examples: Iterable[Example],
+        examples: Iterable[Example | None],
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,

@@ -12,6 +12,7 @@ from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 NUMBERS = {"weights_sha256": "abc", "device_kind": "cpu", "numerics": {"cudnn_tf32": False}}
 HERE = {"torch": "2.15.0", "device": "a CPU"}
 TICK = 1.0
+DEAD = Lost("it was killed", True)
 
 
 def trained(example: Example, rule: StopRule, seconds: float = 1.0) -> Trajectory:
@@ -59,6 +60,7 @@ class SimulatedCrew:
         self._in_hand: list[list[tuple[float, int, Example]]] = [[] for _ in range(size)]
         self._ended: list[list[Trajectory | Failure]] = [[] for _ in range(size)]
         self._is_due = [False] * size
+        self._is_dead = [False] * size
         self._rules: list[StopRule] = [StopRule(0.1, 10)] * size
         self._count = itertools.count()
         for worker in range(size):
@@ -78,14 +80,19 @@ class SimulatedCrew:
     def _clear(self, worker: int) -> None:
         self._waiting[worker].clear()
         self._in_hand[worker].clear()
-        self._ended[worker].clear()
+        self._ended[worker] = []
+        self._is_dead[worker] = False
         self._owes.pop(worker, None)
         self._tell.pop(worker, None)
 
     def send(self, worker: int, order: Order) -> None:
         """Takes an order."""
-        assert worker not in self._owes and worker not in self._tell, "it has not answered yet"
+        assert worker not in self._owes, "it has not answered yet"
+        assert worker not in self._tell, "it has not introduced itself yet"
         self.orders.append((worker, order))
+        if self._is_dead[worker]:
+            self._tell[worker] = DEAD
+            return
         self._waiting[worker].extend(self.sample[place] for place in order.places)
         self._rules[worker], self._is_due[worker] = order.rule, order.is_due
         if order.is_due:
@@ -98,8 +105,11 @@ class SimulatedCrew:
             example = self._waiting[worker].popleft()
             self.begun.append((worker, example.path))
             if self.dies(worker, example.path):
+                last = self._report(worker) if self._ended[worker] else None  # sent before it began this one
                 self._clear(worker)
-                self._tell[worker] = Lost("it was killed", True)
+                self._tell[worker] = DEAD
+                if last is not None:
+                    self._tell[worker], self._is_dead[worker] = last, True
                 return
             end = self.now + self.seconds[example.path]
             heapq.heappush(self._in_hand[worker], (end, next(self._count), example))
@@ -133,7 +143,7 @@ class SimulatedCrew:
                 self._begin(worker)
 
     def _report(self, worker: int) -> Report:
-        del self._owes[worker]
+        self._owes.pop(worker, None)
         results, self._ended[worker] = self._ended[worker], []
         return Report(
             results=results,

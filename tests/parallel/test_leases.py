@@ -38,15 +38,26 @@ def test_slots_share_what_is_there() -> None:
     assert len(leases.hand_out(1, 32)) == 20
 
 
-def test_an_example_lost_with_its_worker_is_given_out_alone() -> None:
+def test_examples_lost_with_their_worker_come_next_and_from_the_second_time_on_alone() -> None:
     leases = Leases(examples(20), 2, 3)
-    leases.hand_out(0, 1)
-    again, given_up = leases.is_lost(0, 1)
-    assert (paths(again), given_up) == (["0.jpg"], [])
-    assert paths(leases.hand_out(0, 1)) == ["0.jpg"]
-    assert leases.hand_out(0, 1) == []  # nothing beside it
+    leases.hand_out(0, 2)
+    again, given_up = leases.is_lost(0, 2)
+    assert (paths(again), given_up) == (["0.jpg", "1.jpg"], [])
+    assert paths(leases.hand_out(0, 2))[:3] == ["0.jpg", "1.jpg", "2.jpg"]
+    leases.is_over(0, "1.jpg")
+    leases.is_lost(0, 1)
+    assert paths(leases.hand_out(0, 2)) == ["0.jpg"]
+    assert leases.hand_out(0, 2) == []  # nothing beside it
     leases.is_over(0, "0.jpg")
-    assert paths(leases.hand_out(0, 1))[0] == "1.jpg"  # what it had not begun, in its old place
+    assert paths(leases.hand_out(0, 2))[0] == "2.jpg"  # what it had not begun, in its old place
+
+
+def test_the_only_retry_is_alone() -> None:
+    leases = Leases(examples(20), 2, 1)
+    leases.hand_out(0, 2)
+    leases.is_lost(0, 2)
+    assert paths(leases.hand_out(0, 2)) == ["0.jpg"]
+    assert paths(leases.hand_out(1, 2)) == ["1.jpg"]
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
@@ -86,7 +97,7 @@ def test_none_is_lost_and_none_is_twice(
         leases.hand_out(worker, at_once[worker])
         held = leases.held_by(worker)
         assert len(held) <= at_once[worker] + AHEAD
-        if any(lost[path] for path in paths(held)):
+        if any(lost[path] > (max_retries > 1) for path in paths(held)):
             assert len(held) == 1  # a suspected one is alone
 
     for worker in range(workers):

@@ -40,7 +40,7 @@ def test_every_example_is_trained_once_and_comes_back_under_its_own_number() -> 
     results = list(engine(crew, sample).train(asked, RULE))
     assert sorted((r.example.path, r.example.index) for r in results) == sorted((e.path, e.index) for e in asked)
     assert all(isinstance(result, Trajectory) and result.environment is None for result in results)
-    assert [path for _, path in crew.begun][:3] == ["5.jpg", "10.jpg", "14.jpg"]
+    assert [path for _, path in crew.begun][:3] == ["5.jpg", "9.jpg", "12.jpg"]
     assert {worker for worker, _ in crew.begun} == {0, 1, 2}
 
 
@@ -65,7 +65,6 @@ def test_long_examples_do_not_leave_others_idle() -> None:
 def test_whatever_dies_none_is_lost_and_none_is_twice(
     count: int, size: int, at_once: int, max_retries: int, seed: int, risk: float
 ) -> None:
-    logging.getLogger("lightning_app").setLevel(logging.CRITICAL)
     dice = random.Random(seed)
     sample = examples(count)
     poison = {example.path for example in sample if dice.random() < 0.05}
@@ -102,7 +101,8 @@ def test_nothing_that_can_be_trained_ends_the_study() -> None:
     sample = examples(30)
     crew = crew_of(sample, 2, dies=lambda worker, path: True)
     with pytest.raises(
-        WorkersError, match="nothing can be trained: the first 10 examples were each lost with 4 workers"
+        WorkersError,
+        match="nothing can be trained: .* workers were lost before the first .*; the last one: it was killed",
     ):
         list(engine(crew, sample).train(sample, RULE))
 
@@ -110,14 +110,12 @@ def test_nothing_that_can_be_trained_ends_the_study() -> None:
 def test_a_stop_ends_it_after_what_is_in_hand() -> None:
     sample = examples(50)
     crew = crew_of(sample, 2)
-    is_due = False
-    ended = []
-    for result in engine(crew, sample).train(sample, RULE, lambda: is_due):
+    ended: list[str] = []
+    for result in engine(crew, sample).train(sample, RULE, lambda: len(ended) >= 5):
         ended.append(result.example.path)
-        is_due = len(ended) >= 5
     begun = [path for _, path in crew.begun]
     assert sorted(begun) == sorted(ended)
-    assert 5 <= len(ended) <= 7
+    assert 5 <= len(ended) <= 9  # what each had begun when it was told
     assert [order.is_due for _, order in crew.orders[-2:]] == [True, True]
 
 
@@ -125,7 +123,7 @@ def test_steps_are_counted_and_workers_shown() -> None:
     sample = examples(12)
     lines: list[Sequence[WorkerLine]] = []
     steps: list[int] = []
-    workers = engine(crew_of(sample, 2), sample, show=lines.append)
+    workers = engine(crew_of(sample, 2, seconds=2.5), sample, show=lines.append)
     results = list(workers.train(sample, RULE, on_steps=steps.append))
     assert sum(steps) == sum(len(result.losses) for result in results if isinstance(result, Trajectory))
     (line, other) = lines[-1]
@@ -151,12 +149,12 @@ def test_a_training_that_was_broken_off_leaves_nothing_for_the_next() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"unseen": "/data/a.jpg"}, "--root_dir: worker 2 on here can't see /data/a.jpg: the images must lie under the"),
-        ({"numbers": {**NUMBERS, "weights_sha256": "x"}}, 'would train another study.*weights_sha256 was "abc", is "x"'),
+        ({"unseen": "/data/a.jpg"}, "--root_dir: worker 2 on here can't see /data/a.jpg: the images must lie under"),
+        ({"numbers": {**NUMBERS, "weights_sha256": "x"}}, 'train another study.*weights_sha256 was "abc", is "x"'),
         ({"environment": {**HERE, "torch": "2.11.0"}}, 'torch was "2.15.0", is "2.11.0".*--allow_mixed_environment'),
     ],
-)  # fmt: skip
-def test_a_worker_that_does_not_fit_is_refused(other: dict[str, object], message: str) -> None:
+)
+def test_a_worker_that_does_not_fit_is_refused(other: dict[str, Any], message: str) -> None:
     sample = examples(3)
     crew = crew_of(sample, 2, introduction=lambda worker, start: introduce(worker, **(other if worker else {})))
     with pytest.raises(BadInputError, match=message):
@@ -221,7 +219,7 @@ def test_what_an_engine_raises_loses_its_worker_and_a_refusal_ends_the_study() -
     assert crew.starts == [4 + 1]
     crew = OneReport(sample, {"0.jpg": 1.0}, 1)
     crew.report = replace(failed, failed="MisconfigurationException: no such clipping", is_refusal=True)
-    with pytest.raises(MisconfigurationException, match="^no such clipping$"):
+    with pytest.raises(MisconfigurationException, match=r"^no such clipping$"):
         list(engine(crew, sample).train(sample, RULE))
 
 
