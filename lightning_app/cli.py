@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import BAD_INPUT, FAILED
+from lightning_app.process import settle_environment
 
 PROG = "steps-to-epsilon"
 
@@ -82,7 +83,6 @@ def _run(name: str, words: Sequence[str]) -> int:
     if name not in COMMANDS:
         offers = difflib.get_close_matches(name, COMMANDS)
         raise BadInputError(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
-    # Set before torch is loaded: a thread that spins while it waits slows every other process on the machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle_environment()
     exit_code: int = import_module(f"lightning_app.commands.{name}").main(words)
     return exit_code

@@ -16,6 +16,7 @@ from lightning_app.inputs.images import find_images
 from lightning_app.inputs.labels import BY_MAPPING, find_labels
 from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
+from lightning_app.parallel.hiring import require_workers
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
 from lightning_app.results.run_folder import Found, RunFolder, sample_sha256
@@ -92,8 +93,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         BadInputError: If anything given can't be used, or the study that is there is another one.
     """
     devices = resolve_devices(lightning.make_trainer, lightning.device_flags)
-    if settings.ray_address is not None and len(devices) > 1:
-        raise BadInputError(f"{lightning.device_flags} is of this machine; with --ray_address --workers says how many")
+    require_workers(settings, devices, lightning.device_flags)
     device = devices[0]
     require_precision(lightning.flags, device.root)
     require_engine(settings.engine, settings.slots, lightning.flags, device.root)

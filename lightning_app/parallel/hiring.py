@@ -4,14 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.many_workers import ManyWorkers
-from lightning_app.parallel.ray_crew import cluster_crew, local_crew
+from lightning_app.parallel.ray_crew import cluster_crew, local_crew, require_ray
 from lightning_app.parallel.task import Task
-from lightning_app.preparing import Lightning, Prepared
 from lightning_app.progress import WorkerLines
+from lightning_app.settings import StudySettings
+from lightning_app.training.device import Device
+
+if TYPE_CHECKING:
+    from lightning_app.preparing import Lightning, Prepared
 
 PATIENCE_SECONDS = 60.0
 """Workers that a busy cluster has not started until then join later."""
@@ -19,9 +24,34 @@ BYTES_AN_EXAMPLE = 1000
 IN_THE_IDENTITY = ("weights_sha256", "device_kind", "numerics")
 
 
+def require_workers(settings: StudySettings, devices: Sequence[Device], device_flags: str) -> None:
+    """Refuses several workers where they can't be had, as far as that can be told at once.
+
+    Args:
+        settings: Of the study.
+        devices: That Lightning's flags choose on this machine.
+        device_flags: As typed, for messages.
+
+    Raises:
+        BadInputError: With the flag.
+    """
+    if not _are_several(settings, devices):
+        return
+    kind = devices[0].kind
+    if kind not in ("cpu", "cuda"):
+        raise BadInputError(f"{device_flags}: several workers train on CPUs or NVIDIA GPUs, not on {kind}")
+    if settings.ray_address is not None and len(devices) > 1:
+        raise BadInputError(f"{device_flags} is of this machine; with --ray_address --workers says how many")
+    require_ray(settings.ray_address)
+
+
+def _are_several(settings: StudySettings, devices: Sequence[Device]) -> bool:
+    return len(devices) > 1 or settings.ray_address is not None
+
+
 @contextmanager
 def several_workers(
-    prepared: Prepared, lightning: Lightning, sample: Sequence[Example], folder: Path
+    prepared: "Prepared", lightning: "Lightning", sample: Sequence[Example], folder: Path
 ) -> Iterator[ManyWorkers | None]:
     """The workers of a study, ready; None where one device, this process's own, trains.
 
@@ -36,11 +66,9 @@ def several_workers(
         WorkersError: If none can start.
     """
     settings, kind = prepared.settings, prepared.device.kind
-    if len(prepared.devices) == 1 and settings.ray_address is None:
+    if not _are_several(settings, prepared.devices):
         yield None
         return
-    if kind not in ("cpu", "cuda"):
-        raise BadInputError(f"{lightning.device_flags}: several workers train on CPUs or NVIDIA GPUs, not on {kind}")
     task = Task(
         settings,
         [replace(example, image=example.image.absolute()) for example in sample],

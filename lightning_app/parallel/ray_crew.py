@@ -4,21 +4,25 @@ Ray places the workers, carries the task to each machine once, tells who is lost
 """
 
 import contextlib
+import functools
+import importlib.util
 import logging
 import os
 import re
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
 from lightning_app.parallel.worker import Worker
+from lightning_app.process import settle_environment
 
 if TYPE_CHECKING:
     from lightning_app.parallel.task import Task
@@ -44,9 +48,33 @@ LOOPBACK_ONLY = {
     "RAY_AUTH_MODE": "token",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # how long its processes outlive a driver that was killed
 }
+OF_A_CLUSTER = {
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # how often it asks the cluster's head, half a minute each time
+    "RAY_BACKEND_LOG_LEVEL": "error",  # what it says of each time; the error says it too
+}
+CONNECT_SECONDS = 5.0
 ROOM = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
 REASON_LENGTH = 300
+
+
+def require_ray(address: str | None) -> None:
+    """Refuses to go on without Ray, or where nothing listens at a cluster's address: Ray would try for minutes.
+
+    Args:
+        address: HOST:PORT of a cluster, `auto`, or None: no cluster.
+
+    Raises:
+        BadInputError: With what to do.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BadInputError(f"several workers need Ray, which is not installed: {INSTALL}")
+    if address not in (None, "auto"):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise BadInputError(f"--ray_address {address}: nothing answers there: {error}") from error
 
 
 @contextlib.contextmanager
@@ -60,28 +88,34 @@ def local_crew(task: "Task", devices: Sequence[int | None], task_bytes: int) -> 
 
     Raises:
         BadInputError: If Ray isn't installed, or the task can't be sent.
+        WorkersError: If Ray can't be started.
     """
-    folder = Path(tempfile.mkdtemp(prefix="steps-to-epsilon-"))  # for this user alone
+    # For this user alone. Not in TMPDIR, which may be long: Ray's sockets lie below, and a socket's name is short.
+    folder = Path(tempfile.mkdtemp(prefix="steps-to-epsilon-", dir="/tmp"))
     token = folder / "token"
     token.touch(0o600)
-    token.write_text(secrets.token_hex(32), encoding="utf-8")
+    token.write_text(_secret(), encoding="utf-8")
     gpus = [device for device in devices if device is not None]
     there = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name) and not SECRET.search(name)}
     own = {"OMP_NUM_THREADS": "1", "RAY_AUTH_TOKEN_PATH": str(token), "CUDA_VISIBLE_DEVICES": visible(gpus)}
     try:
         with _environment({**there, **QUIET, **LOOPBACK_ONLY, **own}):
             ray = _ray()
-            with _signals_as_they_are():
-                context = ray.init(
-                    address="local",
-                    num_cpus=len(devices),
-                    num_gpus=len(gpus),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=ROOM + 2 * task_bytes,
-                    _temp_dir=str(folder),
-                )
+            try:
+                with _signals_as_they_are():
+                    context = ray.init(
+                        address="local",
+                        num_cpus=len(devices),
+                        num_gpus=len(gpus),
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        object_store_memory=ROOM + 2 * task_bytes,
+                        _temp_dir=str(folder),
+                    )
+            # No memory, no processes left, a firewall on loopback: Ray raises whatever it met.
+            except Exception as error:
+                raise WorkersError(f"Ray can't be started on this machine: {_reason(error)}") from error
         log.info("Workers: starting %d of them by Ray %s, on this machine", len(devices), ray.__version__)
         if not context.address_info["node_ip_address"].startswith("127."):
             log.warning("Ray listens on %s, not on this machine alone: something had loaded it before",
@@ -105,7 +139,7 @@ def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Ite
     Raises:
         BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
     """
-    with _environment({**os.environ, **QUIET}):
+    with _environment({**os.environ, **QUIET, **OF_A_CLUSTER}):
         ray = _ray()
         try:
             with _signals_as_they_are():
@@ -132,11 +166,17 @@ def visible(gpus: Sequence[int]) -> str:
     return ",".join(names[gpu].strip() if names else str(gpu) for gpu in gpus)
 
 
+@functools.cache
+def _secret() -> str:
+    """Of this process: Ray reads its token once and keeps it for all that the process starts later."""
+    return secrets.token_hex(32)
+
+
 def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise BadInputError(f"several workers need Ray, and it can't be loaded ({error}): {INSTALL}") from error
+        raise BadInputError(f"several workers need Ray, which can't be loaded ({error}): {INSTALL}") from error
     return ray
 
 
@@ -252,9 +292,8 @@ class _Actor:
         Args:
             task: A reference to the task, in a list: Ray would load a bare one, and torch with it, before this call.
         """
-        os.environ.update({"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
-        for name in [name for name in os.environ if name.startswith("SLURM_")]:
-            del os.environ[name]  # Lightning would take this process for one of several of a training of its own
+        os.environ["OMP_NUM_THREADS"] = "1"
+        settle_environment()
         import ray
 
         from lightning_app.parallel.task import get_ready

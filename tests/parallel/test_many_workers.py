@@ -102,7 +102,7 @@ def test_nothing_that_can_be_trained_ends_the_study() -> None:
     crew = crew_of(sample, 2, dies=lambda worker, path: True)
     with pytest.raises(
         WorkersError,
-        match="nothing can be trained: .* workers were lost before the first .*; the last one: it was killed",
+        match=r"nothing can be trained: .* workers were lost before the first .*; the last one: it was killed",
     ):
         list(engine(crew, sample).train(sample, RULE))
 
