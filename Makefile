@@ -5,10 +5,10 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint type cost torture build clean
+.PHONY: help install demo test test-cluster lint type cost torture build clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
@@ -25,7 +25,10 @@ demo: .venv/.installed  ## run the whole study on real images, a few minutes; re
 	$(BIN)/steps-to-epsilon demo
 
 test: .venv/.installed  ## run the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not cluster"
+
+test-cluster: .venv/.installed  ## run the tests that start clusters of several processes and kill them
+	$(BIN)/python -m pytest -m cluster
 
 lint: .venv/.installed  ## check style and formatting
 	$(BIN)/ruff check .

@@ -172,12 +172,22 @@ def read_fingerprint(text: str) -> Fingerprint:
                 _count(goal["examples"]),
                 _count(goal["max_steps_per_example"]),
                 _paths(goal["beyond"]),
-                None if goal.get("shard") is None else Shard(**_object(goal["shard"])),  # type: ignore[arg-type]
+                _shard(goal.get("shard")),
             ),
             _count(content["trained_for"]),
         )
     except (LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _shard(value: object) -> Shard | None:
+    if value is None:  # or not there: written before there were any
+        return None
+    content = _object(value)
+    digest = content["sample_sha256"]
+    if not isinstance(digest, str):
+        raise ValueError(f"a digest is expected in place of {_short(digest)}")
+    return Shard(_count(content["number"]), _count(content["of"]), _count(content["examples"]), digest)
 
 
 def _object(value: object) -> dict[str, object]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint, require_same
+from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch, read_fingerprint, require_same
 
 IDENTITY: dict[str, object] = {"epsilon": 0.01, "optimizer": {"lr": 0.1, "name": "SGD"}, "sizes": [1, 2], "none": None}
 HERE: dict[str, object] = {"torch": "2.6", "cpu_threads": 1}
@@ -17,7 +17,7 @@ THERE: dict[str, object] = {"torch": "2.7", "cpu_threads": 1}
 
 
 def fingerprint(*stretches: Stretch) -> Fingerprint:
-    return Fingerprint(IDENTITY, stretches or (Stretch(HERE),), Goal(5, 100, ("a",)))
+    return Fingerprint(IDENTITY, stretches or (Stretch(HERE),), Goal(5, 100, ("a",), Shard(2, 3, 15, "abc")))
 
 
 def test_it_reads_back() -> None:
