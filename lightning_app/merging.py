@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -100,7 +100,7 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
                 )
             study_log.to_file(folder.folder / f"merge_{datetime.now():%Y%m%d-%H%M%S}.log")
             log.info("Merging %d shards: %d examples", len(parts), sum(len(part.sample) for part in parts))
-            return _write(parts, folder)
+            return _write(parts, folder, {} if output_dir is None else {"output_dir": str(output_dir)})
 
 
 def read_part(folder: Path) -> Part:
@@ -197,7 +197,7 @@ def require_whole(parts: Sequence[Part], mixed: bool) -> None:
         )
 
 
-def _write(parts: Sequence[Part], folder: RunFolder) -> int:
+def _write(parts: Sequence[Part], folder: RunFolder, settled: Mapping[str, object]) -> int:
     sampled = {path_of(row) for part in parts for row in part.sample}
     home: dict[str, tuple[Part, Row]] = {}
     for part in parts:
@@ -214,12 +214,12 @@ def _write(parts: Sequence[Part], folder: RunFolder) -> int:
     os.sync()  # for all of them at once; until `start` there is no study
     goal = Goal(first.shard.examples, first.fingerprint.goal.max_steps_per_example, beyond)
     fingerprint = _fingerprint(parts, {path: part for path, (part, _) in home.items()}, goal)
-    config = yaml.safe_dump({**first.config, "shard": None}, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump({**first.config, **settled, "shard": None}, sort_keys=False, allow_unicode=True)
     folder.start(fingerprint, config, rows, rows)
     for file in (file for part in parts for file in part.folder.glob(answers.GLOB)):
         shutil.copy2(file, folder.folder)
     _show(first, folder)
-    settings = first.summary["settings"]
+    settings = {**first.summary["settings"], **settled}
     account = Account(
         settings,
         {**{name: first.summary["counts"][name] for name in ("ranked", "images_found", "images_missing")},

@@ -189,6 +189,7 @@ class ManyWorkers:
         worker.failed_starts += 1
         worker.lost += 1
         if worker.failed_starts <= self._max_retries:
+            log.warning("worker %d did not start (%s); started again", number + 1, message.reason)
             self._crew.start_anew(number)
             return
         self._dismiss(number, f"could not be started: {message.reason}")

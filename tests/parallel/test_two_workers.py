@@ -1,6 +1,7 @@
 """A real study by two workers on this machine, with real kills: the files are those of one device."""
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -52,9 +53,12 @@ def watched(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder, seen, dice = tmp_path_factory.mktemp("two"), Seen(), random.Random(1)
     before = set(Path("/tmp").glob("steps-to-epsilon-*"))
 
+    def there_are(rows: int) -> bool:
+        return rows_in(folder / "tiny") >= rows and len(workers(os.getpid())) == 2
+
     def look_on() -> None:
         for rows in (1, 5):
-            if not wait_until(lambda rows=rows: rows_in(folder / "tiny") >= rows and len(workers(os.getpid())) == 2):
+            if not wait_until(functools.partial(there_are, rows)):
                 return
             if rows == 1:
                 for pid in descendants(os.getpid()):
@@ -85,14 +89,14 @@ def test_workers_that_are_killed_change_nothing(watched: tuple[Path, Seen], by_o
     assert files(folder) == by_one
     (log,) = folder.glob("train_single_*.log")
     text = log.read_text()
-    assert text.count(" was lost (") == 2
+    assert 1 <= text.count(" was lost (") == 2 - text.count(" did not start (")  # killed before it was ready
     assert "lost and started anew: 2" in text
 
 
 def test_no_worker_is_told_a_secret(watched: tuple[Path, Seen]) -> None:
     seen = watched[1]
     assert len(seen.environments) >= 4  # two workers, Ray's own
-    assert all("PATH" in variables for variables in seen.environments if variables)
+    assert sum("PATH" in variables for variables in seen.environments) >= 4
     assert not any("a secret" in variables.values() for variables in seen.environments)
 
 
