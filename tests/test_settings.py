@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lightning_app.errors import BadInputError
-from lightning_app.settings import StudySettings, ValidationSettings
+from lightning_app.settings import PlanSettings, StudySettings, ValidationSettings
 
 
 def test_the_defaults_are_the_contracts() -> None:
@@ -39,12 +39,25 @@ def test_the_defaults_are_the_contracts() -> None:
         ("weight_decay", -1.0, r"--weight_decay must be >= 0, got -1.0"),
         ("momentum", 1.0, r"--momentum must be >= 0 and < 1, got 1.0"),
         ("model_name", "", r"--model_name must be a model"),
+        ("max_retries", -1, r"--max_retries must be >= 0, got -1"),
+        ("workers", 0, r"--workers must be >= 1, got 0"),
+        ("workers", 3, r"--workers 3 is of a cluster and needs --ray_address; on this machine --trainer.devices 3"),
+        ("ray_address", "http://head:6379", r"--ray_address must be auto, or HOST:PORT .*, got http://head:6379"),
+        ("shard", "17/16", r"--shard must be I/N with I from 1 to N, such as 3/16, got 17/16"),
+        ("shard", "1 of 2", r"--shard must be I/N with I from 1 to N, such as 3/16, got 1 of 2"),
         ("matrix_examples_csv", Path("x.csv"), r"--matrix_examples_csv x.csv needs --correctness_npy"),
     ],
 )
 def test_an_option_that_breaks_its_rule_is_named_with_its_value(option: str, value: Any, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         StudySettings(**{option: value})
+
+
+def test_a_shard_is_a_number_and_of_how_many() -> None:
+    assert StudySettings(shard="3/16").part == (3, 16)
+    assert StudySettings().part is None
+    with pytest.raises(BadInputError, match="--shard 3/16 is of run: a plan speaks of the whole study, leave it out"):
+        PlanSettings(shard="3/16")
 
 
 def test_validation_needs_a_folder(tmp_path: Path) -> None:

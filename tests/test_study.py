@@ -405,7 +405,8 @@ def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_hours_are_two_hours_of_the_study(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines = []
 
-    def noting(deadline: float) -> Any:
+    def noting(deadline: float, has_workers: bool) -> Any:
+        assert not has_workers
         deadlines.append(deadline - time.monotonic())
         return stop_between_examples(deadline)
 

@@ -114,7 +114,7 @@ def test_slots_that_do_not_work_are_left_out(
         (("--slots", "2", "--engines", "plain"), "--slots 2 needs slots among --engines, got plain"),
         (("--max_steps_per_example", "1"), "--max_steps_per_example must be >= 2, or a step's time"),
         (("--trainer.precision", "16-mixed"), "--trainer.precision 16-mixed needs a GPU"),
-        (("--trainer.devices", "2"), "is 2 devices: more than one is still to come"),
+        (("--trainer.devices", "2"), "is 2 devices, and this command uses one: choose one"),
         (("--trainer.logger", "false"), "trainer.logger"),
     ],
 )

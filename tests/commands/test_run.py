@@ -145,7 +145,7 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     (stretch,) = fingerprint["stretches"]
     assert {"python", "torch", "torchvision", "timm", "lightning", "pillow", "device"} <= set(stretch["environment"])
     assert (stretch["paths"], stretch["environment"]["cpu_threads"]) == (None, 1)
-    assert fingerprint["goal"] == {"examples": 6, "max_steps_per_example": 30, "beyond": []}
+    assert fingerprint["goal"] == {"examples": 6, "max_steps_per_example": 30, "beyond": [], "shard": None}
     identity = fingerprint["identity"]
     assert {"weights_sha256", "transform", "label_rule", "optimizer", "loss", "epsilon", "seed", "select"} <= set(
         identity
@@ -538,7 +538,24 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "callback": (["--trainer.callbacks", "Timer"], "can't be written into config.yaml"),
         "clipping": (["--trainer.gradient_clip_algorithm", "odd"], "Lightning refuses its flags: "),
         "second gpu": (["--trainer.devices", "1,"], "this machine has: cpu"),
-        "devices": (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "more than one is still to come"),
+        "devices": (["--trainer.devices", "0"], "Lightning refuses its flags: `Trainer(devices='0')`"),
+        "devices here and a cluster": (
+            ["--trainer.devices", "2", "--ray_address", "auto"],
+            "--trainer.devices 2 is of this machine; with --ray_address --workers says how many",
+        ),
+        "cluster": (["--ray_address", "127.0.0.1:1"], "--ray_address 127.0.0.1:1: nothing answers there: "),
+        "address": (
+            ["--ray_address", "here"],
+            "--ray_address must be auto, or HOST:PORT of a cluster's head, got here",
+        ),
+        "workers": (
+            ["--workers", "2"],
+            "--workers 2 is of a cluster and needs --ray_address; on this machine --trainer",
+        ),
+        "no workers": (["--workers", "0", "--ray_address", "auto"], "--workers must be >= 1, got 0"),
+        "retries": (["--max_retries", "-1"], "--max_retries must be >= 0, got -1"),
+        "shard": (["--shard", "4/3"], "--shard must be I/N with I from 1 to N, such as 3/16, got 4/3"),
+        "no shard": (["--shard", "0/3"], "--shard must be I/N with I from 1 to N, such as 3/16, got 0/3"),
         "output": (["--output_dir", "ranking.csv"], "ranking.csv/tiny can't be written"),
     }
 
@@ -547,7 +564,7 @@ BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
     "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "curves", "logger",
     "no such logger", "half a logger", "precision", "examples", "callback", "clipping", "second gpu", "devices",
-    "output",
+    "devices here and a cluster", "cluster", "address", "workers", "no workers", "retries", "shard", "no shard", "output",
 ]  # fmt: skip
 
 

@@ -123,6 +123,15 @@ def test_each_row_is_of_the_environment_that_it_was_made_in() -> None:
     assert two.went_on({"torch": "3"}, ["c"]) == (Stretch(THERE, ("c",)), Stretch({"torch": "3"}))
 
 
+def test_rows_that_were_made_elsewhere_join_their_stretch() -> None:
+    one = fingerprint(Stretch(THERE, ("a",)), Stretch(HERE))
+    made = [(THERE, "b"), (HERE, "c"), ({"torch": "3"}, "d")]
+    assert one.with_rows_of(made).stretches == (
+        Stretch(THERE, ("a", "b")), Stretch({"torch": "3"}, ("d",)), Stretch(HERE),
+    )  # fmt: skip
+    assert one.with_rows_of([]) == one
+
+
 def test_an_example_that_is_trained_again_is_of_the_last_stretch() -> None:
     one = fingerprint(Stretch(HERE, ("a", "b")), Stretch(THERE))
     assert one.without("a").stretches == (Stretch(HERE, ("b",)), Stretch(THERE))

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.inputs.example import Example
 from lightning_app.results.answers import Answers
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint
 from lightning_app.results.records import COLUMNS, path_of, table_text
 from lightning_app.results.resuming import Stock, take_stock
 from lightning_app.results.run_folder import (
+    ELSEWHERE,
     Found,
     RunFolder,
     folder_name,
@@ -425,6 +427,35 @@ def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monk
     monkeypatch.undo()
     with RunFolder(tmp_path / "m").locked():
         pass
+
+
+ELSEWHERE_MADE = {"torch": "4"}
+
+
+def test_where_a_row_is_from_is_on_disk_before_it_and_in_the_fingerprint_at_rest(tmp_path: Path) -> None:
+    study = new(tmp_path)
+    study.commit(result(0, "a.jpg"), 0.5)
+    study.commit(replace(result(1, "b.jpg"), environment=ELSEWHERE_MADE), 0.5)
+    found = RunFolder(tmp_path).find()  # as a run would that goes on after a kill
+    assert found is not None
+    assert found.fingerprint.stretches == (Stretch(ELSEWHERE_MADE, ("b.jpg",)), Stretch({"torch": "3"}))
+    assert json.loads((tmp_path / "run.json").read_text())["stretches"] == [
+        {"environment": {"torch": "3"}, "paths": None}
+    ]
+    study.rest()
+    assert not (tmp_path / ELSEWHERE).exists()
+    there = read_fingerprint((tmp_path / "run.json").read_text())
+    assert there.stretches == found.fingerprint.stretches
+
+
+def test_a_line_of_elsewhere_that_was_cut_short_has_no_row_and_is_no_error(tmp_path: Path) -> None:
+    study = new(tmp_path)
+    study.commit(replace(result(0, "a.jpg"), environment=ELSEWHERE_MADE), 0.5)
+    with (tmp_path / ELSEWHERE).open("a") as stream:
+        stream.write('{"path": "b.jp')
+    found = RunFolder(tmp_path).find()
+    assert found is not None
+    assert found.fingerprint.stretches[0] == Stretch(ELSEWHERE_MADE, ("a.jpg",))
 
 
 def test_another_limit_is_noted_before_the_first_row_that_has_it(tmp_path: Path) -> None:

@@ -164,6 +164,21 @@ def test_an_unreadable_image_fails_and_the_rest_goes_on(kind: str, grey: Callabl
 
 
 @each_kind
+def test_there_may_be_none_for_now(kind: str, grey: Callable[[int], Path]) -> None:
+    ended = []
+
+    def asked() -> Iterator[Example | None]:
+        yield example(grey(255), index=0)
+        while not ended:
+            yield None
+        yield example(grey(255), index=1)
+
+    for result in engine(kind, OneParameter(2.0), 0.1).train(asked(), StopRule(1e-9, 3)):
+        ended.append(result.example.index)
+    assert ended == [0, 1]
+
+
+@each_kind
 def test_no_example_is_begun_once_it_is_time_to_stop(kind: str, grey: Callable[[int], Path]) -> None:
     """The first is, and those in hand come to their end."""
     image, taken = grey(0), list[int]()

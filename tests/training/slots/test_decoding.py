@@ -37,6 +37,14 @@ def test_all_come_in_order(image: Path, tmp_path: Path, threads: int) -> None:
     assert torch.equal(taken[4].pixels, torch.zeros(3, 1, 1))
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+def test_where_there_is_none_for_now_it_is_asked_for_again_later(image: Path, threads: int) -> None:
+    coming = iter([example(image, index=0), None, None, example(image, index=1)])
+    with Decoded(coming, zero, never, threads, 4) as source:
+        taken = [source.take(wait=True) for _ in range(5)]
+    assert [x.example.index for x in taken if x is not None] == [0, 1]
+
+
 def test_nobody_waits_who_does_not_want_to(image: Path) -> None:
     may = threading.Event()
 

@@ -1,0 +1,53 @@
+"""What `status` sees of the workers of a study."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_app.commands.status import main
+from lightning_app.results.lock import WriterLock
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.status import status_of
+from lightning_app.results.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
+from tests.results.test_status import EMPTY
+
+LINES = (
+    WorkerLine(1, "node1", "NVIDIA H100", "at work", 812.34, 12, 0, ("a.jpg", "b.jpg", "c.jpg")),
+    WorkerLine(2, "node2", "NVIDIA H100", "starting", None, 3, 2, ()),
+)
+
+
+def test_lines_are_read_back_and_forgotten(tmp_path: Path) -> None:
+    assert read_workers(tmp_path) == ()
+    write_workers(tmp_path, LINES)
+    assert read_workers(tmp_path) == LINES
+    forget_workers(tmp_path)
+    assert not list(tmp_path.glob("*.json*"))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '[{"worker": 1}]', "{", '[{"in_hand": 3}]'])
+def test_a_file_that_is_not_ours_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / WORKERS).write_text(content)
+    assert read_workers(tmp_path) == ()
+
+
+def test_without_a_folder_a_study_goes_on_as_well(tmp_path: Path) -> None:
+    write_workers(tmp_path / "gone", LINES)
+    forget_workers(tmp_path / "gone")
+
+
+def test_words() -> None:
+    assert LINES[0].in_words() == "worker 1 (NVIDIA H100 on node1), 812.3 steps/s, 12 done: a.jpg and 2 more"
+    assert LINES[1].in_words() == "worker 2 (NVIDIA H100 on node2), 3 done, lost 2 times: starting"
+
+
+def test_status_shows_them_while_a_run_holds_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunFolder(tmp_path).start(EMPTY, "", [], [])
+    write_workers(tmp_path, LINES)
+    assert status_of(tmp_path).workers == ()  # left behind by a kill
+    lock = WriterLock(tmp_path)
+    assert main([str(tmp_path)]) == 0
+    lock.release()
+    printed = capsys.readouterr().out
+    assert "Worker 1 (NVIDIA H100 on node1), 812.3 steps/s, 12 done: a.jpg and 2 more\n" in printed
+    assert "Worker 2 " in printed
