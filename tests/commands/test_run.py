@@ -564,7 +564,8 @@ BAD = [
     "no ranking", "empty ranking", "duplicates", "no image", "no root", "unknown model", "no weights", "unknown row",
     "pickled matrix", "values", "shape", "no wrong one", "label", "epsilon", "nan", "lr", "steps", "curves", "logger",
     "no such logger", "half a logger", "precision", "examples", "callback", "clipping", "second gpu", "devices",
-    "devices here and a cluster", "cluster", "address", "workers", "no workers", "retries", "shard", "no shard", "output",
+    "devices here and a cluster", "cluster", "address", "workers", "no workers", "retries", "shard", "no shard",
+    "output",
 ]  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def is_alive(pid: int) -> bool:
     return _read(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"])
 
 
-def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> bool:
+def wait_until(is_so: Callable[[], object], seconds: float = 240.0) -> bool:
     """Waits until something is so, or for so long, and says whether it is."""
     end = time.monotonic() + seconds
     while not is_so():

@@ -429,7 +429,7 @@ def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monk
         pass
 
 
-ELSEWHERE_MADE = {"torch": "4"}
+ELSEWHERE_MADE: dict[str, object] = {"torch": "4"}
 
 
 def test_where_a_row_is_from_is_on_disk_before_it_and_in_the_fingerprint_at_rest(tmp_path: Path) -> None:

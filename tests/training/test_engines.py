@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -165,7 +165,7 @@ def test_an_unreadable_image_fails_and_the_rest_goes_on(kind: str, grey: Callabl
 
 @each_kind
 def test_there_may_be_none_for_now(kind: str, grey: Callable[[int], Path]) -> None:
-    ended = []
+    ended: list[int] = []
 
     def asked() -> Iterator[Example | None]:
         yield example(grey(255), index=0)
