@@ -125,7 +125,7 @@ def test_each_row_is_of_the_environment_that_it_was_made_in() -> None:
 
 def test_rows_that_were_made_elsewhere_join_their_stretch() -> None:
     one = fingerprint(Stretch(THERE, ("a",)), Stretch(HERE))
-    made = [(THERE, "b"), (HERE, "c"), ({"torch": "3"}, "d")]
+    made: list[tuple[dict[str, object], str]] = [(THERE, "b"), (HERE, "c"), ({"torch": "3"}, "d")]
     assert one.with_rows_of(made).stretches == (
         Stretch(THERE, ("a", "b")), Stretch({"torch": "3"}, ("d",)), Stretch(HERE),
     )  # fmt: skip

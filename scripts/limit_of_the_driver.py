@@ -1,0 +1,166 @@
+"""Many workers that train nothing, and one driver that does all of its work: how busy can it keep them?
+
+    python scripts/limit_of_the_driver.py                          64 workers, faster and faster, a minute each
+    python scripts/limit_of_the_driver.py --examples 50000 --seconds 0.6      one long study, with the driver's memory
+
+The workers are Ray's actors with the project's own `Worker`, and an engine that sleeps for a length that is drawn. The
+driver hands out leases, takes trajectories and puts each on disk, with its step log and its curves, as a study does.
+"""
+
+import argparse
+import logging
+import os
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from lightning_app.inputs.example import Example
+from lightning_app.parallel.many_workers import ManyWorkers
+from lightning_app.parallel.messages import Introduction, Order, Report
+from lightning_app.parallel.ray_crew import RayCrew
+from lightning_app.parallel.worker import Worker
+from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.tensorboard import Curves, TensorBoardFolder, shown_examples
+from lightning_app.training.engine import Engine, never, unseen
+from lightning_app.training.trajectory import Failure, StopRule, Trajectory
+
+NUMBERS: dict[str, object] = {"weights_sha256": "none"}
+HERE: dict[str, object] = {"device": "none"}
+RULE = StopRule(1e-3, 500)
+PACE = (4.0, 2.0, 1.0, 0.5, 0.35, 0.25)
+
+
+@dataclass(frozen=True)
+class StandInTask:
+    """What a worker is told.
+
+    Args:
+        sample: The examples.
+        seconds: That an example takes on average.
+    """
+
+    sample: Sequence[Example]
+    seconds: float
+
+
+class Sleeper:
+    """An engine that sleeps. An example's length, in steps and in seconds, follows from its number alone."""
+
+    at_once = 1
+    devices = 1
+    steps_a_second = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def closing(self) -> None:
+        """Nothing."""
+
+    def train(
+        self,
+        examples: Iterable[Example | None],
+        rule: StopRule,
+        is_due: Callable[[], bool] = never,
+        on_steps: Callable[[int], None] = unseen,
+    ) -> Iterator[Trajectory | Failure]:
+        """Sleeps once an example."""
+        for example in filter(None, examples):
+            steps = steps_of(example)
+            seconds = self.seconds * steps / MEAN_STEPS
+            time.sleep(seconds)
+            on_steps(steps)
+            yield Trajectory(example, "reached", [1.0 / k for k in range(1, steps + 1)], 0, 1, 0.1, seconds)
+            if is_due():
+                return
+
+
+def steps_of(example: Example) -> int:
+    """Log-normal, from 2 to 500: a hundredfold and more between the shortest and the longest."""
+    return min(500, max(2, round(random.Random(example.index).lognormvariate(3.9, 0.9))))
+
+
+MEAN_STEPS = statistics.mean(steps_of(Example(i, "", Path(), 0, 1)) for i in range(20_000))
+
+
+class StandIn:
+    """A worker's process."""
+
+    def begin(self, task: Sequence[Any]) -> Introduction:
+        """Gets ready."""
+        content = ray.get(task[0])
+
+        def get_ready() -> tuple[Engine, Introduction]:
+            return Sleeper(content.seconds), Introduction("here", os.getpid(), "none", NUMBERS, HERE, 1, None, None)
+
+        self._worker = Worker(content.sample, get_ready)
+        return self._worker.begin()
+
+    def exchange(self, order: Order) -> Report:
+        """Takes an order and reports."""
+        return self._worker.exchange(order)
+
+
+def megabytes() -> float:
+    """Of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def study(workers: int, examples: int, seconds: float, folder: RunFolder) -> None:
+    """Runs one study and prints how it went."""
+    sample = [Example(i, f"val/n{i % 1000:08}/{i:08}.JPEG", Path(f"{i}"), 0, i + 1) for i in range(examples)]
+    crew = RayCrew(ray, StandInTask(sample, seconds), workers, {"num_cpus": 1}, StandIn)
+    engine = ManyWorkers(crew, sample, NUMBERS, HERE, False, 3, lambda lines: None)
+    engine.wait_for_workers(600)
+    folder.start(Fingerprint({}, (Stretch(HERE),), Goal(examples, RULE.max_steps)), "", [], [])
+    start, cpu, done = time.perf_counter(), time.process_time(), 0
+    shown = shown_examples(sample, 42, 50)
+    with Curves([TensorBoardFolder(folder.folder / "tensorboard")], shown, 5) as curves:
+        for result in engine.train(sample, RULE):
+            row = folder.commit(result, RULE.epsilon)
+            curves.add(row, result.losses if isinstance(result, Trajectory) else ())
+            done += 1
+            if done % max(1, examples // 10) == 0 and examples >= 10_000:
+                print(f"  {done} examples, driver {megabytes():.0f} MB", flush=True)
+    spent, used = time.perf_counter() - start, time.process_time() - cpu
+    ideal = sum(seconds * steps_of(example) / MEAN_STEPS for example in sample) / workers
+    print(
+        f"{workers} workers, {examples} examples of {seconds:g} s on average: {examples / spent:.1f} examples a second"
+        f" ({workers / seconds:.1f} asked for), {spent:.0f} s, {100 * ideal / spent:.1f} % of the workers' time in"
+        f" examples; the driver's own CPU: {100 * used / spent:.0f} %, {1000 * used / examples:.2f} ms an example;"
+        f" {engine.closing()}",
+        flush=True,
+    )
+    for worker in range(workers):
+        crew.dismiss(worker)
+
+
+def main() -> None:
+    """Runs the studies that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--examples", type=int, help="of one study (default: as many as a minute takes)")
+    parser.add_argument("--seconds", type=float, help="an example takes, on average (default: several, one by one)")
+    arguments = parser.parse_args()
+    logging.getLogger("lightning_app").setLevel(logging.ERROR)
+    ray.init(num_cpus=arguments.workers, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    for seconds in (arguments.seconds,) if arguments.seconds else PACE:
+        with tempfile.TemporaryDirectory() as place:
+            folder = RunFolder(Path(place) / "study")
+            with folder.locked():
+                count = arguments.examples or round(60 * arguments.workers / seconds)
+                study(arguments.workers, count, seconds, folder)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
