@@ -1,6 +1,6 @@
 """Many workers that train nothing, and one driver that does all of its work: how busy can it keep them?
 
-    python scripts/limit_of_the_driver.py                          64 workers, faster and faster, a minute each
+    python scripts/limit_of_the_driver.py                          64 workers, faster and faster, forty seconds each
     python scripts/limit_of_the_driver.py --examples 50000 --seconds 0.6      one long study, with the driver's memory
 
 The workers are Ray's actors with the project's own `Worker`, and an engine that sleeps for a length that is drawn. The
@@ -37,6 +37,8 @@ NUMBERS: dict[str, object] = {"weights_sha256": "none"}
 HERE: dict[str, object] = {"device": "none"}
 RULE = StopRule(1e-3, 500)
 PACE = (4.0, 2.0, 1.0, 0.5, 0.35, 0.25)
+BEFORE_THE_END = 4
+"""Examples a worker that are not looked at: then the long ones end, and there is no next."""
 
 
 @dataclass(frozen=True)
@@ -122,22 +124,23 @@ def study(workers: int, examples: int, seconds: float, folder: RunFolder) -> Non
     engine = ManyWorkers(crew, sample, NUMBERS, HERE, False, 3, lambda lines: None)
     engine.wait_for_workers(600)
     folder.start(Fingerprint({}, (Stretch(HERE),), Goal(examples, RULE.max_steps)), "", [], [])
-    start, cpu, done = time.perf_counter(), time.process_time(), 0
+    start, cpu, done, asleep, looked_at = time.perf_counter(), time.process_time(), 0, 0.0, 0.0
     shown = shown_examples(sample, 42, 50)
     with Curves([TensorBoardFolder(folder.folder / "tensorboard")], shown, 5) as curves:
         for result in engine.train(sample, RULE):
             row = folder.commit(result, RULE.epsilon)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
             done += 1
+            if done <= examples - BEFORE_THE_END * workers and isinstance(result, Trajectory):
+                asleep, looked_at = asleep + result.seconds, time.perf_counter() - start
             if done % max(1, examples // 10) == 0 and examples >= 10_000:
                 print(f"  {done} examples, driver {megabytes():.0f} MB", flush=True)
     spent, used = time.perf_counter() - start, time.process_time() - cpu
-    ideal = sum(seconds * steps_of(example) / MEAN_STEPS for example in sample) / workers
     print(
         f"{workers} workers, {examples} examples of {seconds:g} s on average: {examples / spent:.1f} examples a second"
-        f" ({workers / seconds:.1f} asked for), {spent:.0f} s, {100 * ideal / spent:.1f} % of the workers' time in"
-        f" examples; the driver's own CPU: {100 * used / spent:.0f} %, {1000 * used / examples:.2f} ms an example;"
-        f" {engine.closing()}",
+        f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left {100 * asleep / looked_at / workers:.1f}"
+        f" % of the workers' time in examples; the driver's own CPU: {100 * used / spent:.0f} %,"
+        f" {1000 * used / examples:.2f} ms an example; {engine.closing()}",
         flush=True,
     )
     for worker in range(workers):
@@ -148,7 +151,7 @@ def main() -> None:
     """Runs the studies that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--examples", type=int, help="of one study (default: as many as a minute takes)")
+    parser.add_argument("--examples", type=int, help="of one study (default: as many as forty seconds take)")
     parser.add_argument("--seconds", type=float, help="an example takes, on average (default: several, one by one)")
     arguments = parser.parse_args()
     logging.getLogger("lightning_app").setLevel(logging.ERROR)
@@ -157,7 +160,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = RunFolder(Path(place) / "study")
             with folder.locked():
-                count = arguments.examples or round(60 * arguments.workers / seconds)
+                count = arguments.examples or round(40 * arguments.workers / seconds)
                 study(arguments.workers, count, seconds, folder)
     ray.shutdown()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ray.scripts.scripts import cli as ray_commands
 from tensorboard.program import TensorBoard
 
 from lightning_app.cli import COMMANDS
@@ -14,6 +15,7 @@ from lightning_app.commands.bench import Bench
 from lightning_app.commands.demo import parser as demo_parser
 from lightning_app.commands.evaluate import Evaluate
 from lightning_app.commands.fit import Fit
+from lightning_app.commands.merge import parser as merge_parser
 from lightning_app.commands.plan import Plan
 from lightning_app.commands.rank import parser as rank_parser
 from lightning_app.commands.report import parser as report_parser
@@ -28,7 +30,9 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
-PLAIN = {"demo": demo_parser, "rank": rank_parser, "report": report_parser, "status": status_parser}
+PLAIN = {
+    "demo": demo_parser, "rank": rank_parser, "report": report_parser, "merge": merge_parser, "status": status_parser,
+}  # fmt: skip
 LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "bench": Bench, "fit": Fit, "validate": Validate}
 INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 
@@ -36,7 +40,7 @@ INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
 @pytest.mark.parametrize("line", [*LINES, *INLINE])
 def test_every_command_is_parsed(line: str) -> None:
     Path("IMAGES").mkdir()
-    program, *argv = shlex.split(line, comments=True)
+    program, *argv = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"), comments=True)
     if program == "steps-to-epsilon":
         name, *flags = argv
         if flags == ["--help"]:
@@ -52,8 +56,15 @@ def test_every_command_is_parsed(line: str) -> None:
         board = TensorBoard()
         board.configure(("tensorboard", *argv))
         assert Path(board.flags.logdir).parts[-1] == TENSORBOARD
-    else:
-        assert line == "pip install ."  # tests/test_packaging.py builds what it installs
+    elif program == "pip":
+        assert argv in (["install", "."], ["install", ".[ray]"])  # tests/test_packaging.py builds what it installs
+    elif program == "ray":
+        with ray_commands.make_context("ray", argv, resilient_parsing=False) as context:
+            name, command, flags = ray_commands.resolve_command(context, argv)
+            assert command is not None
+            command.make_context(name, flags)
+    else:  # of a shell, or of Slurm; `ray start` behind srun has the flags of the others
+        assert program in ("export", "srun", "sleep")
 
 
 def test_there_are_the_commands_that_a_reader_looks_for() -> None:
@@ -90,7 +101,9 @@ def test_every_flag_that_is_named_is_there() -> None:
         field.name for command in (PlanSettings, EvaluationSettings, BenchSettings) for field in fields(command)
     }
     others = {"help", "config", "print_config", "data.path", "data.label", "logdir"}
-    others |= {action.dest for parser in (rank_parser, report_parser) for action in parser()._actions}
+    others |= {action.dest for parser in (rank_parser, report_parser, merge_parser) for action in parser()._actions}
+    of_others = [line for block in BLOCKS for line in block.splitlines() if re.match("#SBATCH|srun|ray ", line)]
+    others |= {word for line in of_others for word in re.findall(r"--([a-z_]+)", line)}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
     for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
         assert flag in settings | others | trainer

@@ -64,7 +64,6 @@ class Worker:
         threading.Thread(target=work, name="engine", daemon=True).start()
         with self._changed:
             self._changed.wait_for(lambda: introductions or self._failed)
-            self._reported = self._looked = time.perf_counter()
             if self._failed is not None:
                 raise self._failed
         return replace(introductions[0], said=self._said.take())
@@ -116,6 +115,8 @@ class Worker:
     def exchange(self, order: Order) -> Report:
         """Takes an order, and answers as soon as an example has ended, or after a second."""
         with self._changed:
+            if self._rule is None:  # the first: before it there was nothing to do
+                self._reported = self._looked = time.perf_counter()
             self._coming.extend(self._sample[place] for place in order.places)
             self._rule, self._is_due = order.rule, order.is_due
             if order.is_due:

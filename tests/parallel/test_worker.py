@@ -91,8 +91,11 @@ def test_it_answers_as_soon_as_an_example_has_ended() -> None:
     engine = Obedient()
     worker = begun(engine)
     engine.may.release()
+    time.sleep(0.5)  # until it is asked for the first time, it isn't idle
     start = time.perf_counter()
     report = worker.exchange(Order([3, 4], RULE))
+    assert report.seconds < 0.5
+    assert report.idle_seconds < 0.2
     assert time.perf_counter() - start < 0.9
     assert (paths([report]), report.steps, report.failed, report.is_idle) == (["3.jpg"], 2, None, False)
     report = worker.exchange(Order([], RULE))  # a second passes

@@ -1,0 +1,112 @@
+"""Several workers against one, on a study of your own: how much faster, and are the files the same?
+
+    python -m scripts.several_workers --turns 3 -- FLAGS OF run      two CPU workers and one, in turns
+    python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one; then by two that are killed at random
+
+Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log: from the
+line that says what is to be trained to the last example, so that neither loading nor starting counts.
+"""
+
+import argparse
+import contextlib
+import csv
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tests.parallel.processes import workers
+from tests.parallel.studies import RESULTS, files, rows_in
+
+TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \w+ +(.*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One study.
+
+    Args:
+        pace: Example-steps a second.
+        files: What must be the same.
+        closing: What the log says of the workers.
+        kills: Workers that were killed.
+    """
+
+    pace: float
+    files: dict[str, bytes]
+    closing: str
+    kills: int
+
+
+def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path) -> Run:
+    """Runs the study, and kills workers on the way at random moments.
+
+    Args:
+        flags: Of `run`.
+        devices: CPU workers.
+        kills: How many to kill.
+        seconds: About how long the study takes, to spread them.
+        place: A new folder.
+    """
+    argv = [sys.executable, "-m", "lightning_app", "run", *flags, "--trainer.accelerator", "cpu"]
+    process = subprocess.Popen(
+        [*argv, "--trainer.devices", str(devices), "--output_dir", str(place)], stderr=subprocess.DEVNULL
+    )
+    dice, killed = random.Random(0), 0
+    while process.poll() is None:
+        time.sleep(0.05 if not kills else dice.expovariate(kills / seconds))
+        there = workers(process.pid)
+        if killed < kills and there and any(rows_in(folder) for folder in place.glob("*")):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(there), signal.SIGKILL)
+                killed += 1
+    (folder,) = (file.parent for file in place.glob(f"*/{RESULTS}"))
+    if process.returncode != 0:
+        raise SystemExit(f"the study ended with {process.returncode}; its log is in {folder}")
+    (log,) = folder.glob("train_single_*.log")
+    said = [(datetime.strptime(when, "%Y-%m-%d %H:%M:%S,%f"), what) for when, what in TIME.findall(log.read_text())]
+    begin = next(when for when, what in said if what.startswith("To train: "))
+    end = max(when for when, what in said if what.startswith("example "))
+    closing = next((what for _, what in said if what.startswith("Workers: ") and "at work" in what), "one device")
+    with (folder / RESULTS).open(newline="") as stream:
+        steps = sum(int(row["steps_run"]) for row in csv.DictReader(stream))
+    return Run(steps / (end - begin).total_seconds(), files(folder), closing, killed)
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("flags", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    flags = [flag for flag in arguments.flags if flag != "--"]
+    ratios = []
+    with tempfile.TemporaryDirectory() as place:
+        for turn in range(arguments.turns):
+            start = time.monotonic()
+            one = run(flags, 1, 0, 0, Path(place, f"one-{turn}"))
+            spent = time.monotonic() - start
+            many = run(flags, arguments.devices, arguments.kills, spent, Path(place, f"many-{turn}"))
+            differing = [name for name in one.files if one.files[name] != many.files.get(name)]
+            ratios.append(many.pace / one.pace)
+            print(
+                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f};"
+                f" {many.kills} kills; {many.closing}; files that differ: {', '.join(differing) or 'none'}"
+                f" of {len(one.files)}",
+                flush=True,
+            )
+    print(f"median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
