@@ -136,11 +136,12 @@ def study(workers: int, examples: int, seconds: float, folder: RunFolder) -> Non
             if done % max(1, examples // 10) == 0 and examples >= 10_000:
                 print(f"  {done} examples, driver {megabytes():.0f} MB", flush=True)
     spent, used = time.perf_counter() - start, time.process_time() - cpu
+    busy = 100 * asleep / looked_at / workers
     print(
         f"{workers} workers, {examples} examples of {seconds:g} s on average: {examples / spent:.1f} examples a second"
-        f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left {100 * asleep / looked_at / workers:.1f}"
-        f" % of the workers' time in examples; the driver's own CPU: {100 * used / spent:.0f} %,"
-        f" {1000 * used / examples:.2f} ms an example; {engine.closing()}",
+        f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left {busy:.1f} % of the workers' time in"
+        f" examples; the driver's own CPU: {100 * used / spent:.0f} %, {1000 * used / examples:.2f} ms an example;"
+        f" {engine.closing()}",
         flush=True,
     )
     for worker in range(workers):

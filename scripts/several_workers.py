@@ -1,10 +1,10 @@
 """Several workers against one, on a study of your own: how much faster, and are the files the same?
 
     python -m scripts.several_workers --turns 3 -- FLAGS OF run      two CPU workers and one, in turns
-    python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one; then by two that are killed at random
+    python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one, then by two, killed at random
 
-Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log: from the
-line that says what is to be trained to the last example, so that neither loading nor starting counts.
+Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log:
+from the line that says what is to be trained to the last example, so that neither loading nor starting counts.
 """
 
 import argparse
