@@ -11,7 +11,8 @@ from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.results.fingerprint import versions
 from lightning_app.results.records import steps_of
 from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import PICTURE, SUMMARY, RunFolder
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.study_files import PICTURE, SUMMARY
 from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")

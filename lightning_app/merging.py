@@ -24,11 +24,11 @@ from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch,
 from lightning_app.results.lock import is_held
 from lightning_app.results.records import Row, path_of, rank_of
 from lightning_app.results.resuming import gave_up_earlier, numbered
-from lightning_app.results.run_folder import (
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.study_files import (
     CONFIG,
     SUMMARY,
     TENSORBOARD,
-    RunFolder,
     folder_name,
     read_study,
     sample_sha256,

@@ -19,7 +19,8 @@ from lightning_app.inputs.sampling import in_training_order
 from lightning_app.parallel.hiring import require_workers
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
-from lightning_app.results.run_folder import Found, RunFolder, sample_sha256
+from lightning_app.results.run_folder import Found, RunFolder
+from lightning_app.results.study_files import sample_sha256
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256

@@ -29,12 +29,8 @@ from lightning_app.results.fingerprint import (
 )
 from lightning_app.results.records import Row, path_of
 from lightning_app.results.resuming import Stock, take_stock
-from lightning_app.results.run_folder import (
-    TENSORBOARD,
-    Found,
-    RunFolder,
-    folder_name,
-)
+from lightning_app.results.run_folder import Found, RunFolder
+from lightning_app.results.study_files import TENSORBOARD, folder_name
 from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
 from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples

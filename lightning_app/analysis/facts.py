@@ -12,7 +12,7 @@ from lightning_app.inputs.ranking_facts import ranking_facts
 from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.records import Row
 from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import CONFIG, SUMMARY
+from lightning_app.results.study_files import CONFIG, SUMMARY
 
 
 @dataclass(frozen=True)

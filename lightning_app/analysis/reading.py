@@ -27,13 +27,7 @@ from lightning_app.results.records import (
     step_log_name,
 )
 from lightning_app.results.resuming import in_number_order
-from lightning_app.results.run_folder import (
-    FINGERPRINT,
-    RESULTS,
-    STEP_LOGS,
-    name_on_the_move,
-    read_study,
-)
+from lightning_app.results.study_files import FINGERPRINT, RESULTS, STEP_LOGS, name_on_the_move, read_study
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
 FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)

@@ -25,7 +25,7 @@ from lightning_app.exit_codes import DONE
 from lightning_app.page.writing import PAGE
 from lightning_app.progress import StudyLog, seconds_between_bars
 from lightning_app.report.making import read_report, studies_on_page, write_report
-from lightning_app.results.run_folder import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
+from lightning_app.results.study_files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import pin_numerics
 

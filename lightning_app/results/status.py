@@ -11,7 +11,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.results.lock import is_held
 from lightning_app.results.records import path_of, steps_of
 from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import FINGERPRINT, read_study
+from lightning_app.results.study_files import FINGERPRINT, read_study
 from lightning_app.results.workers import WorkerLine, read_workers
 
 RECENT = 50

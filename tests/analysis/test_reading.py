@@ -154,7 +154,7 @@ def test_while_a_run_writes_its_last_row(study: Path) -> None:
 
 
 def test_a_log_on_the_move_and_one_that_is_longer_than_its_row(study: Path) -> None:
-    from lightning_app.results.run_folder import name_on_the_move
+    from lightning_app.results.study_files import name_on_the_move
 
     log = study / "step_logs" / step_log_name(1, "cat/b.jpg")
     log.write_text(step_log_text([*CURVES["cat/b.jpg"][1], 0.007]))

@@ -15,14 +15,8 @@ from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint
 from lightning_app.results.records import COLUMNS, path_of, table_text
 from lightning_app.results.resuming import Stock, take_stock
-from lightning_app.results.run_folder import (
-    ELSEWHERE,
-    Found,
-    RunFolder,
-    folder_name,
-    is_complete,
-    read_study,
-)
+from lightning_app.results.run_folder import Found, RunFolder
+from lightning_app.results.study_files import ELSEWHERE, folder_name, is_complete, read_study
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 from tests.torture import Killer
 
