@@ -36,7 +36,7 @@ from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 NUMBERS: dict[str, object] = {"weights_sha256": "none"}
 HERE: dict[str, object] = {"device": "none"}
 RULE = StopRule(1e-3, 500)
-PACE = (4.0, 2.0, 1.0, 0.5, 0.35, 0.25)
+PACE = (2.0, 1.0, 0.5, 0.35, 0.25)
 BEFORE_THE_END = 4
 """Examples a worker that are not looked at: then the long ones end, and there is no next."""
 
@@ -124,24 +124,23 @@ def study(workers: int, examples: int, seconds: float, folder: RunFolder) -> Non
     engine = ManyWorkers(crew, sample, NUMBERS, HERE, False, 3, lambda lines: None)
     engine.wait_for_workers(600)
     folder.start(Fingerprint({}, (Stretch(HERE),), Goal(examples, RULE.max_steps)), "", [], [])
-    start, cpu, done, asleep, looked_at = time.perf_counter(), time.process_time(), 0, 0.0, 0.0
+    start, cpu, done, busy = time.perf_counter(), time.process_time(), 0, 0.0
     shown = shown_examples(sample, 42, 50)
     with Curves([TensorBoardFolder(folder.folder / "tensorboard")], shown, 5) as curves:
         for result in engine.train(sample, RULE):
             row = folder.commit(result, RULE.epsilon)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
             done += 1
-            if done <= examples - BEFORE_THE_END * workers and isinstance(result, Trajectory):
-                asleep, looked_at = asleep + result.seconds, time.perf_counter() - start
+            if done == examples - BEFORE_THE_END * workers:
+                busy = engine.busy
             if done % max(1, examples // 10) == 0 and examples >= 10_000:
                 print(f"  {done} examples, driver {megabytes():.0f} MB", flush=True)
     spent, used = time.perf_counter() - start, time.process_time() - cpu
-    busy = 100 * asleep / looked_at / workers
     print(
         f"{workers} workers, {examples} examples of {seconds:g} s on average: {examples / spent:.1f} examples a second"
-        f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left {busy:.1f} % of the workers' time in"
-        f" examples; the driver's own CPU: {100 * used / spent:.0f} %, {1000 * used / examples:.2f} ms an example;"
-        f" {engine.closing()}",
+        f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left workers were busy"
+        f" {100 * busy:.1f} % of their time; the driver's own CPU: {100 * used / spent:.0f} %,"
+        f" {1000 * used / examples:.2f} ms an example; {engine.closing()}",
         flush=True,
     )
     for worker in range(workers):

@@ -1,6 +1,7 @@
 """Many workers as one engine: hands out leases, takes results, and outlives the loss of workers."""
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -336,6 +337,10 @@ class ManyWorkers:
         """How busy the workers were."""
         if not self._seconds:
             return None
-        busy = 100 * (1 - self._idle_seconds / self._seconds)
-        lost = sum(worker.lost for worker in self._workers)
+        busy, lost = 100 * self.busy, sum(worker.lost for worker in self._workers)
         return f"Workers: {len(self._workers)}, at work {busy:.1f} % of their time; lost and started anew: {lost}"
+
+    @property
+    def busy(self) -> float:
+        """Share of the workers' time, as far as they have reported it, with an example in hand."""
+        return 1 - self._idle_seconds / self._seconds if self._seconds else math.nan
