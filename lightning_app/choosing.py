@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from lightning_app.errors import BadInputError
@@ -85,6 +86,7 @@ class Chooser:
                 self._compare(candidates, sample, model_row)
         finally:
             self.pretrained.network.to("cpu")
+            torch.cuda.empty_cache()  # whoever trains looks how much memory is free; nothing without CUDA
         for reason in self.unreadable.values():  # said once the bar is gone
             log.warning("an image can't be read: %s", reason)
         kind = "" if self.settings.select == "all" else f"{self.settings.select} "

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lightning_app.concluding import Account, conclude, say_closing
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.progress import StudyLog
@@ -88,6 +88,10 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
     model_name = str(first.summary["settings"]["model_name"])
     with StudyLog() as study_log:
         folder = RunFolder((output_dir or first.folder.absolute().parent) / folder_name(model_name))
+        if any(folder.folder.exists() and folder.folder.samefile(part.folder) for part in parts):
+            raise BadInputError(
+                f"--output_dir: {folder.folder} is one of the shards: choose another, or rename the shard"
+            )
         with folder.locked():
             if overwrite:
                 aside = folder.move_aside()
@@ -133,10 +137,14 @@ def read_part(folder: Path) -> Part:
                 raise BadInputError(
                     f"{folder} has lost the step log of {path_of(row)!r}; its own command trains that example again"
                 )
+        if not (folder / SUMMARY).is_file():
+            raise BadInputError(f"{folder} was stopped before its summary was written; its own command goes on")
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        if not (isinstance(summary, dict) and {"settings", "counts", "timing"} <= {*summary}):
+        if not _is_summary(summary):
             raise ValueError(f"{SUMMARY} is not as it was written")
+        if summary["counts"]["sampled"] != fingerprint.goal.examples:
+            raise BadInputError(f"{folder} has grown since its summary was written; its own command goes on")
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG} is not as it was written")
     except BadInputError:
@@ -145,6 +153,18 @@ def read_part(folder: Path) -> Part:
         reason = " ".join(str(error).split())
         raise BadInputError(f"{folder} holds no shard that can be read: {reason}") from None
     return Part(folder, shard, fingerprint, table.rows, summary, config)
+
+
+def _is_summary(content: object) -> bool:
+    """Whether that is a summary, as far as a merged one is made of it."""
+    needed = {
+        "settings": ("model_name", "epsilon", "seed", "tensorboard_examples"),
+        "counts": ("ranked", "images_found", "images_missing", "sampled"),
+        "timing": ("seconds",),
+    }
+    if not (isinstance(content, dict) and "ranking" in content):
+        return False
+    return all(isinstance(content.get(part), dict) and {*keys} <= {*content[part]} for part, keys in needed.items())
 
 
 def require_whole(parts: Sequence[Part], mixed: bool) -> None:
@@ -210,7 +230,11 @@ def _write(parts: Sequence[Part], folder: RunFolder, settled: Mapping[str, objec
     for row in rows:
         if row["outcome"] != "error":
             part, there = home[path_of(row)]
-            folder.put_step_log(row, step_log_of(part.folder, there).read_bytes())
+            try:
+                losses = step_log_of(part.folder, there).read_bytes()
+            except OSError as error:
+                raise StorageError(f"{error.filename} can't be read: {error.strerror}") from error
+            folder.put_step_log(row, losses)
     os.sync()  # for all of them at once; until `start` there is no study
     goal = Goal(first.shard.examples, first.fingerprint.goal.max_steps_per_example, beyond)
     fingerprint = _fingerprint(parts, {path: part for path, (part, _) in home.items()}, goal)

@@ -138,7 +138,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
         "ranking_sha256": file_sha256(settings.examples_csv),
         "correctness": f"row {model_row.name}, sha256 {model_row.sha256}" if model_row else "the model itself",
     }
-    where = environment(device.name, device.threads)
+    where = environment(device.name, device.threads, device.instructions)
     if found is not None:  # before the model is asked, which may take minutes
         try:
             _require_the_same_study(found, identity, where, settings, folder.folder)

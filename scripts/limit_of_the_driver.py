@@ -9,7 +9,6 @@ driver hands out leases, takes trajectories and puts each on disk, with its step
 
 import argparse
 import logging
-import os
 import random
 import resource
 import statistics
@@ -101,7 +100,7 @@ class StandIn:
         content = ray.get(task[0])
 
         def get_ready() -> tuple[Engine, Introduction]:
-            return Sleeper(content.seconds), Introduction("here", os.getpid(), "none", NUMBERS, HERE, 1, None, None)
+            return Sleeper(content.seconds), Introduction("here", "none", NUMBERS, HERE, 1, None, None)
 
         self._worker = Worker(content.sample, get_ready)
         return self._worker.begin()

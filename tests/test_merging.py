@@ -130,15 +130,15 @@ def drop_step_log() -> None:
     next((shard(2) / "step_logs").iterdir()).unlink()
 
 
-def change(number: int, key: str, value: object) -> Callable[[], None]:
+def change(number: int, key: str, value: object, name: str = "run.json") -> Callable[[], None]:
     def work() -> None:
-        content = json.loads((shard(number) / "run.json").read_text())
+        content = json.loads((shard(number) / name).read_text())
         *way, last = key.split(".")
         holder = content
         for step in way:
             holder = holder[int(step) if step.isdigit() else step]
         holder[last] = value
-        (shard(number) / "run.json").write_text(json.dumps(content))
+        (shard(number) / name).write_text(json.dumps(content))
 
     return work
 
@@ -165,6 +165,9 @@ def change_a_row() -> None:
         (change(2, "stretches.0.environment.torch", "1.0"), r"several environments: torch was .*--allow_mixed_env"),
         (change_a_row, "don't have the sample that was drawn: one of their tables was changed"),
         (lambda: (shard(2) / "training_summary.json").write_text("[]"), "training_summary.json is not as it was"),
+        (lambda: (shard(2) / "training_summary.json").write_text('{"settings": {}}'), "summary.json is not as it was"),
+        (lambda: (shard(2) / "training_summary.json").unlink(), "was stopped before its summary was written; its own"),
+        (change(2, "counts.sampled", 7, "training_summary.json"), "shard_2_of_5 has grown since its summary was wr"),
         (lambda: (shard(2) / "config.yaml").write_text("a: [b"), "shard_2_of_5 holds no shard that can be read: "),
     ],
 )  # fmt: skip
@@ -178,6 +181,13 @@ def test_what_does_not_make_one_study_is_one_error_and_nothing_is_written(
     assert re.search(message, error), error
     assert error.count("\n") == 1
     assert not Path("shards/tiny").exists()
+
+
+def test_a_shard_is_not_merged_into_itself(shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    shard(1).rename("shards/tiny")
+    assert main(["merge", "shards/tiny", *shards[:-1], "--overwrite"]) == 2
+    assert "shards/tiny is one of the shards: choose another, or rename the shard" in capsys.readouterr().err
+    assert len(rows_of(Path("shards/tiny"))) == 3
 
 
 def test_missing_shards_are_named(shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ def find(settings: BenchSettings, make_trainer: MakeTrainer, device: Device, fol
         settings=settings,
         input_size=size,
         precision=str(precision.precision),
-        environment=environment(device.name, device.threads),
+        environment=environment(device.name, device.threads, device.instructions),
         roofline=roofline,
         engines=tuple(line_of(entrant, entrants[0], roofline) for entrant in entrants),
         unavailable=unavailable,

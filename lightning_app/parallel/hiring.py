@@ -12,6 +12,7 @@ from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.ray_crew import cluster_crew, local_crew, require_ray
 from lightning_app.parallel.task import Task
 from lightning_app.progress import WorkerLines
+from lightning_app.results.workers import forget_workers
 from lightning_app.settings import StudySettings
 from lightning_app.training.device import Device
 
@@ -66,6 +67,7 @@ def several_workers(
         WorkersError: If none can start.
     """
     settings, kind = prepared.settings, prepared.device.kind
+    forget_workers(folder)  # of a run that was killed
     if not _are_several(settings, prepared.devices):
         yield None
         return

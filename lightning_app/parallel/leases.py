@@ -18,7 +18,7 @@ class Leases:
 
     Args:
         examples: To be trained, in the order in which they are handed out.
-        workers: That share them.
+        workers: That share them; may be changed when one is gone for good.
         max_retries: How often an example is given out again after its worker was lost.
     """
 
@@ -28,7 +28,7 @@ class Leases:
         self._held: dict[int, dict[str, Example]] = {}
         self._lost: Counter[str] = Counter()
         self._losses_unsuspected = 1 if max_retries > 1 else 0  # the last try is always alone
-        self._workers = workers
+        self.workers = workers
         self._max_retries = max_retries
 
     @property
@@ -45,21 +45,22 @@ class Leases:
         """What a worker has, in the order in which it was handed out."""
         return list(self._held.get(worker, {}).values())
 
-    def hand_out(self, worker: int, at_once: int) -> list[Example]:
+    def hand_out(self, worker: int, at_once: int, proven: bool = True) -> list[Example]:
         """What a worker gets now, perhaps nothing.
 
         Args:
             worker: Its number.
             at_once: How many examples it takes before the first has ended.
+            proven: Whether it may be given suspected ones: if it is lost with one, it wasn't the worker's fault.
         """
         held = self._held.setdefault(worker, {})
         if any(self._is_suspected(path) for path in held):
             return []
-        if self._suspected and not held:
+        if self._suspected and not held and proven:
             lease = [self._suspected.popleft()]
         else:
-            share = -(-(self.waiting + self.held) // self._workers)
-            ahead = min(AHEAD, len(self._waiting) // (2 * self._workers))
+            share = -(-(self.waiting + self.held) // self.workers)
+            ahead = min(AHEAD, len(self._waiting) // (2 * self.workers))
             count = min(at_once + ahead, max(share, 1)) - len(held)
             lease = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         held.update((example.path, example) for example in lease)

@@ -23,6 +23,9 @@ LISTENING_SECONDS = 1.0
 MOST_LOST_AT_FIRST = 10
 """Workers with which examples were given up before any had been trained: then it isn't the examples."""
 
+MOST_FRUITLESS = 5
+"""Losses in a row of a worker that ends no example between them, while others do: then it is the worker."""
+
 Numbers = Mapping[str, object]
 ShowWorkers = Callable[[Sequence[WorkerLine]], None]
 
@@ -37,6 +40,7 @@ class _Worker:
         done: Examples that have ended, by all processes that had this number.
         lost: Its processes that were lost.
         failed_starts: Of them, those in a row that never introduced themselves.
+        fruitless: Of them, those in a row that were lost before they had ended an example.
         steps: Taken by this process.
         seconds: That its reports speak of.
         idle_seconds: Of them, those without any example.
@@ -50,6 +54,7 @@ class _Worker:
     done: int = 0
     lost: int = 0
     failed_starts: int = 0
+    fruitless: int = 0
     steps: int = 0
     seconds: float = 0.0
     idle_seconds: float = 0.0
@@ -61,6 +66,7 @@ class _Worker:
         """Adds a report."""
         self.in_hand, self.is_idle = report.in_hand, report.is_idle
         self.done += len(report.results)
+        self.fruitless = 0 if report.results else self.fruitless
         self.steps += report.steps
         self.seconds += report.seconds
         self.idle_seconds += report.idle_seconds
@@ -95,7 +101,6 @@ class ManyWorkers:
     """
 
     at_once = 1
-    steps_a_second = None
 
     def __init__(
         self,
@@ -123,8 +128,14 @@ class ManyWorkers:
 
     @property
     def devices(self) -> int:
-        """One a worker."""
-        return len(self._workers)
+        """One a worker, as far as they are to come back."""
+        return sum(not worker.is_dismissed for worker in self._workers)
+
+    @property
+    def steps_a_second(self) -> float | None:
+        """Of all workers, where every one has measured its own."""
+        paces = [there.steps_a_second for worker in self._workers if (there := worker.introduction)]
+        return None if not paces or None in paces else sum(filter(None, paces))
 
     def wait_for_workers(self, seconds: float) -> None:
         """Waits until every worker is ready, or some for so long, and sees that each fits the study.
@@ -133,10 +144,14 @@ class ManyWorkers:
             BadInputError: If one doesn't.
             WorkersError: If none can start.
         """
-        waited = 0.0
+        waited, said = 0.0, False
         while self._starting() and (waited < seconds or not any(worker.introduction for worker in self._workers)):
             messages = self._crew.hear(LISTENING_SECONDS)
             waited += LISTENING_SECONDS if not messages else 0.0
+            if waited >= seconds and not said:
+                said = True
+                log.warning("still waiting for %d of %d workers: are their devices free?",
+                            len(self._starting()), len(self._workers))  # fmt: skip
             for number, message in messages:
                 if isinstance(message, Introduction):
                     self._welcome(number, message)
@@ -217,7 +232,7 @@ class ManyWorkers:
             WorkersError: If no worker is left, or none can train anything.
         """
         self._settle(rule)
-        leases = Leases(filter(None, examples), len(self._workers), self._max_retries)
+        leases = Leases(filter(None, examples), self.devices, self._max_retries)
         is_stopping = False
         for number in range(len(self._workers)):
             self._send(number, leases, rule, is_stopping)
@@ -279,10 +294,16 @@ class ManyWorkers:
         worker = self._workers[number]
         if worker.introduction is None:
             return
-        lease = [] if is_stopping else leases.hand_out(number, worker.introduction.at_once)
+        leases.workers = self.devices
+        proven = not worker.fruitless or not self._has_better(worker)
+        lease = [] if is_stopping else leases.hand_out(number, worker.introduction.at_once, proven)
         worker.is_idle = worker.is_idle and not lease
         self._crew.send(number, Order([self._places[example.path] for example in lease], rule, is_stopping))
         worker.has_order = True
+
+    def _has_better(self, worker: _Worker) -> bool:
+        """Whether another is there that was not lost since it ended an example."""
+        return any(other.introduction and not other.fruitless for other in self._workers if other is not worker)
 
     def _take(self, number: int, report: Report, leases: Leases) -> list[Trajectory | Failure]:
         """Takes a report's results, under the study's own numbers."""
@@ -317,6 +338,7 @@ class ManyWorkers:
         again, given_up = leases.is_lost(number, there.at_once)
         worker.introduction, worker.in_hand, worker.is_idle = None, (), True
         worker.lost += 1
+        worker.fruitless += 1
         trained_again = f"; trained again: {', '.join(repr(example.path) for example in again[:3])}" if again else ""
         more = f" and {len(again) - 3} more" if len(again) > 3 else ""
         log.warning("worker %d on %s was lost (%s)%s%s", number + 1, there.host, message.reason, trained_again, more)
@@ -327,7 +349,10 @@ class ManyWorkers:
                     f"nothing can be trained: {sum(worker.lost for worker in self._workers)} workers were lost before"
                     f" the first example had ended; the last one: {message.reason}"
                 )
-        self._crew.start_anew(number)
+        if worker.fruitless >= MOST_FRUITLESS and self._has_better(worker):
+            self._dismiss(number, f"was lost {worker.fruitless} times without an example between; the others go on")
+        else:
+            self._crew.start_anew(number)
         return [
             Failure(example, f"its worker was lost {self._max_retries + 1} times; the last time: {message.reason}")
             for example in given_up

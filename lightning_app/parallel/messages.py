@@ -16,7 +16,6 @@ class Introduction:
 
     Args:
         host: Its machine.
-        pid: Its process.
         device: The model of its GPU; the kind itself elsewhere.
         numbers: What of the study's identity it found by itself: weights, kind of device, numerics.
         environment: Where it trains.
@@ -27,7 +26,6 @@ class Introduction:
     """
 
     host: str
-    pid: int
     device: str
     numbers: Mapping[str, object]
     environment: Mapping[str, object]

@@ -33,11 +33,11 @@ INSTALL = "pip install 'steps-to-epsilon[ray]'"
 
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|CONDA_PREFIX|PYTHON[A-Z]+|PWD"
-    r"|(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+|(OMP|KMP|GOMP|MKL|OPENBLAS)_\w+"
+    r"|(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+|(OMP|KMP|GOMP|MKL|OPENBLAS|ATEN|ONEDNN|DNNL)_\w+"
     r"|(CUDA|NVIDIA|CUBLAS|CUDNN|TORCH|PYTORCH|TORCHINDUCTOR|TRITON)_\w+|XDG_CACHE_HOME"
 )
 """Environment variables that a worker on this machine is given: what programs need to run, and no one's secrets."""
-SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY$", re.IGNORECASE)
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
 
 QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray would print of lost workers: the study's own log says it
@@ -233,10 +233,10 @@ class RayCrew:
         self._actor = remote(actor or _Actor)
         try:
             self._task = ray.put(task)
-        # Whatever a user's callback or plugin raises when it is pickled.
+        # Whatever a user's callback or plugin raises when it is pickled; a store that is full.
         except Exception as error:
             raise BadInputError(
-                f"--trainer: these callbacks or plugins can't be sent to workers: {_reason(error)}"
+                f"the study can't be sent to workers (because of callbacks or plugins of --trainer?): {_reason(error)}"
             ) from error
         self._actors: dict[int, Any] = {}
         self._owed: dict[Any, tuple[int, bool]] = {}

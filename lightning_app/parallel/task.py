@@ -1,6 +1,5 @@
 """What a worker is to do, and how it gets ready for it."""
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,10 +52,9 @@ def get_ready(task: Task) -> tuple[Engine, Introduction]:
     image = task.sample[0].image
     introduction = Introduction(
         host=socket.gethostname(),
-        pid=os.getpid(),
         device=device.name,
         numbers=numbers,
-        environment=environment(device.name, device.threads),
+        environment=environment(device.name, device.threads, device.instructions),
         at_once=engine.at_once,
         steps_a_second=engine.steps_a_second,
         unseen=None if image.is_file() else str(image),

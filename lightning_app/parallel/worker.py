@@ -38,7 +38,7 @@ class Worker:
         self._rule: StopRule | None = None
         self._is_due = False
         self._is_training = False
-        self._failed: Exception | None = None
+        self._failed: BaseException | None = None
         self._said = _Said()
         logging.getLogger("lightning_app").setLevel(logging.INFO)
         logging.getLogger("lightning_app").addHandler(self._said)
@@ -56,7 +56,7 @@ class Worker:
                     introductions.append(introduction)
                     self._changed.notify_all()
                 self._work(engine)
-            except Exception as error:
+            except BaseException as error:  # a user's callback may even call sys.exit, and a thread ends in silence
                 with self._changed:
                     self._failed = error
                     self._changed.notify_all()
@@ -64,8 +64,10 @@ class Worker:
         threading.Thread(target=work, name="engine", daemon=True).start()
         with self._changed:
             self._changed.wait_for(lambda: introductions or self._failed)
-            if self._failed is not None:
+            if isinstance(self._failed, Exception):
                 raise self._failed
+            if self._failed is not None:
+                raise RuntimeError(f"{type(self._failed).__name__}: {self._failed}") from self._failed
         return replace(introductions[0], said=self._said.take())
 
     def _work(self, engine: Engine) -> None:

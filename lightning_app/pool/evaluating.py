@@ -159,7 +159,7 @@ def _still_right(
 ) -> dict[str, Member]:
     """Those of the models that are done whose files and labels are what they were, and whose tables are whole."""
     kept: dict[str, Member] = {}
-    here = environment(device.name, device.threads)
+    here = environment(device.name, device.threads, device.instructions)
     for name, model in models.items():
         member = done.get(name)
         if member is None:
@@ -239,7 +239,7 @@ def _ask_one(
         top5=round(asked.accuracy[1], 6),
         mean_loss=mean_loss if math.isfinite(mean_loss) else None,
         seconds=time.monotonic() - started,
-        environment=environment(device.name, device.threads),
+        environment=environment(device.name, device.threads, device.instructions),
     )
     folder.put(member, images.paths, of, asked)
     for reason in asked.unreadable.values():

@@ -20,13 +20,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def environment(device_name: str, threads: int) -> dict[str, object]:
-    """Versions, the model of CPU or GPU, and the number of CPU threads."""
+def environment(device_name: str, threads: int, instructions: str | None = None) -> dict[str, object]:
+    """Versions, the model of CPU or GPU, the number of CPU threads, and the CPU's instructions where it trains."""
     return {
         **versions(),
         "device": _cpu_model() if device_name == "cpu" else device_name,
         "cpu_threads": threads,
         "machine": platform.machine(),
+        **({} if instructions is None else {"cpu_instructions": instructions}),
     }
 
 

@@ -83,6 +83,9 @@ def status_of(folder: Path) -> Status:
     recent = [(steps_of(row), row["seconds"]) for row in rows if isinstance(row["seconds"], float)][-RECENT:]
     seconds = sum(spent for _, spent in recent if isinstance(spent, float))
     state: State = "running" if is_held(folder) else "stopped" if left else "complete"
+    workers = read_workers(folder) if state == "running" else ()
+    # Each row's seconds are those of its own worker.
+    seconds /= max(1, sum(worker.state == "at work" for worker in workers))
     return Status(
         folder=str(folder),
         state=state,
@@ -97,7 +100,7 @@ def status_of(folder: Path) -> Status:
         examples_per_hour=3600 * len(recent) / seconds if seconds else None,
         seconds_left=left * seconds / len(recent) if recent else None if left else 0.0,
         last_error=_last_error(folder),
-        workers=read_workers(folder) if state == "running" else (),
+        workers=workers,
     )
 
 

@@ -30,6 +30,11 @@ class Device:
         return torch.get_num_threads()
 
     @property
+    def instructions(self) -> str | None:
+        """The CPU instructions that torch uses, such as AVX2, on which bits depend; None where a GPU trains."""
+        return torch.backends.cpu.get_cpu_capability() if self.kind == "cpu" else None
+
+    @property
     def kind(self) -> str:
         """`cpu`, `cuda` or `mps`."""
         return self.root.type

@@ -53,7 +53,7 @@ class SimulatedCrew:
         self.dismissed: list[int] = []
         self.busy = [0.0] * size
         self.starts = [0] * size
-        self._introduction = introduction or (lambda worker, start: introduce(worker, at_once))
+        self._introduction = introduction or (lambda worker, start: introduce(at_once))
         self._tell: dict[int, Message] = {}
         self._owes: dict[int, float] = {}
         self._waiting: list[deque[Example]] = [deque() for _ in range(size)]
@@ -158,10 +158,10 @@ class SimulatedCrew:
         )
 
 
-def introduce(worker: int, at_once: int = 1, **other: object) -> Introduction:
+def introduce(at_once: int = 1, **other: object) -> Introduction:
     """A worker that fits."""
     content = {
-        "host": "here", "pid": worker, "device": "cpu", "numbers": NUMBERS, "environment": HERE, "at_once": at_once,
+        "host": "here", "device": "cpu", "numbers": NUMBERS, "environment": HERE, "at_once": at_once,
         "steps_a_second": None, "unseen": None, **other,
     }  # fmt: skip
     return Introduction(**content)  # type: ignore[arg-type]

@@ -72,6 +72,14 @@ def test_an_example_that_takes_every_worker_with_it_is_given_up(max_retries: int
     assert leases.waiting == leases.held == 0
 
 
+def test_suspected_examples_wait_for_a_worker_that_has_proved_itself() -> None:
+    leases = Leases(examples(1), 2, 1)
+    leases.hand_out(0, 1)
+    leases.is_lost(0, 1)
+    assert leases.hand_out(0, 1, proven=False) == []
+    assert paths(leases.hand_out(1, 1)) == ["0.jpg"]
+
+
 def test_who_does_not_have_it_can_not_end_it() -> None:
     leases = Leases(examples(2), 2, 3)
     leases.hand_out(0, 1)

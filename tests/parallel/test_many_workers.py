@@ -156,7 +156,7 @@ def test_a_training_that_was_broken_off_leaves_nothing_for_the_next() -> None:
 )
 def test_a_worker_that_does_not_fit_is_refused(other: dict[str, Any], message: str) -> None:
     sample = examples(3)
-    crew = crew_of(sample, 2, introduction=lambda worker, start: introduce(worker, **(other if worker else {})))
+    crew = crew_of(sample, 2, introduction=lambda worker, start: introduce(**(other if worker else {})))
     with pytest.raises(BadInputError, match=message):
         engine(crew, sample)
 
@@ -164,9 +164,7 @@ def test_a_worker_that_does_not_fit_is_refused(other: dict[str, Any], message: s
 def test_rows_of_another_environment_say_so() -> None:
     sample = examples(12)
     other = {**HERE, "device": "another CPU"}
-    crew = crew_of(
-        sample, 2, introduction=lambda worker, start: introduce(worker, environment=other if worker else HERE)
-    )
+    crew = crew_of(sample, 2, introduction=lambda worker, start: introduce(environment=other if worker else HERE))
     results = list(engine(crew, sample, mixed=True).train(sample, RULE))
     made = {result.example.path: result.environment for result in results if isinstance(result, Trajectory)}
     assert all(made[path] == (other if worker else None) for worker, path in crew.begun)
@@ -178,7 +176,7 @@ def test_a_worker_that_does_not_fit_is_sent_away_when_it_comes_late(caplog: pyte
     deaths = iter([True])
     crew = crew_of(
         sample, 2, dies=lambda worker, path: worker == 1 and next(deaths, False),
-        introduction=lambda worker, start: introduce(worker, unseen="/a.jpg" if start else None),
+        introduction=lambda worker, start: introduce(unseen="/a.jpg" if start else None),
     )  # fmt: skip
     assert len(list(engine(crew, sample).train(sample, RULE))) == 9
     assert crew.dismissed == [1]
@@ -188,12 +186,43 @@ def test_a_worker_that_does_not_fit_is_sent_away_when_it_comes_late(caplog: pyte
 def test_a_worker_that_can_not_start_is_tried_again_and_then_left_out(caplog: pytest.LogCaptureFixture) -> None:
     sample = examples(5)
     gone = Lost("no memory", False)
-    crew = crew_of(sample, 2, introduction=lambda worker, start: gone if worker else introduce(0))
+    crew = crew_of(sample, 2, introduction=lambda worker, start: gone if worker else introduce())
     assert len(list(engine(crew, sample).train(sample, RULE))) == 5
     assert crew.starts == [1, 4]
     assert "worker 2 could not be started: no memory" in caplog.text
     with pytest.raises(WorkersError, match="no worker is left; the last one could not be started: no memory"):
         engine(crew_of(sample, 1, introduction=lambda worker, start: gone), sample)
+
+
+def test_a_worker_that_loses_whatever_it_gets_costs_no_example(caplog: pytest.LogCaptureFixture) -> None:
+    sample = examples(300)
+    crew = crew_of(sample, 3, dies=lambda worker, path: worker == 1)
+    workers = engine(crew, sample)
+    results = list(workers.train(sample, RULE))
+    assert len(results) == 300
+    assert not [result for result in results if isinstance(result, Failure)]
+    assert (crew.starts[1], crew.dismissed, workers.devices) == (5, [1], 2)
+    assert "worker 2 was lost 5 times without an example between; the others go on" in caplog.text
+
+
+def test_a_worker_that_never_comes_is_not_waited_for_by_what_another_has_lost() -> None:
+    sample = examples(6)
+
+    class OneNeverComes(SimulatedCrew):
+        def hear(self, seconds: float) -> list[tuple[int, Message]]:
+            return [(worker, message) for worker, message in super().hear(seconds) if worker == 0]
+
+    crew = OneNeverComes(sample, {e.path: 1.0 for e in sample}, 2, dies=lambda worker, path: path == "2.jpg")
+    results = list(engine(crew, sample).train(sample, RULE))
+    assert [result.example.path for result in results if isinstance(result, Failure)] == ["2.jpg"]
+    assert len(results) == 6
+
+
+def test_the_pace_is_that_of_all_where_all_have_measured_it() -> None:
+    sample = examples(3)
+    assert engine(crew_of(sample, 2), sample).steps_a_second is None
+    crew = crew_of(sample, 2, introduction=lambda worker, start: introduce(steps_a_second=100.0 + worker))
+    assert engine(crew, sample).steps_a_second == 201.0
 
 
 class OneReport(SimulatedCrew):
@@ -227,7 +256,7 @@ def test_what_workers_say_alike_is_said_once(caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO)
     sample = examples(2)
     said = [(logging.INFO, "Engine: a"), (logging.WARNING, "odd")]
-    crew = crew_of(sample, 3, introduction=lambda worker, start: replace(introduce(worker), said=said))
+    crew = crew_of(sample, 3, introduction=lambda worker, start: replace(introduce(), said=said))
     engine(crew, sample)
     assert caplog.text.count("Engine: a") == 1
     assert caplog.text.count("worker 1: odd") == 1

@@ -68,7 +68,7 @@ def tidy_log() -> Iterator[None]:
 
 
 def begun(engine: Obedient, count: int = 8) -> Worker:
-    worker = Worker(examples(count), lambda: (engine, introduce(0)))
+    worker = Worker(examples(count), lambda: (engine, introduce()))
     worker.begin()
     return worker
 
@@ -165,12 +165,26 @@ def test_what_is_said_while_it_gets_ready_comes_with_its_introduction() -> None:
         assert threading.current_thread().name == "engine"
         log.info("Engine: %s", "one")
         log.debug("nobody's")
-        return Obedient(), introduce(0)
+        return Obedient(), introduce()
 
     worker = Worker(examples(1), get_ready)
     assert worker.begin().said == [(logging.INFO, "Engine: one")]
     log.warning("odd")
     assert worker.exchange(Order([], RULE)).said == [(logging.WARNING, "odd")]
+
+
+def test_an_engine_that_ends_its_thread_is_told_too() -> None:
+    class Leaves(Obedient):
+        def train(self, *arguments: object, **more: object) -> Iterator[Trajectory | Failure]:
+            raise SystemExit(3)
+
+    assert begun(Leaves()).exchange(Order([0], RULE)).failed == "SystemExit: 3"
+
+    def get_ready() -> tuple[Engine, Introduction]:
+        raise SystemExit(4)
+
+    with pytest.raises(RuntimeError, match="SystemExit: 4"):
+        Worker(examples(1), get_ready).begin()
 
 
 def test_what_keeps_it_from_getting_ready_is_raised() -> None:

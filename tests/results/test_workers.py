@@ -1,5 +1,6 @@
 """What `status` sees of the workers of a study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from lightning_app.results.lock import WriterLock
 from lightning_app.results.run_folder import RunFolder
 from lightning_app.results.status import status_of
 from lightning_app.results.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
-from tests.results.test_status import EMPTY
+from tests.results.test_status import EMPTY, trained
 
 LINES = (
     WorkerLine(1, "node1", "NVIDIA H100", "at work", 812.34, 12, 0, ("a.jpg", "b.jpg", "c.jpg")),
@@ -23,6 +24,19 @@ def test_lines_are_read_back_and_forgotten(tmp_path: Path) -> None:
     assert read_workers(tmp_path) == LINES
     forget_workers(tmp_path)
     assert not list(tmp_path.glob("*.json*"))
+
+
+def test_the_time_left_is_shared_by_those_at_work(tmp_path: Path) -> None:
+    study = RunFolder(tmp_path)
+    study.start(EMPTY, "", [], [])
+    study.commit(trained(0, seconds=6.0), 0.1)
+    at_work = [replace(LINES[0], worker=number) for number in (1, 2, 3)]
+    write_workers(tmp_path, [*at_work, LINES[1]])
+    lock = WriterLock(tmp_path)
+    there = status_of(tmp_path)
+    lock.release()
+    assert (there.seconds_left, there.steps_per_second) == (6.0, 2.0)  # three examples of six seconds, three workers
+    assert status_of(tmp_path).seconds_left == 18.0
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '[{"worker": 1}]', "{", '[{"in_hand": 3}]'])
