@@ -1,6 +1,6 @@
 """Several workers against one, on a study of your own: how much faster, and are the files the same?
 
-    python -m scripts.several_workers --turns 3 -- FLAGS OF run      two CPU workers and one, in turns
+    python -m scripts.several_workers --turns 3 -- FLAGS OF run      one, two CPU workers, two shards at once, in turns
     python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one, then by two, killed at random
 
 Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log:
@@ -10,6 +10,7 @@ from the line that says what is to be trained to the last example, so that neith
 import argparse
 import contextlib
 import csv
+import math
 import os
 import random
 import re
@@ -68,9 +69,15 @@ def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(there), signal.SIGKILL)
                 killed += 1
-    (folder,) = (file.parent for file in place.glob(f"*/{RESULTS}"))
     if process.returncode != 0:
-        raise SystemExit(f"the study ended with {process.returncode}; its log is in {folder}")
+        raise SystemExit(f"the study ended with {process.returncode}")
+    (folder,) = (file.parent for file in place.glob(f"*/{RESULTS}"))
+    pace, closing = pace_of(folder)
+    return Run(pace, files(folder), closing, killed)
+
+
+def pace_of(folder: Path) -> tuple[float, str]:
+    """Example-steps a second of a study, and what its log says of the workers."""
     (log,) = folder.glob("train_single_*.log")
     said = [(datetime.strptime(when, "%Y-%m-%d %H:%M:%S,%f"), what) for when, what in TIME.findall(log.read_text())]
     begin = next(when for when, what in said if what.startswith("To train: "))
@@ -78,7 +85,21 @@ def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path)
     closing = next((what for _, what in said if what.startswith("Workers: ") and "at work" in what), "one device")
     with (folder / RESULTS).open(newline="") as stream:
         steps = sum(int(row["steps_run"]) for row in csv.DictReader(stream))
-    return Run(steps / (end - begin).total_seconds(), files(folder), closing, killed)
+    return steps / (end - begin).total_seconds(), closing
+
+
+def side_by_side(flags: list[str], devices: int, place: Path) -> float:
+    """So many studies at once that know nothing of each other, a shard each: what this machine can do at best."""
+    argv = [sys.executable, "-m", "lightning_app", "run", *flags, "--trainer.accelerator", "cpu"]
+    processes = [
+        subprocess.Popen(
+            [*argv, "--shard", f"{number}/{devices}", "--output_dir", str(place)], stderr=subprocess.DEVNULL
+        )
+        for number in range(1, devices + 1)
+    ]
+    if any([process.wait() for process in processes]):
+        raise SystemExit("a shard did not end well")
+    return sum(pace_of(file.parent)[0] for file in place.glob(f"*/{RESULTS}"))
 
 
 def main() -> None:
@@ -97,10 +118,14 @@ def main() -> None:
             one = run(flags, 1, 0, 0, Path(place, f"one-{turn}"))
             spent = time.monotonic() - start
             many = run(flags, arguments.devices, arguments.kills, spent, Path(place, f"many-{turn}"))
+            best = (
+                side_by_side(flags, arguments.devices, Path(place, f"side-{turn}")) if not arguments.kills else math.nan
+            )
             differing = [name for name in one.files if one.files[name] != many.files.get(name)]
             ratios.append(many.pace / one.pace)
             print(
-                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f};"
+                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; so many"
+                f" shards side by side {best:.1f}: {best / one.pace:.3f};"
                 f" {many.kills} kills; {many.closing}; files that differ: {', '.join(differing) or 'none'}"
                 f" of {len(one.files)}",
                 flush=True,
