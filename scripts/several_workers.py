@@ -1,6 +1,7 @@
 """Several workers against one, on a study of your own: how much faster, and are the files the same?
 
-    python -m scripts.several_workers --turns 3 -- FLAGS OF run      one, two CPU workers, two shards at once, in turns
+    python -m scripts.several_workers --turns 3 -- FLAGS OF run      one and two CPU workers, in turns
+    python -m scripts.several_workers --shards -- FLAGS OF run       and two shards at once
     python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one, then by two, killed at random
 
 Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log:
@@ -62,14 +63,13 @@ def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path)
         [*argv, "--trainer.devices", str(devices), "--output_dir", str(place)], stderr=subprocess.DEVNULL
     )
     dice, killed = random.Random(0), 0
-    while process.poll() is None:
-        time.sleep(0.05 if not kills else dice.expovariate(kills / seconds))
-        there = workers(process.pid)
-        if killed < kills and there and any(rows_in(folder) for folder in place.glob("*")):
+    while killed < kills and process.poll() is None:  # and not afterwards: looking at processes takes its time too
+        time.sleep(dice.expovariate(kills / seconds))
+        if (there := workers(process.pid)) and any(rows_in(folder) for folder in place.glob("*")):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(there), signal.SIGKILL)
                 killed += 1
-    if process.returncode != 0:
+    if process.wait() != 0:
         raise SystemExit(f"the study ended with {process.returncode}")
     (folder,) = (file.parent for file in place.glob(f"*/{RESULTS}"))
     pace, closing = pace_of(folder)
@@ -97,7 +97,8 @@ def side_by_side(flags: list[str], devices: int, place: Path) -> float:
         )
         for number in range(1, devices + 1)
     ]
-    if any([process.wait() for process in processes]):
+    codes = [process.wait() for process in processes]
+    if any(codes):
         raise SystemExit("a shard did not end well")
     return sum(pace_of(file.parent)[0] for file in place.glob(f"*/{RESULTS}"))
 
@@ -107,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--shards", action="store_true")
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
