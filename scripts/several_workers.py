@@ -120,14 +120,14 @@ def main() -> None:
             one = run(flags, 1, 0, 0, Path(place, f"one-{turn}"))
             spent = time.monotonic() - start
             many = run(flags, arguments.devices, arguments.kills, spent, Path(place, f"many-{turn}"))
-            best = (
-                side_by_side(flags, arguments.devices, Path(place, f"side-{turn}")) if not arguments.kills else math.nan
-            )
+            best = math.nan
+            if arguments.shards:
+                best = side_by_side(flags, arguments.devices, Path(place, f"side-{turn}"))
             differing = [name for name in one.files if one.files[name] != many.files.get(name)]
             ratios.append(many.pace / one.pace)
             print(
-                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; so many"
-                f" shards side by side {best:.1f}: {best / one.pace:.3f};"
+                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; shards side"
+                f" by side {best:.1f}: {best / one.pace:.3f};"
                 f" {many.kills} kills; {many.closing}; files that differ: {', '.join(differing) or 'none'}"
                 f" of {len(one.files)}",
                 flush=True,
