@@ -126,8 +126,8 @@ def main() -> None:
             differing = [name for name in one.files if one.files[name] != many.files.get(name)]
             ratios.append(many.pace / one.pace)
             print(
-                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; shards side"
-                f" by side {best:.1f}: {best / one.pace:.3f};"
+                f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; shards"
+                f" side by side {best:.1f}: {best / one.pace:.3f};"
                 f" {many.kills} kills; {many.closing}; files that differ: {', '.join(differing) or 'none'}"
                 f" of {len(one.files)}",
                 flush=True,
