@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tests.parallel.processes import workers
-from tests.parallel.studies import RESULTS, files, rows_in
+from tests.parallel.processes import descendants
+from tests.parallel.studies import RESULTS, files
 
+AT_WORK = "ray::_Actor.exchange"
 TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \w+ +(.*)", re.MULTILINE)
 
 
@@ -65,7 +66,7 @@ def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path)
     dice, killed = random.Random(0), 0
     while killed < kills and process.poll() is None:  # and not afterwards: looking at processes takes its time too
         time.sleep(dice.expovariate(kills / seconds))
-        if (there := workers(process.pid)) and any(rows_in(folder) for folder in place.glob("*")):
+        if there := [pid for pid, words in descendants(process.pid).items() if words.startswith(AT_WORK)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(there), signal.SIGKILL)
                 killed += 1
