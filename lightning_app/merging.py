@@ -87,7 +87,9 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
     first = parts[0]
     model_name = str(first.summary["settings"]["model_name"])
     with StudyLog() as study_log:
-        folder = RunFolder((output_dir or first.folder.absolute().parent) / folder_name(model_name))
+        folder = RunFolder(
+            (output_dir or Path(os.path.relpath(first.folder.absolute().parent))) / folder_name(model_name)
+        )
         if any(folder.folder.exists() and folder.folder.samefile(part.folder) for part in parts):
             raise BadInputError(
                 f"--output_dir: {folder.folder} is one of the shards: choose another, or rename the shard"
@@ -114,6 +116,8 @@ def read_part(folder: Path) -> Part:
         BadInputError: If there is none, or it isn't complete.
     """
     try:
+        if not folder.is_dir():
+            raise ValueError("there is no such folder")
         study = read_study(folder)
         if study is None:
             raise ValueError("there is no run.json")
@@ -204,9 +208,9 @@ def require_whole(parts: Sequence[Part], mixed: bool) -> None:
                 f" {next_part.folder}"
             )
     there = {part.shard.number for part in parts}
-    if missing := [str(number) for number in range(1, first.shard.of + 1) if number not in there]:
+    if missing := [f"{number}/{first.shard.of}" for number in range(1, first.shard.of + 1) if number not in there]:
         raise BadInputError(
-            f"of {first.shard.of} shards {len(missing)} are missing: {', '.join(missing[:10])}"
+            f"{len(missing)} of {first.shard.of} shards missing: --shard {', '.join(missing[:10])}"
             f"{', ...' if len(missing) > 10 else ''}"
         )
     in_order = sorted((rank_of(row), path_of(row)) for part in parts for row in part.sample)

@@ -114,6 +114,9 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log.warning("with these flags about %.0f %% of the examples would be censored or diverge",
                         100 * outlook.censored)  # fmt: skip
         log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
+        if workers is not None and workers.devices > 1:
+            log.info("The times are those of one device; %d share them, but for the longest examples at the end",
+                     workers.devices)  # fmt: skip
         if outlook.step_log_bytes.high > free:
             log.warning("the disk has %s left, the step logs may need more", size_in_words(free))
         if len(curves) == len(prepared.sample):

@@ -153,7 +153,7 @@ def change_a_row() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda: shutil.rmtree(shard(3)), "shards/tiny_shard_3_of_5 holds no shard that can be read: there is no run"),
+        (lambda: shutil.rmtree(shard(3)), "shards/tiny_shard_3_of_5 holds no shard that can be read: there is no such"),
         (lambda: shutil.copytree(shard(4), "twin"), "shard 4 of 5 is there twice: .* and twin|twin and .*"),
         (drop_last_row, r"shard_2_of_5 is not complete: 1 of its \d examples are left; its own command goes on"),
         (drop_step_log, "shard_2_of_5 has lost the step log of '.*'; its own command trains that example again"),
@@ -192,7 +192,7 @@ def test_a_shard_is_not_merged_into_itself(shards: list[str], capsys: pytest.Cap
 
 def test_missing_shards_are_named(shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", shards[0], shards[2]]) == 2
-    assert "of 5 shards 3 are missing: 1, 2, 4" in capsys.readouterr().err
+    assert "3 of 5 shards missing: --shard 1/5, 2/5, 4/5" in capsys.readouterr().err
 
 
 def test_a_shard_that_is_being_written_is_not_merged(shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,10 +38,14 @@ def words(status: Status) -> str:
     ]
     if status.beyond_the_sample:
         lines.append(f"           and {status.beyond_the_sample} rows that are not in the sample")
+    # How many trained what is there, nobody has written down.
+    each = "" if status.state == "running" else " by one device"
     if status.steps_per_second is not None:
-        lines.append(f"Rate       {status.steps_per_second:.1f} steps/s, {status.examples_per_hour:.0f} examples/hour")
+        rate = f"{status.steps_per_second:.1f} steps/s, {status.examples_per_hour:.0f} examples/hour"
+        lines.append(f"Rate       {rate}{each}")
     if status.left and status.seconds_left is not None:
-        lines.append(f"Time left  {timedelta(seconds=round(status.seconds_left))} at the pace of the last examples")
+        left = timedelta(seconds=round(status.seconds_left))
+        lines.append(f"Time left  {left} at the pace of the last examples{each}")
     lines += [f"Worker {worker.in_words().removeprefix('worker ')}" for worker in status.workers]
     if status.state == "stopped":
         lines.append("           its last command goes on; config.yaml has it")

@@ -139,6 +139,7 @@ def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Ite
     Raises:
         BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
     """
+    log.info("Workers: looking for the cluster at --ray_address %s", address)
     with _environment({**os.environ, **QUIET, **OF_A_CLUSTER}):
         ray = _ray()
         try:
@@ -146,7 +147,10 @@ def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Ite
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         # Ray raises ConnectionError, RuntimeError, ValueError, AuthenticationError, ...
         except Exception as error:
-            raise BadInputError(f"--ray_address {address}: no cluster answers there: {_reason(error)}") from error
+            reason = "no Ray is running" if isinstance(error, ConnectionError) and address == "auto" else _reason(error)
+            raise BadInputError(
+                f"--ray_address {address}: no cluster answers there: {reason} (`ray start` begins one)"
+            ) from error
     with _ended(ray):
         resource = "GPU" if kind == "cuda" else "CPU"
         nodes = [node for node in ray.nodes() if node["Alive"]]

@@ -71,7 +71,9 @@ def status_of(folder: Path) -> Status:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
     if study is None:
         if is_held(folder):
-            raise BadInputError(f"{folder}: a run has begun there, but not to train yet: it reads, or asks the model")
+            raise BadInputError(
+                f"{folder}: a run has begun there, but not to train yet: it reads, asks the model, or starts workers"
+            )
         raise BadInputError(_no_study(folder))
     fingerprint, table = study
     goal = fingerprint.goal
