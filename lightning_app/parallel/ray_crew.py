@@ -147,7 +147,7 @@ def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Ite
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         # Ray raises ConnectionError, RuntimeError, ValueError, AuthenticationError, ...
         except Exception as error:
-            reason = "no Ray is running" if isinstance(error, ConnectionError) and address == "auto" else _reason(error)
+            reason = "no Ray runs on this machine" if "Could not find any running" in str(error) else _reason(error)
             raise BadInputError(
                 f"--ray_address {address}: no cluster answers there: {reason} (`ray start` begins one)"
             ) from error
