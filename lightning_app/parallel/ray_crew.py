@@ -46,6 +46,7 @@ QUIET = {
 LOOPBACK_ONLY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: this machine's address is 127.0.0.1
     "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",  # as the command itself; by default it is 15, and a busy machine starves them
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # how long its processes outlive a driver that was killed
 }
 OF_A_CLUSTER = {
