@@ -15,24 +15,13 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
-from tests.conftest import MakeModel
 from tests.parallel.processes import descendants, is_alive, wait_until, workers
-from tests.parallel.studies import EXAMPLES, by_one_device, files, long_study, rows_in, start
+from tests.parallel.studies import EXAMPLES, files, rows_in, start
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them"),
 ]
-
-
-@pytest.fixture(scope="module")
-def flags(make_model: MakeModel, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return long_study(make_model, photographs, tmp_path_factory.mktemp("ranking"))
-
-
-@pytest.fixture(scope="module")
-def by_one(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return by_one_device(flags, tmp_path_factory.mktemp("one"))
 
 
 def test_ctrl_c_ends_it_everywhere_and_one_device_goes_on(

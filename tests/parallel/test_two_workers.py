@@ -15,24 +15,13 @@ import pytest
 from lightning_app.cli import main
 from lightning_app.results.status import status_of
 from lightning_app.results.workers import WorkerLine
-from tests.conftest import MakeModel
 from tests.parallel.processes import LOOPBACK, descendants, environment, listening, wait_until, workers
-from tests.parallel.studies import by_one_device, files, long_study, rows_in
+from tests.parallel.studies import files, rows_in
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them"),
 ]
-
-
-@pytest.fixture(scope="module")
-def flags(make_model: MakeModel, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return long_study(make_model, photographs, tmp_path_factory.mktemp("ranking"))
-
-
-@pytest.fixture(scope="module")
-def by_one(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return by_one_device(flags, tmp_path_factory.mktemp("one"))
 
 
 @dataclass
