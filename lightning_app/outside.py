@@ -1,0 +1,238 @@
+"""What comes from elsewhere enters here: regular files of a size that can be, JSON and YAML of a form that was expected.
+
+A results folder, a config or a list of classes may be somebody else's. Two ways in: `read_regular` for a file, `json_as`
+and `yaml_as` for what stands in it.
+"""
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+MAX_BYTES = 2**30
+MAX_YAML_BYTES = 2**18
+MAX_DEPTH = 32
+MAX_YAML_VALUES = 50_000
+"""With every alias written out."""
+MAX_DIGITS = 18
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+Form = TypeVar("Form")
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class OutsideError(ValueError):
+    """What came from elsewhere can't be used; its text says why, in one line, without the file's name."""
+
+
+def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -> bytes:
+    """Reads a regular file, and never waits for one that is something else.
+
+    Args:
+        file: Which.
+        links: Whether it may be a link, as files that the user names may; those inside of a results folder may not.
+        limit: The most bytes it may have.
+
+    Raises:
+        OSError: If it isn't there or can't be read.
+        OutsideError: If it is no regular file, or too large.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(file, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not links:
+            raise OutsideError("it is a link, not a regular file") from None
+        if error.errno == errno.ENXIO:
+            raise OutsideError("it is a socket, not a regular file") from None
+        raise
+    with open(descriptor, "rb") as stream:
+        there = os.fstat(descriptor)
+        if not stat.S_ISREG(there.st_mode):
+            raise OutsideError(f"it is {_kind(there.st_mode)}, not a regular file")
+        data = stream.read(limit + 1) if there.st_size <= limit else b""
+    if len(data) > limit or there.st_size > limit:
+        raise OutsideError(f"it has more than the {limit:,} bytes that such a file can have")
+    return data
+
+
+def _kind(mode: int) -> str:
+    return next((words for is_kind, words in KINDS if is_kind(mode)), "something else")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of something in a folder, as somebody else named it.
+
+    Args:
+        folder: Where it has to be.
+        name: Relative to the folder.
+
+    Raises:
+        OutsideError: If it would lie elsewhere, or is or goes through a link.
+    """
+    path = folder / name
+    if not name or "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
+        raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
+    for part in (path, *path.parents):
+        if part == folder:
+            return path
+        if part.is_symlink():
+            raise OutsideError(f"{part} is a link, and what it leads to may be anybody's")
+    raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuses a folder in which one of these names, or anything below it, is a link: writing there would follow it.
+
+    Args:
+        folder: The one to be written to.
+        names: Of files and folders in it; they need not be there.
+
+    Raises:
+        OutsideError: Naming the link.
+    """
+    for name in names:
+        link = next(_links(folder / name), None)
+        if link is not None:
+            raise OutsideError(f"{link} is a link, and what it leads to would be written to")
+
+
+def _links(place: Path | str) -> Iterator[str]:
+    if os.path.islink(place):
+        yield str(place)
+    elif os.path.isdir(place):
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    yield entry.path
+                elif entry.is_dir():
+                    yield from _links(entry.path)
+
+
+def json_as(form: type[Form], text: str | bytes) -> Form:
+    """Reads JSON.
+
+    Args:
+        form: What it should be: any type that msgspec converts to, such as a dataclass or `dict[str, int]`. Keys that a
+            dataclass doesn't have are passed over.
+        text: UTF-8.
+
+    Raises:
+        OutsideError: If it is no JSON, nested too deeply, has numbers of more than 18 digits, or has another form.
+    """
+    try:
+        content = json.loads(text.decode() if isinstance(text, bytes) else text, parse_int=_short_int)
+    except OutsideError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON: {error}"
+        raise OutsideError(reason) from None
+    _require_shallow(content)
+    if isinstance(text, bytes):
+        text = text.decode()
+    return _as(form, content, SURROGATE.search(text) is not None)
+
+
+def yaml_as(form: type[Form], text: str | bytes) -> Form:
+    """Reads YAML of the safe kind; see `json_as`, and `require_small_yaml` for what is refused besides."""
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise OutsideError(f"it is not UTF-8 text: byte {error.start} can't be read") from None
+    require_small_yaml(text)
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # for odd YAML also ValueError, TypeError, AttributeError, OverflowError, ...
+        raise OutsideError(f"it is not YAML: {' '.join(str(error).split())}") from None
+    return _as(form, content, may_be_no_text=True)
+
+
+def require_small_yaml(text: str) -> None:
+    """Refuses YAML that would grow when it is read, before anything of it is.
+
+    Raises:
+        OutsideError: If it is no YAML, is too large or nested too deeply, has a number of more than 18 digits, or its
+            aliases, written out, are too many or lead back to themselves.
+    """
+    if len(text) > MAX_YAML_BYTES:
+        raise OutsideError(f"it has more than the {MAX_YAML_BYTES:,} characters that such a file can have")
+    values = 0  # of the whole, aliases written out
+    sizes: dict[str, int] = {}  # of what has an anchor
+    begun: list[tuple[str | None, int]] = []  # the collections that are open: their anchor, and the values before them
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                if event.anchor not in sizes:
+                    raise OutsideError(f"its alias *{event.anchor} leads back to itself, or to nothing")
+                values += sizes[event.anchor]
+            elif isinstance(event, yaml.CollectionStartEvent):
+                begun.append((event.anchor, values))
+                values += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = begun.pop()
+                if anchor is not None:
+                    sizes[anchor] = values - before
+            elif isinstance(event, yaml.ScalarEvent):
+                values += 1
+                if event.anchor is not None:
+                    sizes[event.anchor] = 1
+                if event.style is None and re.fullmatch(rf"[-+]?[0-9][0-9_:]{{{MAX_DIGITS},}}", event.value):
+                    raise OutsideError(f"its number {event.value[:MAX_DIGITS]}... has more than {MAX_DIGITS} digits")
+            if len(begun) > MAX_DEPTH:
+                raise OutsideError("it is nested too deeply")
+            if values > MAX_YAML_VALUES:
+                raise OutsideError(f"it has more than {MAX_YAML_VALUES:,} values, its aliases written out")
+    except yaml.YAMLError as error:
+        raise OutsideError(f"it is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS + 1:
+        raise OutsideError(f"its number {digits[:MAX_DIGITS]}... has more than {MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _require_shallow(content: object) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise OutsideError("it is nested too deeply")
+
+
+def _as(form: type[Form], content: object, may_be_no_text: bool) -> Form:
+    try:
+        found = msgspec.convert(content, form)
+        if may_be_no_text:
+            json.dumps(content, ensure_ascii=False, default=str).encode()
+    except msgspec.ValidationError as error:
+        raise OutsideError(f"it has another form: {error}") from None
+    except UnicodeEncodeError:
+        raise OutsideError("it holds half of a surrogate pair, which is no text") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OutsideError(f"it can't be read: {error}") from None
+    return found
