@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from lightning_app.analysis.reading import load_results, load_steps
 
 __all__ = ["load_results", "load_steps"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

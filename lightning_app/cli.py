@@ -6,8 +6,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
+from lightning_app import __version__
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import BAD_INPUT, FAILED
 from lightning_app.process import settle_environment
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(HELP, end="")
         return 0 if words else BAD_INPUT
     if words[0] in ("-V", "--version"):
-        print(f"{PROG} {version(PROG)}")
+        print(f"{PROG} {__version__}")
         return 0
     try:
         exit_code = _run(words[0], words[1:])

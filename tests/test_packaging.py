@@ -1,5 +1,7 @@
-"""What `pip install .` gives a user."""
+"""What `pip install .` gives a user, and a checkout that nothing has installed."""
 
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from lightning_app import __version__
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -31,6 +35,26 @@ def test_the_wheel_holds_every_module_config_and_part_of_the_page_and_nothing_el
     ours = {f.relative_to(REPOSITORY).as_posix() for f in package.rglob("*") if f.suffix in kinds}
     assert {name for name in wheel if ".dist-info/" not in name} == ours
     assert {"lightning_app/configs/digits.yaml", "lightning_app/page/browser/report.js"} <= ours
+
+
+def test_there_is_one_version(wheel: set[str]) -> None:
+    assert f"steps_to_epsilon-{__version__}.dist-info/METADATA" in wheel
+    assert f"version: {__version__}\n" in (REPOSITORY / "CITATION.cff").read_text()
+
+
+def test_a_checkout_that_nothing_has_installed_knows_its_version(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "lightning_app", tmp_path / "lightning_app")
+
+    def without_packages(*words: str) -> str:  # -S: of what is installed nothing can be found, this neither
+        command = [sys.executable, "-S", *words]
+        alone = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, env=alone, capture_output=True, text=True, check=True).stdout
+
+    with pytest.raises(subprocess.CalledProcessError):
+        without_packages("-c", "from importlib.metadata import version; version('steps-to-epsilon')")
+    assert without_packages("-m", "lightning_app", "--version") == f"steps-to-epsilon {__version__}\n"
+    where = without_packages("-c", "import lightning_app; print(lightning_app.__file__)")
+    assert where == f"{tmp_path / 'lightning_app' / '__init__.py'}\n"
 
 
 GPU_MACHINE = {"torch": "2.11.0", "torchvision": "0.26.0", "lightning": "2.6.6", "numpy": "2.5.2"}

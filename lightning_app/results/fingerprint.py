@@ -5,19 +5,33 @@ import json
 import platform
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lightning_app import __version__
 from lightning_app.errors import BadInputError
 
 FORMAT = 2
 MOST = 10**12
-PACKAGES = ("steps-to-epsilon", "torch", "torchvision", "timm", "lightning", "pillow", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "lightning", "pillow", "numpy")
 
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that a number depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    ours = {"python": platform.python_version(), "steps-to-epsilon": __version__}
+    return ours | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # installed under another name, as pillow-simd is, or only put on the path
+        module = "PIL" if package == "pillow" else package
+    try:
+        return str(import_module(module).__version__)
+    except (ImportError, AttributeError):
+        return "unknown"
 
 
 def environment(device_name: str, threads: int, instructions: str | None = None) -> dict[str, object]:

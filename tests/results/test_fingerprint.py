@@ -1,14 +1,23 @@
 import contextlib
 import copy
 import json
+import platform
+import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import lightning
+import numpy
+import PIL
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_app import __version__
 from lightning_app.errors import BadInputError
+from lightning_app.results import fingerprint as module
 from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch, read_fingerprint, require_same
 
 IDENTITY: dict[str, object] = {"epsilon": 0.01, "optimizer": {"lr": 0.1, "name": "SGD"}, "sizes": [1, 2], "none": None}
@@ -137,3 +146,23 @@ def test_an_example_that_is_trained_again_is_of_the_last_stretch() -> None:
     assert one.without("a").stretches == (Stretch(HERE, ("b",)), Stretch(THERE))
     assert one.without("a").without("b").stretches == (Stretch(THERE),)
     assert one.without("c") == one
+
+
+def test_a_package_whose_distribution_is_not_found_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_is_installed(distribution: str) -> str:
+        raise PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(module, "version", nothing_is_installed)
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it weren't there
+    monkeypatch.delattr("timm.__version__")
+    assert module.versions() == {
+        "python": platform.python_version(), "steps-to-epsilon": __version__, "torch": torch.__version__,
+        "torchvision": "unknown", "timm": "unknown", "lightning": lightning.__version__,
+        "pillow": PIL.__version__, "numpy": numpy.__version__,
+    }  # fmt: skip
+
+
+def test_the_versions_are_those_of_the_distributions() -> None:
+    found = module.versions()
+    assert list(found)[:2] == ["python", "steps-to-epsilon"]
+    assert found["pillow"] == version("pillow")
