@@ -1,10 +1,14 @@
+import math
+from collections.abc import Callable
+
 import pytest
+import timm
 import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from torch import Tensor, nn
 
 from lightning_app.bench import roofline
-from lightning_app.bench.roofline import Roofline, bytes_of_a_step, fastest, measure_roofline, synchronize
+from lightning_app.bench.roofline import Roofline, bytes_of_a_step, fastest, flop_counter, measure_roofline, synchronize
 from lightning_app.training.classifier import Classifier
 
 CPU = torch.device("cpu")
@@ -39,6 +43,54 @@ def test_a_steps_work_is_counted() -> None:
     assert found.bytes == 6 * 4 * (60 + 25)
     assert found.flops_per_second > 1e8
     assert found.bytes_per_second > 1e8
+
+
+aten = torch.ops.aten
+
+
+@pytest.mark.parametrize(
+    ("convolution", "forward"),
+    [
+        (nn.Conv2d(4, 6, 3), 2 * 2 * 6 * (8 * 7) * 4 * 9),
+        (nn.Conv2d(4, 6, (3, 2), groups=2), 2 * 2 * 6 * (8 * 8) * 2 * 6),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=4), 2 * 2 * 8 * (10 * 9) * 1 * 9),  # depthwise
+        (nn.Conv2d(4, 4, 5, stride=2, padding=2, groups=4, bias=False), 2 * 2 * 4 * (5 * 5) * 1 * 25),
+        (nn.Conv2d(4, 6, 3, dilation=2), 2 * 2 * 6 * (6 * 5) * 4 * 9),
+        # Transposed: each pixel of the image meets the filter, not each of what comes out.
+        (nn.ConvTranspose2d(4, 6, 3), 2 * 2 * 4 * (10 * 9) * 6 * 9),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), 2 * 2 * 4 * (10 * 9) * 3 * 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("of_the_image", [True, False])
+def test_a_convolutions_gradients_each_cost_what_it_costs(
+    convolution: nn.Module, forward: int, of_the_image: bool
+) -> None:
+    images = torch.ones(2, 4, 10, 9, requires_grad=of_the_image)
+    with flop_counter() as counter:
+        convolution(images).sum().backward()
+    backward = forward * (2 if of_the_image else 1)
+    assert counter.get_flop_counts()["Global"] == {aten.convolution: forward, aten.convolution_backward: backward}
+
+
+def test_a_whole_step_of_a_depthwise_network_is_counted() -> None:
+    network = timm.create_model("test_efficientnet", num_classes=5).eval()
+    forward: list[int] = []
+
+    def note(of_an_output: int) -> Callable[[object, object, Tensor], None]:
+        return lambda module, inputs, output: forward.append(2 * output.numel() * of_an_output)
+
+    handles = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(note(math.prod(module.weight.shape[1:]))))
+        elif isinstance(module, nn.Linear):
+            handles.append(module.register_forward_hook(note(module.in_features)))
+    network(torch.ones(1, 3, 64, 64))
+    for handle in handles:
+        handle.remove()
+    found = measure_roofline(Classifier(network), torch.ones(1, 3, 64, 64), torch.tensor([1]), Precision(), CPU)
+    assert found.flops == 3 * sum(forward) - forward[0]  # no gradient goes to the image
 
 
 def test_momentum_moves_more_and_a_narrow_type_less() -> None:
