@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.messages import Introduction, Order, Report
-from lightning_app.parallel.ray_crew import RayCrew
+from lightning_app.parallel.ray_crew import RayCrew, local_ray
 from lightning_app.parallel.worker import Worker
 from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
 from lightning_app.results.run_folder import RunFolder
@@ -36,6 +34,8 @@ NUMBERS: dict[str, object] = {"weights_sha256": "none"}
 HERE: dict[str, object] = {"device": "none"}
 RULE = StopRule(1e-3, 500)
 PACE = (2.0, 1.0, 0.5, 0.35, 0.25)
+STORE = 2**28
+"""Bytes of Ray's object store: it holds the sample, of which the largest is some megabytes."""
 BEFORE_THE_END = 4
 """Examples a worker that are not looked at: then the long ones end, and there is no next."""
 
@@ -97,6 +97,8 @@ class StandIn:
 
     def begin(self, task: Sequence[Any]) -> Introduction:
         """Gets ready."""
+        import ray  # not above: in the driver it is loaded by `local_ray`
+
         content = ray.get(task[0])
 
         def get_ready() -> tuple[Engine, Introduction]:
@@ -116,7 +118,7 @@ def megabytes() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def study(workers: int, examples: int, seconds: float, folder: RunFolder) -> None:
+def study(ray: Any, workers: int, examples: int, seconds: float, folder: RunFolder) -> None:
     """Runs one study and prints how it went."""
     sample = [Example(i, f"val/n{i % 1000:08}/{i:08}.JPEG", Path(f"{i}"), 0, i + 1) for i in range(examples)]
     crew = RayCrew(ray, StandInTask(sample, seconds), workers, {"num_cpus": 1}, StandIn)
@@ -154,14 +156,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="an example takes, on average (default: several, one by one)")
     arguments = parser.parse_args()
     logging.getLogger("lightning_app").setLevel(logging.ERROR)
-    ray.init(num_cpus=arguments.workers, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    for seconds in (arguments.seconds,) if arguments.seconds else PACE:
-        with tempfile.TemporaryDirectory() as place:
-            folder = RunFolder(Path(place) / "study")
-            with folder.locked():
-                count = arguments.examples or round(40 * arguments.workers / seconds)
-                study(arguments.workers, count, seconds, folder)
-    ray.shutdown()
+    with local_ray(arguments.workers, (), STORE) as ray:
+        for seconds in (arguments.seconds,) if arguments.seconds else PACE:
+            with tempfile.TemporaryDirectory() as place:
+                folder = RunFolder(Path(place) / "study")
+                with folder.locked():
+                    count = arguments.examples or round(40 * arguments.workers / seconds)
+                    study(ray, arguments.workers, count, seconds, folder)
 
 
 if __name__ == "__main__":

@@ -91,12 +91,33 @@ def local_crew(task: "Task", devices: Sequence[int | None], task_bytes: int) -> 
         BadInputError: If Ray isn't installed, or the task can't be sent.
         WorkersError: If Ray can't be started.
     """
+    gpus = [device for device in devices if device is not None]
+    with local_ray(len(devices), gpus, ROOM + 2 * task_bytes) as ray:
+        log.info("Workers: starting %d of them by Ray %s, on this machine", len(devices), ray.__version__)
+        yield RayCrew(ray, task, len(devices), {"num_cpus": 1, "num_gpus": 1 if gpus else 0})
+
+
+@contextlib.contextmanager
+def local_ray(cpus: int, gpus: Sequence[int], store_bytes: int) -> Iterator[Any]:
+    """A Ray on this machine that listens on loopback alone, and whose files nobody else can reach.
+
+    Args:
+        cpus: How many workers it has room for.
+        gpus: The number of each GPU, as torch counts them.
+        store_bytes: The size of its object store.
+
+    Returns:
+        The package, connected.
+
+    Raises:
+        BadInputError: If Ray isn't installed.
+        WorkersError: If it can't be started.
+    """
     # For this user alone. Not in TMPDIR, which may be long: Ray's sockets lie below, and a socket's name is short.
     folder = Path(tempfile.mkdtemp(prefix="steps-to-epsilon-", dir="/tmp"))
     token = folder / "token"
     token.touch(0o600)
     token.write_text(_secret(), encoding="utf-8")
-    gpus = [device for device in devices if device is not None]
     there = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name) and not SECRET.search(name)}
     own = {"OMP_NUM_THREADS": "1", "RAY_AUTH_TOKEN_PATH": str(token), "CUDA_VISIBLE_DEVICES": visible(gpus)}
     try:
@@ -106,23 +127,22 @@ def local_crew(task: "Task", devices: Sequence[int | None], task_bytes: int) -> 
                 with _signals_as_they_are():
                     context = ray.init(
                         address="local",
-                        num_cpus=len(devices),
+                        num_cpus=cpus,
                         num_gpus=len(gpus),
                         include_dashboard=False,
                         log_to_driver=False,
                         logging_level=logging.ERROR,
-                        object_store_memory=ROOM + 2 * task_bytes,
-                        _temp_dir=str(folder),
+                        object_store_memory=store_bytes,
+                        _temp_dir=str(folder / "r"),  # a folder below, since Ray opens its own to everybody
                     )
             # No memory, no processes left, a firewall on loopback: Ray raises whatever it met.
             except Exception as error:
                 raise WorkersError(f"Ray can't be started on this machine: {_reason(error)}") from error
-        log.info("Workers: starting %d of them by Ray %s, on this machine", len(devices), ray.__version__)
-        if not context.address_info["node_ip_address"].startswith("127."):
-            log.warning("Ray listens on %s, not on this machine alone: something had loaded it before",
-                        context.address_info["node_ip_address"])  # fmt: skip
-        with _ended(ray):
-            yield RayCrew(ray, task, len(devices), {"num_cpus": 1, "num_gpus": 1 if gpus else 0})
+            if not context.address_info["node_ip_address"].startswith("127."):
+                log.warning("Ray listens on %s, not on this machine alone: something had loaded it before",
+                            context.address_info["node_ip_address"])  # fmt: skip
+            with _ended(ray):
+                yield ray
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,13 +1,20 @@
-"""What the processes below one do, as Linux tells it: who they are, where they listen, what is in their environment."""
+"""What the processes below one do, as Linux tells it: who they are, where they listen, what is in their environment,
+and which of their files others can reach."""
 
+import contextlib
+import os
+import re
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_IROTH, S_IWOTH, S_IXOTH, filemode
 
 PROC = Path("/proc")
 LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 LISTENING = "0A"
+OF_WORKERS = re.compile("ray|plasma|session|steps-to-epsilon", re.IGNORECASE)
+"""In the names of what workers leave in a temporary folder; other programs of this user may leave others meanwhile."""
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -54,6 +61,21 @@ def listening(pid: int) -> set[str]:
             if words[3] == LISTENING and f"socket:[{words[9]}]" in own:
                 found.add(words[1].partition(":")[0])
     return found
+
+
+def open_to_others(top: Path, since: float) -> Iterator[str]:
+    """What workers of this user have left below a folder since then, and another user could read or write."""
+    if not top.stat().st_mode & S_IXOTH:
+        return
+    for entry in os.scandir(top):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            there = entry.stat(follow_symlinks=False)
+            if not OF_WORKERS.search(entry.path) or there.st_uid != os.getuid() or entry.is_symlink():
+                continue
+            if there.st_ctime >= since and there.st_mode & (S_IROTH | S_IWOTH):
+                yield f"{entry.path} {filemode(there.st_mode)}"
+            if entry.is_dir():
+                yield from open_to_others(Path(entry.path), since)
 
 
 def is_alive(pid: int) -> bool:

@@ -6,7 +6,9 @@ import os
 import random
 import signal
 import socket
+import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +17,15 @@ import pytest
 from lightning_app.cli import main
 from lightning_app.results.status import status_of
 from lightning_app.results.workers import WorkerLine
-from tests.parallel.processes import LOOPBACK, descendants, environment, listening, wait_until, workers
+from tests.parallel.processes import (
+    LOOPBACK,
+    descendants,
+    environment,
+    listening,
+    open_to_others,
+    wait_until,
+    workers,
+)
 from tests.parallel.studies import files, rows_in
 
 pytestmark = [
@@ -31,6 +41,7 @@ class Seen:
     killed: int = 0
     environments: list[dict[str, str]] = field(default_factory=list)
     listens: set[str] = field(default_factory=set)
+    open_to_others: list[str] = field(default_factory=list)
     lines: tuple[WorkerLine, ...] = ()
     folders: list[Path] = field(default_factory=list)
     exit_code: int = -1
@@ -40,7 +51,7 @@ class Seen:
 def watched(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seen]:
     """A study by two workers, two of which are killed, with an onlooker."""
     folder, seen, dice = tmp_path_factory.mktemp("two"), Seen(), random.Random(1)
-    before = set(Path("/tmp").glob("steps-to-epsilon-*"))
+    before, start = set(Path("/tmp").glob("steps-to-epsilon-*")), time.time()
 
     def there_are(rows: int) -> bool:
         return rows_in(folder / "tiny") >= rows and len(workers(os.getpid())) == 2
@@ -54,6 +65,8 @@ def watched(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
                     seen.environments.append(environment(pid))
                     seen.listens |= listening(pid)
                 seen.listens |= listening(os.getpid())
+                for top in {"/tmp", "/dev/shm", tempfile.gettempdir()}:
+                    seen.open_to_others += open_to_others(Path(top), start)
                 wait_until(lambda: any(line.in_hand for line in status_of(folder / "tiny").workers))
                 seen.lines = status_of(folder / "tiny").workers
                 seen.folders = list(set(Path("/tmp").glob("steps-to-epsilon-*")) - before)
@@ -93,6 +106,12 @@ def test_nobody_listens_beyond_this_machine(watched: tuple[Path, Seen]) -> None:
     seen = watched[1]
     assert seen.listens
     assert seen.listens <= set(LOOPBACK)
+
+
+def test_no_other_user_can_reach_a_file_of_the_workers(watched: tuple[Path, Seen]) -> None:
+    seen = watched[1]
+    assert seen.folders
+    assert seen.open_to_others == []
 
 
 def test_status_shows_the_workers_while_they_train(watched: tuple[Path, Seen]) -> None:
