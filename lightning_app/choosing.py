@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import ModelRow
+from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.images import Images
-from lightning_app.inputs.labels import Labels, is_like_guessing
+from lightning_app.inputs.labels import Labels, doubts
 from lightning_app.inputs.ranking import RankedPath, Ranking
 from lightning_app.inputs.sampling import draw_sample, in_draw_order
-from lightning_app.progress import FILE_ONLY, seconds_between_bars
+from lightning_app.progress import progress_bar, say_left_out, seconds_between_bars
 from lightning_app.results.answers import Answers
 from lightning_app.settings import StudySettings
 from lightning_app.training.asking import ask
 from lightning_app.training.device import Device
-from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
@@ -113,33 +113,33 @@ class Chooser:
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
 
     def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
-        answers: list[bool | None] = []
+        asked: list[RankedPath] = []
 
         def ask_and_keep(entry: RankedPath) -> bool | None:
-            answers.append(self._ask(entry, bar))
-            return answers[-1]
+            asked.append(entry)
+            return self._is_correct(entry, bar)
 
         with self._bar(len(candidates)) as bar:
             sample = self._draw(candidates, ask_and_keep)
-        self._say_accuracy(answers, "The")
+        self._say_accuracy(asked, "The")
         return sample
 
     def _compare(self, candidates: list[RankedPath], sample: list[RankedPath], model_row: ModelRow) -> None:
         """Asks the model about the sample, to see that the row is its own, and about some others, to see the labels."""
         others = in_draw_order(candidates, self.settings.seed)[:ENOUGH_FOR_ACCURACY]
         with self._bar(len(sample) + len(others)) as bar:
-            answers = [self._ask(entry, bar) for entry in others]
-            own = {entry.path: self._ask(entry, bar) for entry in sample}
-        self._say_accuracy(answers, "To check the labels, the")
+            for entry in others:
+                self._is_correct(entry, bar)
+            own = {entry.path: self._is_correct(entry, bar) for entry in sample}
+        self._say_accuracy(others, "To check the labels, the")
         agreed = [answer == model_row.correct[path] for path, answer in own.items() if answer is not None]
         if agreed:
             self._say_agreement(agreed, model_row)
 
     def _bar(self, total: int) -> "tqdm[NoReturn]":
-        pace = seconds_between_bars()
-        return tqdm(total=total, desc="Asking the model", unit="image", leave=False, mininterval=pace, delay=pace)
+        return progress_bar(total=total, desc="Asking the model", unit="image", delay=seconds_between_bars())
 
-    def _ask(self, entry: RankedPath, bar: "tqdm[NoReturn]") -> bool | None:
+    def _is_correct(self, entry: RankedPath, bar: "tqdm[NoReturn]") -> bool | None:
         """Whether the model gets an image right, or None if it can't be read."""
         bar.update()
         label = self.labels.of[entry.path]
@@ -154,27 +154,30 @@ class Chooser:
                 return None
             self._seconds.append(time.perf_counter() - started)
             self.answers.put(entry.path, label, answer)
-        return answer
+        return answer[0]
 
     def _known(self, candidates: list[RankedPath], model_row: ModelRow) -> list[RankedPath]:
         for remark in model_row.remarks:
             log.warning("%s", remark)
-        say_missing("ranked paths are not in the matrix and are left out", model_row.unknown)
+        say_left_out("ranked paths are not in the matrix and are left out", model_row.unknown)
         known = [entry for entry in candidates if entry.path in model_row.correct]
         log.info("Correctness: row %d of the matrix, from 0 (%s), right on %.1f %%",
                  model_row.row, model_row.name, 100 * model_row.accuracy)  # fmt: skip
         return known
 
-    def _say_accuracy(self, answers: Collection[bool | None], why_the: str) -> None:
-        right, asked = sum(answer is True for answer in answers), sum(answer is not None for answer in answers)
-        classes = self.pretrained.classes.count
-        if not asked:
+    def _say_accuracy(self, asked: Sequence[RankedPath], why_the: str) -> None:
+        """Of images that were drawn whatever the model says of them."""
+        known = [(e.path, self.labels.of[e.path], self.answers.get(e.path, self.labels.of[e.path])) for e in asked]
+        answers = [(path, label, *answer) for path, label, answer in known if answer is not None]
+        if not answers:
             return
+        paths, labels, correct, predicted = zip(*answers, strict=True)
+        right = sum(correct)
         log.info("%s model was asked about %d images and gets %d right (%.1f %%)",
-                 why_the, asked, right, 100 * right / asked)  # fmt: skip
-        if is_like_guessing(right, asked, classes):
-            log.warning("that is hardly more than guessing among %d classes: are the labels right? (they are by %s)",
-                        classes, self.labels.rule)  # fmt: skip
+                 why_the, len(answers), right, 100 * right / len(answers))  # fmt: skip
+        folders = [self.images.files[path].absolute().parent.name for path in paths]
+        for doubt in doubts(self.labels, self.pretrained.classes, folders, labels, predicted):
+            log.warning("%s", doubt)
 
     def _say_agreement(self, agreed: list[bool], model_row: ModelRow) -> None:
         share = sum(agreed) / len(agreed)
@@ -183,11 +186,3 @@ class Chooser:
         if share < DOUBTFUL_AGREEMENT:
             log.warning("that is little: is row %s of this model, and are the labels right? (they are by %s)",
                         model_row.name, self.labels.rule)  # fmt: skip
-
-
-def say_missing(what: str, paths: tuple[str, ...]) -> None:
-    """Warns of paths that are left out; the log file names them all."""
-    if paths:
-        log.warning("%d %s, for example %r", len(paths), what, paths[0])
-        for path in paths:
-            log.info("left out: %r", path, extra=FILE_ONLY)

@@ -1,7 +1,7 @@
-"""What comes from elsewhere enters here: regular files of a size that can be, JSON and YAML of a form that was expected.
+"""What comes from elsewhere enters here: regular files of a size that can be, JSON and YAML of an expected form.
 
-A results folder, a config or a list of classes may be somebody else's. Two ways in: `read_regular` for a file, `json_as`
-and `yaml_as` for what stands in it.
+A results folder, a config or a list of classes may be somebody else's. Two ways in: `read_regular` for a file,
+`json_as` and `yaml_as` for what stands in it.
 """
 
 import errno
@@ -62,7 +62,7 @@ def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -
         if error.errno == errno.ENXIO:
             raise OutsideError("it is a socket, not a regular file") from None
         raise
-    with open(descriptor, "rb") as stream:
+    with os.fdopen(descriptor, "rb") as stream:
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode):
             raise OutsideError(f"it is {_kind(there.st_mode)}, not a regular file")
@@ -87,7 +87,7 @@ def inside(folder: Path, name: str) -> Path:
         OutsideError: If it would lie elsewhere, or is or goes through a link.
     """
     path = folder / name
-    if not name or "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
     for part in (path, *path.parents):
         if part == folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
-from lightning_app.choosing import Chooser, say_missing
+from lightning_app.choosing import Chooser
 from lightning_app.engines import require_engine, require_precision
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import read_model_row
@@ -17,6 +17,7 @@ from lightning_app.inputs.labels import BY_MAPPING, find_labels
 from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.parallel.hiring import require_workers
+from lightning_app.progress import say_left_out, say_remarks
 from lightning_app.results.answers import Answers
 from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
 from lightning_app.results.run_folder import Found, RunFolder
@@ -105,12 +106,14 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
     log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
     model_row = read_model_row(settings, ranking)
     images = find_images(ranking.paths, settings.root_dir)
-    say_missing("image files are missing and left out", images.missing)
+    say_left_out("image files are missing and left out", images.missing)
+    say_left_out("images lie in hidden folders or those of file managers and are left out", images.foreign)
     numerics = pin_numerics(device.kind, settings.matmul_precision)
     pretrained = load_pretrained(settings.model_name)
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
     log.info("Model: %s, %d classes, on %s; labels by %s",
              settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
+    say_remarks(labels)
     mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
     if mapping is not settings.class_to_idx:
         log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)

@@ -3,26 +3,64 @@
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
 from lightning_app.errors import StorageError
 from lightning_app.results.workers import WorkerLine, forget_workers, write_workers
 
-LOGGER = logging.getLogger("lightning_app")
+if TYPE_CHECKING:
+    from lightning_app.inputs.images import ImagesBelow
+    from lightning_app.inputs.labels import Labels
+
+LOGGER = log = logging.getLogger("lightning_app")
+# Bars of one process need a lock between its threads alone. tqdm's own is one between processes as well: a forked child
+# that is killed while it holds that one stops every later bar of its parent for ever.
+tqdm.set_lock(threading.RLock())
+
 FILE_ONLY = {"file_only": True}
 """`extra=FILE_ONLY` keeps a record off the screen."""
+
+
+def say_left_out(what: str, names: Sequence[str], level: int = logging.WARNING) -> None:
+    """Says what is left out, with an example; the log file names it all."""
+    if names:
+        log.log(level, "%s %s%s", f"{len(names):,}", what, f", for example {names[0]!r}" if names[0] else "")
+        for name in filter(None, names):
+            log.info("left out: %r", name, extra=FILE_ONLY)
+
+
+def say_remarks(labels: "Labels") -> None:
+    """Says what the user should know of how images were labelled."""
+    for remark in labels.remarks:
+        log.warning("%s", remark)
+
+
+def say_what_else_is_there(below: "ImagesBelow") -> None:
+    """Says what of a folder of images was left out."""
+    say_left_out("folders or files can't be read and are left out", below.unreadable)
+    say_left_out("paths are of an image that has another path already, and are left out", below.twins)
+    say_left_out("hidden folders or folders of file managers are left out", below.foreign, logging.INFO)
+    if below.others:
+        log.info("Other files are left out, no images that are opened here: %s", below.others_in_words)
 
 
 def seconds_between_bars() -> float:
     """How often a bar is drawn: all the time on a terminal; in a file it is a line now and then."""
     return 0.1 if sys.stderr.isatty() else 30.0
+
+
+def progress_bar(*iterable: Any, **how: Any) -> "tqdm[Any]":
+    """A bar of tqdm's on stderr, which goes when it is over unless `leave` says otherwise."""
+    defaults = {"leave": False, "file": sys.stderr, "dynamic_ncols": True, "mininterval": seconds_between_bars()}
+    return tqdm(*iterable, **{**defaults, **how})
 
 
 class _Screen(logging.Handler):
@@ -118,13 +156,11 @@ class StudyBar:
         self.outcomes = Counter(kept)
         self._start = time.monotonic()
         self._shown = self._start
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=total,
             initial=kept.total(),
             unit="example",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=seconds_between_bars(),
+            leave=True,
             bar_format="{n_fmt}/{total_fmt} examples |{bar}| {elapsed}, {remaining} left{postfix}",
         )
         self._say()
@@ -189,9 +225,6 @@ class WorkerLines:
         if not sys.stderr.isatty():
             return
         for worker in workers[len(self._lines) :]:
-            self._lines.append(
-                tqdm(total=0, position=worker.worker, bar_format="{desc}", leave=False, file=sys.stderr,
-                     dynamic_ncols=True)
-            )  # fmt: skip
+            self._lines.append(progress_bar(total=0, position=worker.worker, bar_format="{desc}"))
         for line, worker in zip(self._lines, workers, strict=True):
             line.set_description_str(worker.in_words())

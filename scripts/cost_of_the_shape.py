@@ -30,6 +30,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_app.commands.run import Run
 from lightning_app.inputs.example import Example
+from lightning_app.inputs.image import read_image
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import read_ranking
 from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
@@ -39,7 +40,6 @@ from lightning_app.results.tensorboard import Curves, TensorBoardFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
-from lightning_app.training.photograph import read_photograph
 from lightning_app.training.pretrained import Snapshot
 from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trainers import quieten_lightning
@@ -110,7 +110,7 @@ def training(folder: Path, size: int, steps: int, repeats: int) -> None:
     example = Example(0, "x", file, 3, 1)
 
     def read() -> tuple[Tensor, Tensor]:
-        return to_tensor(read_photograph(file))[None], torch.tensor([3])
+        return to_tensor(read_image(file))[None], torch.tensor([3])
 
     def plain(count: int) -> None:
         image, _ = read()

@@ -1,7 +1,8 @@
 """Measures the engines side by side on classifiers with random weights: `bench`, as a table for the lab notes.
 
     python scripts/speed_of_the_engines.py            a CPU: about ten minutes
-    python scripts/speed_of_the_engines.py --gpu      a CUDA GPU, and there a table over the number of slots
+    python scripts/speed_of_the_engines.py --gpu      a CUDA GPU, and there a table over the number of slots: hours
+    python scripts/speed_of_the_engines.py --gpu --case resnet34 --slots 1,8,32 --repeats 3      a part of it
 
 Weights, images and labels are made up: a step's time doesn't depend on them.
 """
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,39 +114,65 @@ COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "x plain", "ms/step
            "MB", "% of the roof", "equal")  # fmt: skip
 
 
-def show(table: Sequence[Sequence[str]]) -> None:
-    """Prints a markdown table."""
-    for row in (COLUMNS, ["---"] * len(COLUMNS), *table):
-        print(f"| {' | '.join(row)} |")
+def show(*table: Sequence[str]) -> None:
+    """Prints rows of a markdown table, now: who ends a run of hours early has those that are done."""
+    for row in table:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+HEADER = (COLUMNS, ["---"] * len(COLUMNS))
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    numbers = tuple(int(number) for number in text.split(",") if number)
+    if min(numbers, default=1) < 1:
+        raise ValueError(text)
+    return numbers
+
+
+def asked_for() -> tuple[bool, list[Case], tuple[int, ...]]:
+    """Whether a GPU is to be measured, which cases, and with which numbers of slots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="larger models, and a table over the number of slots")
+    parser.add_argument("--case", action="append", metavar="NAME", help="only this architecture; may be given again")
+    parser.add_argument(
+        "--slots", type=counts, metavar="N[,N...]",
+        help=f"in the table over slots (default: {','.join(map(str, SLOTS))}); '' for no such table",
+    )  # fmt: skip
+    parser.add_argument("--repeats", type=int, metavar="N", help="turns of each engine (default: more for short ones)")
+    options = parser.parse_args()
+    cases = ON_A_GPU if options.gpu else ON_A_CPU
+    names = dict.fromkeys(case.architecture for case in cases)
+    for name in options.case or ():
+        if name not in names:
+            parser.error(f"argument --case: {name!r} is not one of {', '.join(names)}")
+    if options.slots and not options.gpu:
+        parser.error("argument --slots: there is one slot without --gpu")
+    slots = SLOTS if options.gpu and options.slots is None else options.slots or ()
+    chosen = [case for case in cases if case.architecture in (options.case or names)]
+    return options.gpu, [replace(case, repeats=options.repeats or case.repeats) for case in chosen], slots
 
 
 def main() -> None:
-    """Measures everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="larger models, and slots from 1 to 64")
-    options = parser.parse_args()
-    flags = ("--trainer.accelerator", "gpu" if options.gpu else "cpu")
-    found: dict[str, Any] = {}
+    """Measures all that is asked for."""
+    is_gpu, cases, numbers_of_slots = asked_for()
+    flags = ("--trainer.accelerator", "gpu" if is_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        cases = ON_A_GPU if options.gpu else ON_A_CPU
         models = {case: make_model(case, Path(folder)) for case in cases}
-        table: list[Sequence[str]] = []
         for case, model in models.items():
             found = bench(case, model, *flags)
-            table += rows(case, found)
-        by_slots = [
-            row
-            for case, model in models.items()
-            if options.gpu
-            for slots in SLOTS
-            for row in rows(case, bench(case, model, *flags, "--engines", "plain,slots", "--slots", str(slots)))
-            if row[1] == "slots"
-        ]
-    print(json.dumps(found["environment"]), "\n")
-    show(table)
-    if by_slots:
-        print()
-        show(by_slots)
+            if case == cases[0]:
+                print(json.dumps(found["environment"]), "\n")
+                show(*HEADER)
+            show(*rows(case, found))
+        if numbers_of_slots:
+            print()
+            show(*HEADER)
+        for case, model in models.items():
+            for slots in numbers_of_slots:
+                found = bench(case, model, *flags, "--engines", "plain,slots", "--slots", str(slots))
+                show(*(row for row in rows(case, found) if row[1] == "slots"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_app.cli import main
-from lightning_app.training import photograph
+from lightning_app.inputs.image import UnreadableImageError, read_pixels
 from tests.commands.test_run import OUT, rows, steps
 from tests.torture import contents
 
@@ -110,5 +110,5 @@ def test_a_transform_that_fails_is_an_image_that_cannot_be_read(photographs: Pat
     def fails(image: Image.Image) -> None:
         raise MemoryError("too large")
 
-    with pytest.raises(photograph.UnreadableImageError, match=r"00.jpg: MemoryError: too large"):
-        photograph.read_pixels(photographs / "ant" / "00.jpg", fails)  # type: ignore[arg-type]
+    with pytest.raises(UnreadableImageError, match=r"00.jpg: MemoryError: too large"):
+        read_pixels(photographs / "ant" / "00.jpg", fails)  # type: ignore[arg-type]

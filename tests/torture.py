@@ -104,6 +104,13 @@ def _short(path: str) -> str:
     return f"{file.parent.name}/{file.name}" if file.parent.name == "step_logs" else file.name
 
 
+def fork() -> int:
+    """Forks this process, which must have no other thread: a lock that one holds would stay taken in the child."""
+    threads = os.listdir("/proc/self/task")
+    assert len(threads) == 1, f"a process of {len(threads)} threads can't be forked"
+    return os.fork()
+
+
 class Forked:
     """A child of this process that does something.
 
@@ -118,7 +125,7 @@ class Forked:
         with output.open("ab") as stream:
             self._words = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=stream)
         assert self._words.stdin is not None
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid:
             self._words.stdin.close()
             return
@@ -453,6 +460,7 @@ def main() -> None:
         setpriv = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
         os.execvp("setpriv", [*setpriv, sys.executable, "-m", "tests.torture", *sys.argv[1:]])
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy would start threads when it is imported
     import lightning_app.commands.run
     import lightning_app.study  # noqa: F401
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from lightning_app.inputs.example import Example
-from lightning_app.training.photograph import read_pixels
+from lightning_app.inputs.image import read_pixels
 from lightning_app.training.pretrained import Transform
 
 PATCHES = 8

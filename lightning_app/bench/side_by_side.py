@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,13 @@ from lightning_app.bench.ways import by_engine, by_plain_loop
 from lightning_app.bench.words import words
 from lightning_app.exit_codes import DONE, FAILED
 from lightning_app.inputs.example import Example
-from lightning_app.progress import StudyLog, seconds_between_bars
+from lightning_app.inputs.image import read_pixels
+from lightning_app.progress import StudyLog, progress_bar
 from lightning_app.results.fingerprint import environment
 from lightning_app.settings import BenchSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
-from lightning_app.training.photograph import read_pixels
 from lightning_app.training.pretrained import Snapshot, load_pretrained
 from lightning_app.training.slots.engine import make_slots_engine
 from lightning_app.training.slots.how_many import MOST_SLOTS, SlotsUnavailableError
@@ -80,6 +79,7 @@ def find(settings: BenchSettings, make_trainer: MakeTrainer, device: Device, fol
     Raises:
         BadInputError: If the model can't be loaded.
     """
+    where = environment(device.name, device.threads, device.instructions)  # now, not after hours
     precision = make_trainer([]).precision_plugin
     examples, roofline, size = prepare(settings, precision, device.root, folder)
     entrants, unavailable = [], {}
@@ -96,7 +96,7 @@ def find(settings: BenchSettings, make_trainer: MakeTrainer, device: Device, fol
         settings=settings,
         input_size=size,
         precision=str(precision.precision),
-        environment=environment(device.name, device.threads, device.instructions),
+        environment=where,
         roofline=roofline,
         engines=tuple(line_of(entrant, entrants[0], roofline) for entrant in entrants),
         unavailable=unavailable,
@@ -192,10 +192,9 @@ def enter(
 
 
 def _bar(turns: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=turns, file=sys.stderr, dynamic_ncols=True, mininterval=seconds_between_bars(),
-        bar_format="{n_fmt}/{total_fmt} turns |{bar}| {elapsed}, {remaining} left",
-    )  # fmt: skip
+    return progress_bar(
+        total=turns, leave=True, bar_format="{n_fmt}/{total_fmt} turns |{bar}| {elapsed}, {remaining} left"
+    )
 
 
 @contextmanager

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 
 from lightning_app.inputs.example import Example
+from lightning_app.inputs.image import read_pixels
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.engine import Engine
-from lightning_app.training.photograph import read_pixels
 from lightning_app.training.plain_loop import plain_loop
 from lightning_app.training.pretrained import Transform
 from lightning_app.training.trajectory import Failure, Outcome, StopRule

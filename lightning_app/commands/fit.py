@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
+from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.labels import Classes, find_labels
 from lightning_app.inputs.ranking import RankedPath
 from lightning_app.settings import FitSettings, require
@@ -16,7 +17,6 @@ from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
 from lightning_app.training.device import pin_numerics, resolve_device
-from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import load_pretrained
 from lightning_app.training.trajectory import StopRule
 

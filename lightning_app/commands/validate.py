@@ -1,18 +1,22 @@
 """`validate`: a model's accuracy over a folder of images."""
 
+import logging
 from collections.abc import Sequence
 
 from lightning_app.commands.base import Command
 from lightning_app.errors import BadInputError
+from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.images import find_images, images_below
-from lightning_app.inputs.labels import find_labels
+from lightning_app.inputs.labels import doubts, find_labels
+from lightning_app.progress import StudyLog, say_remarks, say_what_else_is_there
 from lightning_app.settings import ValidationSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import ValidatedClassifier
 from lightning_app.training.datamodule import ImageFolder, LabelledImages
 from lightning_app.training.device import pin_numerics, resolve_device
-from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import load_pretrained
+
+log = logging.getLogger("lightning_app")
 
 
 class Validate(Command):
@@ -33,10 +37,16 @@ class Validate(Command):
 
     def execute(self) -> int:
         """Validates; Lightning prints the table."""
+        with StudyLog():
+            return self._validate()
+
+    def _validate(self) -> int:
         settings = self.settings
         trainers = self.trainers.but(logger=False, enable_checkpointing=False, enable_model_summary=False)
         device = resolve_device(trainers, self.device_flags)
-        paths = images_below(settings.root_dir)
+        below = images_below(settings.root_dir)
+        say_what_else_is_there(below)
+        paths = below.ranked
         files = find_images(paths, None).files
         pin_numerics(device.kind)
         pretrained = load_pretrained(settings.model_name)
@@ -44,16 +54,19 @@ class Validate(Command):
         images = LabelledImages(
             [files[entry.path] for entry in paths], [labels.of[entry.path] for entry in paths], pretrained.transform
         )
+        say_remarks(labels)
         print(f"{len(paths)} images, labels by {labels.rule}")
+        classifier = ValidatedClassifier(pretrained.network, pretrained.classes.count)
         trainer = trainers([])
         try:
             with exit_at_once():
-                trainer.validate(
-                    ValidatedClassifier(pretrained.network, pretrained.classes.count),
-                    datamodule=ImageFolder(images, settings.batch_size),
-                )
+                trainer.validate(classifier, datamodule=ImageFolder(images, settings.batch_size))
         except UnreadableImageError as error:
             raise BadInputError(f"--root_dir {settings.root_dir} holds an image that can't be read: {error}") from error
+        asked = len(classifier.predicted)  # fewer than all with --trainer.limit_val_batches
+        folders = [file.absolute().parent.name for file in images.files[:asked]]
+        for doubt in doubts(labels, pretrained.classes, folders, images.labels[:asked], classifier.predicted):
+            log.warning("%s", doubt)
         return 0
 
 

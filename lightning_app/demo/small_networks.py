@@ -43,7 +43,7 @@ class SmallNetwork:
 
 def labelled_images(folder: Path) -> tuple[list[Path], list[int]]:
     """The images of class folders and their class indices, as every command labels them."""
-    paths = images_below(folder)
+    paths = images_below(folder).ranked
     files = find_images(paths, None).files
     labels = find_labels(paths, files, None, Classes(CLASSES)).of
     return [files[entry.path] for entry in paths], [labels[entry.path] for entry in paths]

@@ -23,7 +23,7 @@ from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_sc
 from lightning_app.errors import BadInputError
 from lightning_app.exit_codes import DONE
 from lightning_app.page.writing import PAGE
-from lightning_app.progress import StudyLog, seconds_between_bars
+from lightning_app.progress import StudyLog, progress_bar
 from lightning_app.report.making import read_report, studies_on_page, write_report
 from lightning_app.results.study_files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
@@ -187,7 +187,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> bool:
 
 def progress(what: str, total: int, unit: str) -> "tqdm[NoReturn]":
     """A bar with a rate and the time left."""
-    return tqdm(total=total, desc=what, unit=unit, leave=False, mininterval=seconds_between_bars(), file=sys.stderr)
+    return progress_bar(total=total, desc=what, unit=unit)
 
 
 def closing_of(study: Path) -> Closing:

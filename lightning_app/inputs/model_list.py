@@ -6,19 +6,26 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.ranking import read_names, read_text, split_lines
+from lightning_app.outside import OutsideError, yaml_as
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
+LOCAL = "local-dir:"
+
+
+def local_folder(model_name: str) -> Path | None:
+    """The folder of a `local-dir:FOLDER` model, `~` written out; None for a model of any other source."""
+    return Path(model_name.removeprefix(LOCAL)).expanduser() if model_name.startswith(LOCAL) else None
+
+
 def name_in_pool(model_name: str) -> str:
     """What a pool calls a model: timm's name as it is, for `local-dir:FOLDER` the resolved folder's own name."""
-    if not model_name.startswith("local-dir:"):
-        return model_name
-    return Path(os.path.realpath(model_name.removeprefix("local-dir:"))).name  # Path.resolve refuses links in a circle
+    folder = local_folder(model_name)
+    # Path.resolve refuses links in a circle.
+    return model_name if folder is None else Path(os.path.realpath(folder)).name
 
 
 def split_models(models: str | Sequence[str], flag: str = "models") -> list[str]:
@@ -61,9 +68,9 @@ def _from_file(file: Path, flag: str) -> list[str]:
     if file.suffix.lower() not in YAML_SUFFIXES:
         return [word for line in split_lines(text) for word in line.partition("#")[0].split(",")]
     try:
-        content = yaml.safe_load(text)
-    except Exception as error:  # for odd YAML also ValueError, RecursionError, TypeError, ...
-        raise BadInputError(f"--{flag} {file} is not YAML: {' '.join(str(error).split())}") from None
+        content = yaml_as(object, text)
+    except OutsideError as error:
+        raise BadInputError(f"--{flag} {file} can't be read: {error}") from None
     if isinstance(content, dict) and list(content) == ["models"]:
         content = content["models"]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):

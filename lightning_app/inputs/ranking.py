@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Rank
+from lightning_app.outside import OutsideError, read_regular
 
 HEADER_WORDS = frozenset(("path", "paths", "rank", "label", "image", "images", "file", "filename", "name"))
 NOT_DRAWN = ("", "None")
@@ -57,11 +58,13 @@ def read_text(file: Path, flag: str, hint: str = "") -> str:
         BadInputError: If it is not there or not UTF-8, naming the flag; `hint` says where to get it.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return read_regular(file).decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInputError(f"--{flag}: there is no {file} ({file.absolute()}){hint}") from None
     except UnicodeDecodeError as error:
         raise BadInputError(f"--{flag} {file} is not UTF-8 text: byte {error.start} can't be read") from None
+    except OutsideError as error:
+        raise BadInputError(f"--{flag} {file} can't be read: {error}") from None
     except OSError as error:
         raise BadInputError(f"--{flag} {file} can't be read: {error.strerror}") from None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lightning_app.inputs.image import open_image, to_8_bits
 from lightning_app.page.content import StudyOnPage
-from lightning_app.training.photograph import to_8_bits
 
 MOST_THUMBNAILS = 2_000
 """Over the whole page, unless all are asked for: a page of a few megabytes can be mailed."""
@@ -60,10 +60,10 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(image_file) as image:
+            with open_image(image_file) as image:
                 image.draft("RGB", (2 * LONGEST_SIDE, 2 * LONGEST_SIDE))  # a JPEG is decoded smaller, many times faster
                 # Grey stays grey until it is small, since RGB takes four times the memory.
-                small = to_8_bits(image) if image.mode.startswith("I") else image.convert("RGB")
+                small = to_8_bits(image) if image.mode[0] in "IF" else image.convert("RGB")
         suffix = "png" if max(small.size) <= EXACT_SIDE else "jpg"
         small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         small = small.convert("RGB")

@@ -3,13 +3,10 @@
 import hashlib
 import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lightning_app.errors import BadInputError
 from lightning_app.page import swap
@@ -18,7 +15,7 @@ from lightning_app.page.curves import curve_files
 from lightning_app.page.markup import page_html
 from lightning_app.page.scripts import curves_script, study_data, study_script
 from lightning_app.page.thumbnails import choose, thumbnail
-from lightning_app.progress import seconds_between_bars
+from lightning_app.progress import progress_bar
 from lightning_app.whole_files import naming
 
 PAGE = swap.PAGE
@@ -98,9 +95,7 @@ def _put_thumbnails(
 ) -> dict[tuple[int, int], str]:
     names: dict[tuple[int, int], str] = {}
     made: dict[Path, str | None] = {}  # studies of the same images share them
-    for number, position in tqdm(
-        chosen, "thumbnails", unit="image", leave=False, file=sys.stderr, mininterval=seconds_between_bars()
-    ):
+    for number, position in progress_bar(chosen, "thumbnails", unit="image"):
         image_file = studies[number].image_of(position)
         if image_file is None:
             continue
@@ -117,14 +112,8 @@ def _put_thumbnails(
 
 def _put_curves(folder: Path, studies: Sequence[StudyOnPage], token: str) -> None:
     with_curves = [(number, study) for number, study in enumerate(studies) if study.losses_of is not None]
-    with tqdm(
-        total=sum(len(study.examples) for _, study in with_curves),
-        desc="loss curves",
-        unit="curve",
-        leave=False,
-        file=sys.stderr,
-        mininterval=seconds_between_bars(),
-    ) as bar:
+    total = sum(len(study.examples) for _, study in with_curves)
+    with progress_bar(total=total, desc="loss curves", unit="curve") as bar:
         for number, study in with_curves:
             for file_number, curves in enumerate(curve_files(study)):
                 _put(folder / f"{number}-{file_number}.js", curves_script(number, file_number, token, curves))

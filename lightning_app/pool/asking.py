@@ -1,10 +1,15 @@
 """One model of the pool, asked about every image."""
 
 import errno
+import os
+import pickle
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +18,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_app.errors import BadInputError
+from lightning_app.inputs.image import UnreadableImageError, read_pixels
 from lightning_app.training.loss import is_correct, is_in_top, precise_loss
-from lightning_app.training.photograph import UnreadableImageError, read_pixels
 from lightning_app.training.pretrained import Pretrained, Transform
 
 TOP = 5
 PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
 """Troubles of the machine, not of an image: the model is asked again another time."""
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""Of the processes that decode. This one has threads: a lock that one of them holds stays taken in a fork of it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,9 @@ def ask_about_all(
         batch_size: Images in one forward pass.
         num_workers: Processes that decode; 0 decodes here.
         on_images: Called with a number of images when they are done, for a progress bar.
+
+    Raises:
+        BadInputError: If the transform can't go to other processes that are to decode.
     """
     network, n = pretrained.network.to(device), len(files)
     predicted, correct, top5 = np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.uint8)
@@ -76,12 +87,13 @@ def ask_about_all(
         _Decoded(files, pretrained.transform),
         batch_size,
         num_workers=num_workers,
+        multiprocessing_context=START_METHOD if num_workers else None,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_signals_to_the_parent,
     )
     targets = torch.as_tensor(labels)
-    for places, pixels, reasons in loader:
+    for places, pixels, reasons in _started(loader, pretrained.transform) if num_workers else loader:
         unreadable.update(reasons)
         if len(places):
             y = targets[places].to(device)
@@ -134,6 +146,52 @@ def _collate(decoded: Sequence[Decoded]) -> Batch:
     reasons = {place: reason for place, reason in decoded if isinstance(reason, str)}
     places = torch.tensor([place for place, _ in read], dtype=torch.int64)
     return places, torch.stack([pixels for _, pixels in read]) if read else torch.empty(0), reasons
+
+
+def _started(loader: "DataLoader[Decoded]", transform: Transform) -> Iterator[Batch]:
+    """The batches of a loader whose processes are started."""
+    if START_METHOD == "forkserver":
+        _start_server()
+    # They need nothing of the program that has called, and would run it once more to import it.
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        pickle.dumps(transform)
+        return iter(loader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle says, by Python's version
+        raise BadInputError(
+            f"--num_workers {loader.num_workers}: the model's transform can't go to other processes ({error});"
+            " --num_workers 0 decodes in this one"
+        ) from error
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start_server() -> None:
+    """Starts the process that the decoders are forks of, if it isn't there: it has one thread, and has imported this.
+
+    It ends when this process does.
+    """
+    own = {
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy would start threads when it is imported
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONSAFEPATH": "1",  # not what happens to lie in the current folder
+    }
+    before = {name: os.environ.get(name) for name in own}
+    resource_tracker.ensure_running()  # starts with the server, and would let the signal through
+    mask = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # or Ctrl-C interrupts its imports, with a traceback
+    try:
+        os.environ.update(own)
+        forkserver.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

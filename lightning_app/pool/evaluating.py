@@ -6,11 +6,9 @@ import math
 import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -18,13 +16,13 @@ from tqdm import tqdm
 
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
-from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING, is_like_guessing
-from lightning_app.inputs.model_list import name_in_pool, split_models
+from lightning_app.inputs.labels import BY_GROUND_TRUTH, BY_MAPPING, Classes, Labels, doubts
+from lightning_app.inputs.model_list import local_folder, name_in_pool, split_models
 from lightning_app.pool.asking import Asked, ask_about_all
 from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
 from lightning_app.pool.pool_folder import Member, PoolFolder, best_first
-from lightning_app.progress import FILE_ONLY, StudyLog, seconds_between_bars
+from lightning_app.progress import FILE_ONLY, StudyLog, progress_bar, seconds_between_bars
 from lightning_app.results.fingerprint import environment, file_sha256
 from lightning_app.results.lock import WriterLock
 from lightning_app.settings import EvaluationSettings
@@ -124,9 +122,9 @@ def ask_each(
                  ", ".join(member.name for member in earlier))  # fmt: skip
     failures: dict[str, str] = {}
     n = len(images.entries)
-    pace = seconds_between_bars()
-    with tqdm(total=n * len(models), initial=n * len(done), desc="All models", unit="image", mininterval=pace,
-              file=sys.stderr, dynamic_ncols=True, leave=False, position=0) as whole:  # fmt: skip
+    with progress_bar(
+        total=n * len(models), initial=n * len(done), desc="All models", unit="image", position=0
+    ) as whole:
         for name, model in models.items():
             if name in done:
                 continue
@@ -164,7 +162,7 @@ def _still_right(
         member = done.get(name)
         if member is None:
             continue
-        if member.model_name != model and not model.startswith("local-dir:"):
+        if member.model_name != model and local_folder(model) is None:
             log.warning("%s was %s and is asked again as %s", name, member.model_name, model)
         elif member.files_sha256 != _files_sha256(model):
             log.warning("%s has other files than when it was asked, and is asked again", name)
@@ -182,15 +180,16 @@ def _still_right(
 
 
 def _labels_of(member: Member, images: Images, settings: EvaluationSettings) -> list[int]:
-    labels = label(images, settings, classes_of(member.classes))
+    labels = label(images, settings, classes_of(member.classes, member.label_names))
     return [labels.of[path] for path in images.paths]
 
 
 def _files_sha256(model: str) -> str | None:
-    if not model.startswith("local-dir:"):
+    folder = local_folder(model)
+    if folder is None:
         return None
     digest = hashlib.sha256()
-    for file in sorted(Path(model.removeprefix("local-dir:")).glob("*")):
+    for file in sorted(folder.glob("*")):
         if file.is_file():
             digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
@@ -210,9 +209,7 @@ def _ask_one(
     pretrained = load_pretrained(model, "models")
     labels = label(images, settings, pretrained.classes)
     of = [labels.of[path] for path in images.paths]
-    pace = seconds_between_bars()
-    with tqdm(total=len(of), desc=name, unit="image", mininterval=pace, file=sys.stderr, dynamic_ncols=True,
-              leave=False, position=1, delay=pace) as bar:  # fmt: skip
+    with progress_bar(total=len(of), desc=name, unit="image", position=1, delay=seconds_between_bars()) as bar:
 
         def on_images(count: int) -> None:
             bar.update(count)
@@ -231,6 +228,7 @@ def _ask_one(
         files_sha256=files_sha256,
         weights_sha256=weights_sha256(pretrained.network),
         classes=pretrained.classes.count,
+        label_names=pretrained.classes.label_names,
         label_rule=labels.rule,
         transform=pretrained.transform_settings,
         images=int(asked.readable.sum()),
@@ -244,7 +242,7 @@ def _ask_one(
     folder.put(member, images.paths, of, asked)
     for reason in asked.unreadable.values():
         log.info("can't be read: %s", reason, extra=FILE_ONLY)
-    _say(member, asked, images)
+    _say(member, asked, images, labels, pretrained.classes)
     return member
 
 
@@ -255,13 +253,15 @@ def _workers(settings: EvaluationSettings, device: Device) -> int:
     return 0 if device.kind == "cpu" else min(MOST_WORKERS, cores)
 
 
-def _say(member: Member, asked: Asked, images: Images) -> None:
+def _say(member: Member, asked: Asked, images: Images, labels: Labels, classes: Classes) -> None:
     log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
              member.name, 100 * member.right / member.images, 100 * member.top5, member.mean_loss or math.nan,
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
-    if is_like_guessing(member.right, member.images, member.classes):
-        log.warning("%s is hardly better than guessing among %d classes: are the labels right? (they are by %s)",
-                    member.name, member.classes, member.label_rule)  # fmt: skip
+    read = np.flatnonzero(asked.readable).tolist()
+    paths = [images.paths[i] for i in read]
+    folders = [images.files[path].absolute().parent.name for path in paths]
+    for doubt in doubts(labels, classes, folders, [labels.of[p] for p in paths], asked.predicted[read].tolist()):
+        log.warning("%s: %s", member.name, doubt)
     if member.mean_loss is None:
         bad = int((~np.isfinite(asked.losses[asked.readable])).sum())
         log.warning("%s: the loss of %d images is not finite; they count as wrong", member.name, bad)

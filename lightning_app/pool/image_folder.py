@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_app.choosing import say_missing
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.ground_truth import read_ground_truth
 from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.labels import Classes, Labels, find_labels
 from lightning_app.inputs.ranking import RankedPath, read_text
+from lightning_app.progress import say_left_out, say_remarks, say_what_else_is_there
 from lightning_app.results.fingerprint import file_sha256
 from lightning_app.settings import EvaluationSettings
 from lightning_app.training.pretrained import classes_by_config
@@ -45,9 +45,11 @@ def find(settings: EvaluationSettings) -> Images:
         BadInputError: If there is none, or the list doesn't have them.
     """
     root = str(settings.root_dir)
-    paths = [entry.path.removeprefix(root).lstrip("/") for entry in images_below(settings.root_dir)]
+    below = images_below(settings.root_dir)
+    say_what_else_is_there(below)
+    paths = [path.removeprefix(root).lstrip("/") for path in below.paths]
     odd = tuple(path for path in paths if not _can_be_listed(path))
-    say_missing("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
+    say_left_out("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
     entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_can_be_listed, paths))]
     if not entries:
         raise BadInputError(f"--root_dir {root} holds no image whose name can stand in a list, such as {odd[0]!r}")
@@ -87,6 +89,8 @@ def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Lab
         return images.labels[classes]
     try:
         found = find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
+        if all(found.remarks != known.remarks for known in images.labels.values()):  # once, for however many models
+            say_remarks(found)
         images.labels[classes] = found
         return found
     except BadInputError:

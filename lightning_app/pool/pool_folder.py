@@ -38,6 +38,7 @@ class Member:
         mean_loss: Mean cross-entropy; None where it is not finite.
         seconds: That it took.
         environment: Where it was asked.
+        label_names: What its own configuration calls its classes; empty where it doesn't say.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Member:
     mean_loss: float | None
     seconds: float
     environment: dict[str, object]
+    label_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

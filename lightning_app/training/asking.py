@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lightning_app.inputs.image import read_pixels
 from lightning_app.training.loss import is_correct
-from lightning_app.training.photograph import read_pixels
 from lightning_app.training.pretrained import Transform
 
 
 @torch.no_grad()
-def ask(network: nn.Module, transform: Transform, image: Path, label: int, device: torch.device) -> bool:
+def ask(network: nn.Module, transform: Transform, image: Path, label: int, device: torch.device) -> tuple[bool, int]:
     """One forward pass at batch 1.
 
     Args:
@@ -22,10 +22,11 @@ def ask(network: nn.Module, transform: Transform, image: Path, label: int, devic
         device: Where the network is.
 
     Returns:
-        Whether the label's logit is above every other.
+        Whether the label's logit is above every other, and the class with the largest.
 
     Raises:
         UnreadableImageError: If the file can't be decoded.
     """
     pixels = read_pixels(image, transform)[None].to(device)
-    return bool(is_correct(network(pixels), torch.tensor([label], device=device)).item())
+    logits = network(pixels)
+    return bool(is_correct(logits, torch.tensor([label], device=device)).item()), int(logits.argmax(dim=1).item())

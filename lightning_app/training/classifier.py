@@ -69,12 +69,14 @@ class ValidatedClassifier(Classifier):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__(network)
         self.top1 = MulticlassAccuracy(num_classes, average="micro")
+        self.predicted: list[int] = []
         self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs accuracy and the mean loss."""
+        """Logs accuracy and the mean loss, and keeps what was predicted."""
         images, labels = batch
         logits = self(images)
+        self.predicted += logits.argmax(dim=1).tolist()
         self.top1(logits, labels)
         self.top5(logits, labels)
         self.log("top1", self.top1, batch_size=len(labels))

@@ -8,11 +8,11 @@ import lightning.pytorch as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.inputs.example import Example
+from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.training.callbacks import StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
 from lightning_app.training.engine import never, unseen
-from lightning_app.training.photograph import UnreadableImageError
 from lightning_app.training.pretrained import Snapshot, Transform
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 

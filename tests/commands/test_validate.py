@@ -24,7 +24,7 @@ def test_accuracy_is_counting_by_hand(
         for image in (photographs / name).iterdir()
     )
     printed = capsys.readouterr().out
-    assert "40 images, labels by sorted class folders" in printed
+    assert "40 images, labels by class folders in natural order" in printed
     assert top1(printed) == pytest.approx(right / 40)
 
 

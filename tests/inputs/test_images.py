@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.images import find_images
+from lightning_app.inputs.image import suffixes
+from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.ranking import RankedPath
 
 
@@ -69,3 +71,79 @@ def test_none_found_shows_a_path_that_was_looked_for(root: Path) -> None:
         find_images(ranked("/p/n9/z.jpg"), root)
     with pytest.raises(BadInputError, match=r"'/p/n9/z.jpg' .*give --root_dir"):
         find_images(ranked("/p/n9/z.jpg"), None)
+
+
+def test_copies_in_nobodys_folders_are_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = ("val/.ipynb_checkpoints/a-checkpoint.jpg", "val/n1/@eaDir/a.jpg/SYNO.jpg", "__MACOSX/val/n1/a.jpg")
+    for name in copies:
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"")
+    for where, prefix in ((root, "/elsewhere/"), (None, "")):
+        monkeypatch.chdir(root)
+        found = find_images(ranked(*(f"{prefix}{name}" for name in ("val/n1/a.jpg", *copies))), where)
+        assert found.foreign == tuple(f"{prefix}{name}" for name in copies)
+        assert found.files.keys() == {f"{prefix}val/n1/a.jpg"}
+
+
+def test_a_hidden_folder_that_holds_all_images_is_the_users(root: Path) -> None:
+    for hidden in (root / ".cache" / "val", root / ".cache" / "train"):
+        hidden.mkdir(parents=True)
+        (hidden / "x.jpg").write_bytes(b"")
+    paths = [str(root / ".cache" / part / "x.jpg") for part in ("val", "train")]
+    assert find_images(ranked(*paths, "/not/there.jpg"), None).foreign == ()
+    assert find_images(ranked(*paths), root / ".cache").files.keys() == {*paths}
+    with pytest.raises(BadInputError, match=r"hidden folders or those of file managers, for example '.*val/x.jpg'"):
+        find_images(ranked(*paths), root)
+
+
+def test_what_is_below_a_folder_and_what_is_left_out(root: Path) -> None:
+    for name in (
+        "val/.trash/a.jpg",
+        "val/@eaDir/a.jpg",
+        "val/n1/p.heic",
+        "val/n1/q.HEIC",
+        "val/n1/notes",
+        "LICENSE.txt",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    for suffix in sorted(suffixes()):
+        (root / "val" / f"other{suffix.upper()}").write_bytes(b"")
+    os.link(root / "val" / "a.jpg", root / "val" / "n1" / "z.jpg")
+    (root / "val" / "n1" / "link.jpg").symlink_to(root / "a.jpg")
+    (root / "val" / "n1" / "gone.jpg").symlink_to(root / "gone.jpg")
+    os.mkfifo(root / "val" / "pipe.jpg")
+    below = images_below(root)
+    inside = [path.removeprefix(f"{root}/") for path in below.paths]
+    assert [path for path in inside if "other" not in path] == [
+        "a.jpg", "val/a.jpg", "val/n1/a.jpg", "val/n1/b c,d.jpg", "x/val/n1/a.jpg",
+    ]  # fmt: skip
+    assert {Path(path).suffix.lower() for path in inside if "other" in path} == suffixes()
+    assert below.foreign == (f"{root}/val/.trash", f"{root}/val/@eaDir")
+    assert below.twins == (f"{root}/val/n1/link.jpg ({root}/a.jpg)", f"{root}/val/n1/z.jpg ({root}/val/a.jpg)")
+    assert [name.partition(" (")[0] for name in below.unreadable] == [f"{root}/val/n1/gone.jpg", f"{root}/val/pipe.jpg"]
+    assert below.others_in_words == "2 .heic, 1 .txt, 1 without a suffix"
+
+
+def test_folders_that_cannot_be_read_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("n1"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    below = images_below(root)
+    assert below.unreadable == (f"{root}/val/n1 (Permission denied)", f"{root}/x/val/n1 (Permission denied)")
+    assert len(below.paths) == 2
+    with pytest.raises(BadInputError, match=r"n1 can't be read: Permission denied"):
+        images_below(root / "val" / "n1")
+
+
+def test_a_folder_without_an_image_says_what_is_there_instead(root: Path) -> None:
+    for name in ("e/.x/a.jpg", "e/b.heic"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    with pytest.raises(BadInputError, match=r"holds no image .*avif.*: .*/e/.x; other files: 1 .heic"):
+        images_below(root / "e")

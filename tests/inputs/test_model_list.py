@@ -38,7 +38,9 @@ def test_a_list_of_nothing_and_a_name_twice_are_refused(content: str, message: s
 @pytest.mark.parametrize("text", ["a: b", "- [a]", "- 3", "[", "word"])
 def test_yaml_of_another_form_is_refused(text: str) -> None:
     Path("m.yaml").write_text(text)
-    with pytest.raises(BadInputError, match=r"--models m.yaml (must be a YAML list of model names|is not YAML)"):
+    with pytest.raises(
+        BadInputError, match=r"--models m.yaml (must be a YAML list of model names|can't be read: it is)"
+    ):
         split_models("m.yaml")
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lightning_app.inputs.image import UnreadableImageError, read_image
 from lightning_app.inputs.labels import Classes
 from lightning_app.pool.asking import Asked, ask_about_all
-from lightning_app.training.photograph import UnreadableImageError, read_photograph
 from lightning_app.training.pretrained import Pretrained, load_pretrained
 from tests import oracle
 
@@ -33,7 +33,7 @@ def test_a_models_answers_are_the_plain_loops(tiny_model: str, photographs: Path
     assert 0 < asked.correct.sum() < 40
     pretrained = load_pretrained(tiny_model)
     with torch.no_grad():
-        logits = pretrained.network(torch.stack([pretrained.transform(read_photograph(file)) for file in files]))
+        logits = pretrained.network(torch.stack([pretrained.transform(read_image(file)) for file in files]))
     expected = torch.nn.functional.cross_entropy(logits.double(), torch.tensor(labels), reduction="none")
     assert asked.losses == pytest.approx(expected.numpy(), rel=1e-5)
     assert asked.predicted.tolist() == logits.argmax(dim=1).tolist()

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from lightning_app.results.resuming import Stock, take_stock
 from lightning_app.results.run_folder import Found, RunFolder
 from lightning_app.results.study_files import ELSEWHERE, folder_name, is_complete, read_study
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
-from tests.torture import Killer
+from tests.torture import Killer, fork
 
 FINGERPRINT = Fingerprint({"epsilon": 0.5}, (Stretch({"torch": "3"}),), Goal(9, 100))
 HEADER = ",".join(COLUMNS)
@@ -150,7 +151,7 @@ def test_a_study_is_moved_aside_with_its_answers_kept(tmp_path: Path) -> None:
         study = RunFolder(tmp_path / "m")
         with study.locked():
             if turn == 0:
-                Answers(study.folder, {"k": 1}).put("a.jpg", 0, True)
+                Answers(study.folder, {"k": 1}).put("a.jpg", 0, (True, 0))
                 assert study.move_aside() is None  # answers alone are no study
             else:
                 assert study.move_aside() is not None
@@ -164,7 +165,7 @@ def test_a_study_is_moved_aside_with_its_answers_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".lock"))
     (first,) = (f for f in aside if len(lines(f)) == 2)
     assert (first / "step_logs" / "example_0_a.jpg_steps.csv").is_file()
-    assert Answers(study.folder, {"k": 1}).get("a.jpg", 0) is True
+    assert Answers(study.folder, {"k": 1}).get("a.jpg", 0) == (True, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -236,20 +237,21 @@ def test_a_study_that_grew_is_one_that_was_large_from_the_start(tmp_path: Path) 
 def test_it_can_be_killed_at_every_operation_on_a_file(tmp_path: Path) -> None:
     """A power cut or SIGKILL at any of them, then the rest: the same files as without."""
     killed_at: list[str] = []
-    for stage, (count, limit) in enumerate(STAGES):
-        sample = sample_of(count)
-        study_of(tmp_path / f"expected{stage}", sample, limit)
-        for number in range(1, 10_000):
-            folder = tmp_path / f"killed{stage}_{number}"
-            for earlier in STAGES[:stage]:
-                study_of(folder, sample_of(earlier[0]), earlier[1])
-            operation = killed(lambda: study_of(folder, sample, limit), number, tmp_path / "operation")  # noqa: B023
-            if not operation:
-                break
-            killed_at.append(operation)
-            study_of(folder, sample, limit)
-            assert contents(folder) == contents(tmp_path / f"expected{stage}"), operation
-            assert not list(folder.rglob(".writing")), operation
+    with multiprocessing.get_context("spawn").Pool(1) as one_thread:  # this process has more, and can't be forked
+        for stage, (count, limit) in enumerate(STAGES):
+            sample = sample_of(count)
+            study_of(tmp_path / f"expected{stage}", sample, limit)
+            for number in range(1, 10_000):
+                folder = tmp_path / f"killed{stage}_{number}"
+                for earlier in STAGES[:stage]:
+                    study_of(folder, sample_of(earlier[0]), earlier[1])
+                operation = one_thread.apply(killed, (folder, sample, limit, number, tmp_path / "operation"))
+                if not operation:
+                    break
+                killed_at.append(operation)
+                study_of(folder, sample, limit)
+                assert contents(folder) == contents(tmp_path / f"expected{stage}"), operation
+                assert not list(folder.rglob(".writing")), operation
     kinds = {operation.split("/")[-1].split(" for")[0] for operation in killed_at}
     assert len(killed_at) > 80
     assert "half of a write of single_example_results.csv" in kinds
@@ -259,10 +261,10 @@ def test_it_can_be_killed_at_every_operation_on_a_file(tmp_path: Path) -> None:
         assert f"after a fsync of {flushed}" in kinds
 
 
-def killed(work: Callable[[], None], number: int, note: Path) -> str:
-    """Does something in a child that is killed at its so manyth operation on a file; which that was, empty if none."""
+def killed(folder: Path, sample: Sequence[Example], limit: int, number: int, note: Path) -> str:
+    """Makes a study in a child that is killed at its so manyth operation on a file; which that was, empty if none."""
     note.write_text("")
-    child = os.fork()
+    child = fork()
     if not child:
         left = [number]
 
@@ -274,8 +276,9 @@ def killed(work: Callable[[], None], number: int, note: Path) -> str:
 
         code = 1
         try:
+            signal.alarm(60)  # so that a child that hangs ends, also when nobody waits for it any more
             Killer(dies)
-            work()
+            study_of(folder, sample, limit)
             code = 0
         finally:
             os._exit(code)
@@ -472,32 +475,35 @@ def test_what_is_complete(tmp_path: Path) -> None:
 
 def test_answers_are_kept_by_path_label_and_identity(tmp_path: Path) -> None:
     answers = Answers(tmp_path, {"weights": "x"})
-    answers.put('a,"b"\n.jpg', 3, True)
-    answers.put("c.jpg", 0, False)
+    answers.put('a,"b"\n.jpg', 3, (True, 3))
+    answers.put("c.jpg", 0, (False, 2))
     with answers.file.open("a") as stream:
         stream.write("d.jpg,0,")  # a power cut in the middle of a line
     again = Answers(tmp_path, {"weights": "x"})
-    assert again.get('a,"b"\n.jpg', 3) is True
-    assert again.get("c.jpg", 0) is False
+    assert again.get('a,"b"\n.jpg', 3) == (True, 3)
+    assert again.get("c.jpg", 0) == (False, 2)
     assert again.get("d.jpg", 0) is None
     assert again.get("c.jpg", 1) is None
-    again.put("d.jpg", 0, True)
-    assert Answers(tmp_path, {"weights": "x"}).get("d.jpg", 0) is True
+    again.put("d.jpg", 0, (True, 0))
+    assert Answers(tmp_path, {"weights": "x"}).get("d.jpg", 0) == (True, 0)
     assert Answers(tmp_path, {"weights": "y"}).get("c.jpg", 0) is None
 
 
-@given(st.binary() | st.text().map(str.encode), st.lists(st.tuples(st.text(), st.integers(0, 9), st.booleans())))
+@given(
+    st.binary() | st.text().map(str.encode),
+    st.lists(st.tuples(st.text(), st.integers(0, 9), st.tuples(st.booleans(), st.integers(0, 9)))),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_file_of_answers_is_read_and_answers_read_back(
-    tmp_path: Path, junk: bytes, given: list[tuple[str, int, bool]]
+    tmp_path: Path, junk: bytes, given: list[tuple[str, int, tuple[bool, int]]]
 ) -> None:
     answers = Answers(tmp_path, {"weights": "x"})
     answers.file.unlink(missing_ok=True)
-    for path, label, correct in given:
-        answers.put(path, label, correct)
-    expected = {(path, label): correct for path, label, correct in given}
+    for path, label, answer in given:
+        answers.put(path, label, answer)
+    expected = {(path, label): answer for path, label, answer in given}
     again = Answers(tmp_path, {"weights": "x"})
     assert {key: again.get(*key) for key in expected} == expected
     answers.file.write_bytes(junk)
-    Answers(tmp_path, {"weights": "x"}).put("a", 1, True)
-    assert Answers(tmp_path, {"weights": "x"}).get("a", 1) is True
+    Answers(tmp_path, {"weights": "x"}).put("a", 1, (True, 1))
+    assert Answers(tmp_path, {"weights": "x"}).get("a", 1) == (True, 1)

@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 
 from lightning_app.inputs.example import Example
-from lightning_app.training.photograph import UnreadableImageError, read_pixels
+from lightning_app.inputs.image import UnreadableImageError, read_pixels
 from lightning_app.training.pretrained import Transform
 from lightning_app.training.slots.scheduler import Ready
 from lightning_app.training.trajectory import Failure
