@@ -151,7 +151,9 @@ def asked_for() -> tuple[bool, list[Case], tuple[int, ...]]:
         parser.error("argument --slots: there is one slot without --gpu")
     slots = SLOTS if options.gpu and options.slots is None else options.slots or ()
     chosen = [case for case in cases if case.architecture in (options.case or names)]
-    return options.gpu, [replace(case, repeats=options.repeats or case.repeats) for case in chosen], slots
+    if options.repeats is not None:
+        chosen = [replace(case, repeats=options.repeats) for case in chosen]
+    return options.gpu, chosen, slots
 
 
 def main() -> None:
