@@ -12,9 +12,9 @@ from PIL import Image
 
 from lightning_app.cli import main
 from lightning_app.inputs.example import Example
+from lightning_app.inputs.image import read_pixels
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import pin_numerics
-from lightning_app.training.photograph import read_pixels
 from lightning_app.training.plain_loop import plain_loop
 from lightning_app.training.pretrained import Snapshot, load_pretrained
 from lightning_app.training.slots.cuda_lane import CudaLane
@@ -57,7 +57,8 @@ def slots_of(model: str, lr: float, slots: int | None, precision: str = "32-true
 
 
 @pytest.mark.parametrize(
-    ("architecture", "model_args"), [("test_resnet", {}), ("test_efficientnet", {}), ("test_vit", {"img_size": 32})]
+    ("architecture", "model_args", "every", "slots"),
+    [("test_resnet", {}, 1, 7), ("test_efficientnet", {}, 1, 7), ("test_vit", {"img_size": 32}, 12, 3)],
 )
 @pytest.mark.parametrize("numbers", [{}, {"momentum": 0.9, "weight_decay": 0.01}], ids=["plain", "momentum"])
 def test_every_loss_is_the_plain_loops(
@@ -65,18 +66,20 @@ def test_every_loss_is_the_plain_loops(
     images: list[Path],
     architecture: str,
     model_args: dict[str, object],
+    every: int,
+    slots: int,
     numbers: Any,
 ) -> None:
-    """Forty-eight examples in seven slots, some of them beyond 2,000 steps."""
+    """More examples than slots, some of them beyond 1,800 steps; few where each takes as many."""
     model, rule = make_model(architecture, **model_args), StopRule(0.003, 2500)
-    examples = [Example(i, str(image), image, i % 4, i + 1) for i, image in enumerate(images)]
-    results = {r.example.index: r for r in slots_of(model, 0.002, 7, **numbers).train(examples, rule)}
+    examples = [Example(i, str(image), image, i % 4, i + 1) for i, image in enumerate(images[::every])]
+    results = {r.example.index: r for r in slots_of(model, 0.002, slots, **numbers).train(examples, rule)}
     assert sorted(results) == list(range(len(examples)))
     pretrained = load_pretrained(model)
     snapshot = Snapshot(pretrained.network, GPU)
     classifier = Classifier(pretrained.network, 0.002, **numbers).eval().to(GPU)
     lengths = set()
-    for example in examples[::4]:
+    for example in examples[:: max(1, len(examples) // 12)]:
         pixels = read_pixels(example.image, pretrained.transform)[None].to(GPU)
         losses = plain_loop(classifier, pixels, torch.tensor([example.label], device=GPU), rule)
         result = results[example.index]
@@ -85,7 +88,7 @@ def test_every_loss_is_the_plain_loops(
         assert result.weight_distance == snapshot.distance()
         snapshot.restore()
         lengths.add(len(losses))
-    assert len(lengths) > 3
+    assert len(lengths) > 2
 
 
 def test_a_bf16_study_is_the_trainers(study: list[str]) -> None:
