@@ -46,21 +46,21 @@ ON_A_GPU = tuple(
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def make_model(case: Case, folder: Path) -> str:
+def make_model(architecture: str, size: int, folder: Path) -> str:
     """Saves a classifier with random weights as timm reads it, and gives its name for --model_name."""
     torch.manual_seed(0)
-    network = timm.create_model(case.architecture, num_classes=1000)
-    where = folder / f"{case.architecture}_{case.size}"
+    network = timm.create_model(architecture, num_classes=1000)
+    where = folder / f"{architecture}_{size}"
     where.mkdir()
     save_file(network.state_dict(), where / "model.safetensors")
     own = network.pretrained_cfg
     (where / "config.json").write_text(
         json.dumps(
             {
-                "architecture": case.architecture,
+                "architecture": architecture,
                 "num_classes": 1000,
                 "pretrained_cfg": {
-                    "input_size": [3, case.size, case.size],
+                    "input_size": [3, size, size],
                     "num_classes": 1000,
                     **{key: own[key] for key in ("mean", "std", "interpolation", "first_conv", "classifier")},
                 },
@@ -161,7 +161,7 @@ def main() -> None:
     is_gpu, cases, numbers_of_slots = asked_for()
     flags = ("--trainer.accelerator", "gpu" if is_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        models = {case: make_model(case, Path(folder)) for case in cases}
+        models = {case: make_model(case.architecture, case.size, Path(folder)) for case in cases}
         for case, model in models.items():
             found = bench(case, model, *flags)
             if case == cases[0]:
