@@ -10,7 +10,7 @@ from importlib import import_module
 from lightning_app import __version__
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import BAD_INPUT, FAILED
-from lightning_app.process import settle_environment
+from lightning_app.process import settle_process, streams_that_last
 
 PROG = "steps-to-epsilon"
 
@@ -52,9 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 3 done but some examples are errors, 130 or 143 stopped by a signal.
+        The exit code: 0 done, 2 bad input, 3 done but some examples are errors, 128 and a signal's
+        number stopped by it.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with streams_that_last():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if words else BAD_INPUT
@@ -83,6 +88,9 @@ def _run(name: str, words: Sequence[str]) -> int:
     if name not in COMMANDS:
         offers = difflib.get_close_matches(name, COMMANDS)
         raise BadInputError(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
-    settle_environment()
+    odd = next((word for word in words if "\0" in word), None)
+    if odd is not None:
+        raise BadInputError(f"{odd!r} holds a NUL character, which no option can have")
+    settle_process()
     exit_code: int = import_module(f"lightning_app.commands.{name}").main(words)
     return exit_code

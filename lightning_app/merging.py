@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from lightning_app.concluding import Account, conclude, say_closing
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
+from lightning_app.outside import OutsideError, json_as, read_regular, yaml_as
 from lightning_app.progress import StudyLog
 from lightning_app.results import answers
 from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch, differences, told
@@ -31,12 +32,15 @@ from lightning_app.results.study_files import (
     TENSORBOARD,
     folder_name,
     read_study,
+    require_no_links,
     sample_sha256,
     step_log_of,
 )
 from lightning_app.results.tensorboard import Curves, TensorBoardFolder, shown_examples
 
 log = logging.getLogger("lightning_app")
+
+Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def read_part(folder: Path) -> Part:
     try:
         if not folder.is_dir():
             raise ValueError("there is no such folder")
+        require_no_links(folder)
         study = read_study(folder)
         if study is None:
             raise ValueError("there is no run.json")
@@ -143,20 +148,25 @@ def read_part(folder: Path) -> Part:
                 )
         if not (folder / SUMMARY).is_file():
             raise BadInputError(f"{folder} was stopped before its summary was written; its own command goes on")
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        summary = _mapping(folder / SUMMARY, json_as)
+        config = _mapping(folder / CONFIG, yaml_as)
         if not _is_summary(summary):
             raise ValueError(f"{SUMMARY} is not as it was written")
         if summary["counts"]["sampled"] != fingerprint.goal.examples:
             raise BadInputError(f"{folder} has grown since its summary was written; its own command goes on")
-        if not isinstance(config, dict):
-            raise ValueError(f"{CONFIG} is not as it was written")
     except BadInputError:
         raise
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(f"{folder} holds no shard that can be read: {reason}") from None
     return Part(folder, shard, fingerprint, table.rows, summary, config)
+
+
+def _mapping(file: Path, read_as: Callable[[type[Content], bytes], Content]) -> Content:
+    try:
+        return read_as(dict[str, Any], read_regular(file, links=False))
+    except OutsideError as error:
+        raise ValueError(f"{file.name} is not as it was written ({error})") from None
 
 
 def _is_summary(content: object) -> bool:
@@ -235,7 +245,7 @@ def _write(parts: Sequence[Part], folder: RunFolder, settled: Mapping[str, objec
         if row["outcome"] != "error":
             part, there = home[path_of(row)]
             try:
-                losses = step_log_of(part.folder, there).read_bytes()
+                losses = read_regular(step_log_of(part.folder, there), links=False)
             except OSError as error:
                 raise StorageError(f"{error.filename} can't be read: {error.strerror}") from error
             folder.put_step_log(row, losses)

@@ -23,6 +23,7 @@ MAX_YAML_VALUES = 50_000
 """With every alias written out."""
 MAX_DIGITS = 18
 
+LONG_NUMBER = re.compile(rf"[-+]?[0-9][0-9_:]{{{MAX_DIGITS},}}")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 Form = TypeVar("Form")
@@ -62,14 +63,30 @@ def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -
         if error.errno == errno.ENXIO:
             raise OutsideError("it is a socket, not a regular file") from None
         raise
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode):
             raise OutsideError(f"it is {_kind(there.st_mode)}, not a regular file")
-        data = stream.read(limit + 1) if there.st_size <= limit else b""
-    if len(data) > limit or there.st_size > limit:
+        if there.st_size <= limit:
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                data = stream.read(limit + 1)
+            if len(data) <= limit:
+                return data
         raise OutsideError(f"it has more than the {limit:,} bytes that such a file can have")
-    return data
+    finally:
+        os.close(descriptor)
+
+
+def require_regular(file: Path) -> None:
+    """Refuses what a library would wait for: it opens the file itself.
+
+    Raises:
+        OSError: If it isn't there.
+        OutsideError: If it is no regular file.
+    """
+    mode = file.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OutsideError(f"it is {_kind(mode)}, not a regular file")
 
 
 def _kind(mode: int) -> str:
@@ -87,14 +104,12 @@ def inside(folder: Path, name: str) -> Path:
         OutsideError: If it would lie elsewhere, or is or goes through a link.
     """
     path = folder / name
-    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if "\0" in name or path == folder or folder not in path.parents or ".." in Path(name).parts:
         raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
-    for part in (path, *path.parents):
-        if part == folder:
-            return path
+    for part in (path, *path.parents[: len(Path(name).parts) - 1]):
         if part.is_symlink():
             raise OutsideError(f"{part} is a link, and what it leads to may be anybody's")
-    raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
+    return path
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
@@ -156,9 +171,11 @@ def yaml_as(form: type[Form], text: str | bytes) -> Form:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise OutsideError(f"it is not UTF-8 text: byte {error.start} can't be read") from None
-    require_small_yaml(text)
     try:
+        require_small_yaml(text)
         content = yaml.safe_load(text)
+    except OutsideError:
+        raise
     except Exception as error:  # for odd YAML also ValueError, TypeError, AttributeError, OverflowError, ...
         raise OutsideError(f"it is not YAML: {' '.join(str(error).split())}") from None
     return _as(form, content, may_be_no_text=True)
@@ -168,39 +185,37 @@ def require_small_yaml(text: str) -> None:
     """Refuses YAML that would grow when it is read, before anything of it is.
 
     Raises:
-        OutsideError: If it is no YAML, is too large or nested too deeply, has a number of more than 18 digits, or its
-            aliases, written out, are too many or lead back to themselves.
+        OutsideError: If it is too large or nested too deeply, has a number of more than 18 digits, or its aliases,
+            written out, are too many or lead back to themselves.
+        yaml.YAMLError: If it is no YAML.
     """
     if len(text) > MAX_YAML_BYTES:
         raise OutsideError(f"it has more than the {MAX_YAML_BYTES:,} characters that such a file can have")
     values = 0  # of the whole, aliases written out
     sizes: dict[str, int] = {}  # of what has an anchor
     begun: list[tuple[str | None, int]] = []  # the collections that are open: their anchor, and the values before them
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                if event.anchor not in sizes:
-                    raise OutsideError(f"its alias *{event.anchor} leads back to itself, or to nothing")
-                values += sizes[event.anchor]
-            elif isinstance(event, yaml.CollectionStartEvent):
-                begun.append((event.anchor, values))
-                values += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                anchor, before = begun.pop()
-                if anchor is not None:
-                    sizes[anchor] = values - before
-            elif isinstance(event, yaml.ScalarEvent):
-                values += 1
-                if event.anchor is not None:
-                    sizes[event.anchor] = 1
-                if event.style is None and re.fullmatch(rf"[-+]?[0-9][0-9_:]{{{MAX_DIGITS},}}", event.value):
-                    raise OutsideError(f"its number {event.value[:MAX_DIGITS]}... has more than {MAX_DIGITS} digits")
-            if len(begun) > MAX_DEPTH:
-                raise OutsideError("it is nested too deeply")
-            if values > MAX_YAML_VALUES:
-                raise OutsideError(f"it has more than {MAX_YAML_VALUES:,} values, its aliases written out")
-    except yaml.YAMLError as error:
-        raise OutsideError(f"it is not YAML: {' '.join(str(error).split())}") from None
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise OutsideError(f"its alias *{event.anchor} leads back to itself, or to nothing")
+            values += sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            begun.append((event.anchor, values))
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = begun.pop()
+            if anchor is not None:
+                sizes[anchor] = values - before
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+            if event.style is None and LONG_NUMBER.fullmatch(event.value):
+                raise OutsideError(f"its number {event.value[:MAX_DIGITS]}... has more than {MAX_DIGITS} digits")
+        if len(begun) > MAX_DEPTH:
+            raise OutsideError("it is nested too deeply")
+        if values > MAX_YAML_VALUES:
+            raise OutsideError(f"it has more than {MAX_YAML_VALUES:,} values, its aliases written out")
 
 
 def _short_int(digits: str) -> int:

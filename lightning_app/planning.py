@@ -24,6 +24,7 @@ from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.results.records import Row, path_of
 from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.study_files import PLAN
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.study import (
@@ -41,7 +42,6 @@ from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 
-PLAN = "plan.json"
 PROBES = (5, 30)
 """Steps: the first training pays for what is loaded late, the second tells the pace."""
 FEWEST_STEPS = 100

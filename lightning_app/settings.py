@@ -39,6 +39,11 @@ def require(flag: str, rule: str, value: object, holds: bool) -> None:
 class Settings:
     """The options of a command."""
 
+    def __post_init__(self) -> None:
+        """Refuses what no file and no model can be called."""
+        for name, value in vars(self).items():
+            require(name, "a text without NUL characters", repr(value), "\0" not in str(value))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
@@ -53,6 +58,7 @@ class ModelSettings(Settings):
 
     def __post_init__(self) -> None:
         """Checks what a flag alone can tell."""
+        super().__post_init__()
         require("model_name", "a model that timm.create_model takes", repr(self.model_name), bool(self.model_name))
 
 
@@ -62,7 +68,8 @@ class LabelSettings(ModelSettings):
 
     Args:
         class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from the ranking's label
-            column, from WordNet ids in the paths (ImageNet models), or from the sorted class folders.
+            column, the model's own label names, WordNet ids in the paths (ImageNet models), folders called by class
+            indices, or the order of the class folders.
     """
 
     class_to_idx: Path | None = None
@@ -254,11 +261,12 @@ class EvaluationSettings(Settings):
             file with a name a line.
         root_dir: Folder of images, one folder a class, or with WordNet ids in the paths.
         output_dir: Gets the correctness matrix, its lists of models and images, and a table a model.
-        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from --ground_truth, from
-            WordNet ids in the paths (ImageNet models), or from the sorted class folders.
+        class_to_idx: A JSON file {"class folder": class index}. Without it, labels come from --ground_truth, the
+            model's own label names, WordNet ids in the paths (ImageNet models), folders called by class indices, or
+            the order of the class folders.
         ground_truth: For ImageNet's validation images in one folder: the devkit's
-            ILSVRC2012_validation_ground_truth.txt with its meta.mat beside it, or a list of WordNet ids; line n is the
-            image whose name ends with n.
+            ILSVRC2012_validation_ground_truth.txt with its meta.mat beside it, or a list of WordNet ids, where line n
+            is the image whose name ends with n; or Kaggle's LOC_val_solution.csv.
         batch_size: Images in one forward pass.
         num_workers: Processes that decode images (default: up to 8 for a GPU, none for a CPU).
     """
@@ -273,6 +281,7 @@ class EvaluationSettings(Settings):
 
     def __post_init__(self) -> None:
         """Checks the numbers and that the folder is there."""
+        super().__post_init__()
         require("batch_size", ">= 1", self.batch_size, self.batch_size >= 1)
         require("num_workers", ">= 0", self.num_workers, self.num_workers is None or self.num_workers >= 0)
         require_folder(self.root_dir)

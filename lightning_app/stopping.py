@@ -1,43 +1,63 @@
-"""What SIGINT and SIGTERM do: `run` ends between two examples, the other commands end at once."""
+"""What signals that end a process do: `run` ends between two examples, the other commands end at once."""
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
 import lightning.pytorch as L
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C; an end that somebody asks for; a terminal that is gone; what batch systems send before they end a job."""
+AGAIN = (signal.SIGINT, signal.SIGTERM)
+"""Those that mean at once when they come second. A lost connection may send SIGHUP twice, once by the shell."""
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that this process was not started to ignore, as `nohup` and shells in the background do."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class StopSignal(L.Callback):
-    """Notes what ends the study after the examples in hand: the first SIGINT or SIGTERM, or the end of its time.
+    """Notes what ends the study after the examples in hand: the first signal, or the end of its time.
 
-    A second signal ends the process at once. A callback too: before each training, after `on_fit_start`, Lightning
-    wraps SIGTERM's handler in one of its own, which would cut the example short, so ours is put back.
+    A second SIGINT or SIGTERM ends the process at once. A callback too: before each training, after `on_fit_start`,
+    Lightning wraps SIGTERM's handler in one of its own, which would cut the example short, so ours is put back.
 
     Args:
         deadline: By `time.monotonic()`; then it is as if SIGTERM had come.
         exit_now: Ends the process at the second signal.
+        signals: Those that are heeded.
     """
 
-    def __init__(self, deadline: float, exit_now: Callable[[int], NoReturn] = os._exit) -> None:
+    def __init__(
+        self,
+        deadline: float,
+        exit_now: Callable[[int], NoReturn] = os._exit,
+        signals: Sequence[signal.Signals] = SIGNALS,
+    ) -> None:
         self.deadline = deadline
         self._exit_now = exit_now
+        self._signals = signals
         self.came: signal.Signals | None = None
         self.is_over = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal."""
         if self.came is not None:
+            if number not in AGAIN:
+                return
             _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
             self._exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
-        _say_from_a_handler(f"{self.came.name}: stopping after what is in hand (again: at once)")
+        _say_from_a_handler(
+            f"{self.came.name}: stopping after what is in hand (again: at once). What has begun is trained to its end,"
+            " which may take a while; the bar goes on until then"
+        )
 
     def is_due(self) -> bool:
         """Whether to stop now, between two examples."""
@@ -47,7 +67,7 @@ class StopSignal(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts our handler back."""
         for number in SIGNALS:
-            signal.signal(number, self.note)
+            signal.signal(number, self.note if number in self._signals else signal.SIG_IGN)
 
 
 @contextmanager
@@ -58,8 +78,8 @@ def stop_between_examples(deadline: float, has_workers: bool = False) -> Iterato
         deadline: By `time.monotonic()`.
         has_workers: Whether there are other processes, which are to end with this one also at a second signal.
     """
-    stop = StopSignal(deadline, _unwind if has_workers else os._exit)
-    before = {number: signal.signal(number, stop.note) for number in SIGNALS}
+    stop = StopSignal(deadline, _unwind if has_workers else os._exit, heeded())
+    before = {number: signal.signal(number, stop.note) for number in heeded()}
     try:
         yield stop
     except SystemExit:
@@ -77,7 +97,7 @@ def _unwind(code: int) -> NoReturn:
 
 @contextmanager
 def exit_at_once(advice: str = "") -> Iterator[None]:
-    """Ends the process with 130 or 143; Lightning's own answers to these signals are exit codes 1 and 0.
+    """Ends the process with 128 and the signal's number; Lightning's own answers are exit codes 1 and 0.
 
     Args:
         advice: What to say after the signal's name.
@@ -90,7 +110,7 @@ def exit_at_once(advice: str = "") -> Iterator[None]:
         _say_from_a_handler(f"stopped by {signal.Signals(number).name}{advice}")
         sys.exit(code)
 
-    before = {number: signal.signal(number, leave) for number in SIGNALS}
+    before = {number: signal.signal(number, leave) for number in heeded()}
     try:
         yield
     except SystemExit as error:

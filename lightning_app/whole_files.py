@@ -9,6 +9,9 @@ from pathlib import Path
 
 from lightning_app.errors import StorageError
 
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A link in its place is not followed: the folder may be from somebody else."""
+
 
 def file_name(text: str) -> str:
     """A name of anything as that of a file: with unusual characters as `_`."""
@@ -29,7 +32,7 @@ def write_whole(file: Path, data: bytes, aside: str | None = None) -> None:
     aside_file = file.with_name(aside or f".{file.name}.writing")
     with naming(file):
         try:
-            with aside_file.open("wb") as stream:
+            with os.fdopen(os.open(aside_file, NEW_FILE, 0o666), "wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())

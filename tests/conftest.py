@@ -48,7 +48,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     before = dict(os.environ)
     yield work
     expected = {"CUBLAS_WORKSPACE_CONFIG", "JSONARGPARSE_DEPRECATION_WARNINGS"}  # set on purpose, as the next
-    expected |= {"OMP_WAIT_POLICY", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"}
+    expected |= {"OMP_WAIT_POLICY", "CUDA_DEVICE_MAX_CONNECTIONS", "MPLBACKEND", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"}
     expected |= {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK"}  # pytest's and Lightning's own
     changed = {key for key in {*before, *os.environ} - expected if before.get(key) != os.environ.get(key)}
     assert not changed, f"the test changed the environment: {changed}"

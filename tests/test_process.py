@@ -1,28 +1,119 @@
+import io
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO, cast
 
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.process import settle_environment
+from lightning_app.process import Lasting, keep_memory, settle_process
+from tests.commands.test_run import OUT
+from tests.torture import contents
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_NAME": "study", "SLURM_JOB_NODELIST": "a[1-2]"}
+TORCHRUN = {
+    **{"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1"},
+    **{"MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "ROLE_RANK": "3"},
+}
+KUBERNETES = {**TORCHRUN, "KUBERNETES_PORT": "tcp://10.0.0.1:443"}
+LSF = {
+    **{"LSB_JOBID": "7", "LSB_DJOB_RANKFILE": "no/such/file", "LSB_HOSTS": "a b"},
+    **{"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "1"},
+}
+MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMI_RANK": "1", "PMIX_RANK": "1"}
+LAUNCHED = {"Slurm": SLURM, "torchrun": TORCHRUN, "Kubernetes": KUBERNETES, "LSF": LSF, "MPI": MPI}
 
 
-def test_slurms_variables_go_and_threads_wait_quietly() -> None:
+def test_what_is_set_is_the_users_where_the_user_has_set_it() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("OMP_WAIT_POLICY", raising=False)
-        for name, value in SLURM.items():
-            patch.setenv(name, value)
-        settle_environment()
-        assert not {*SLURM} & {*os.environ}
+        for name in ("OMP_WAIT_POLICY", "CUDA_DEVICE_MAX_CONNECTIONS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        settle_process()
         assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-        patch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # who says so means it
-        settle_environment()
+        assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "32"
+        assert "MPLBACKEND" not in os.environ
+        patch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+        patch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "8")
+        settle_process()
         assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+        assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "8"
 
 
-def test_a_study_runs_as_one_of_several_tasks_of_a_slurm_job(study: list[str]) -> None:
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_a_study_runs_as_one_of_several_tasks_of_a_job(study: list[str], launcher: str) -> None:
+    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in SLURM.items():
+        for name, value in LAUNCHED[launcher].items():
             patch.setenv(name, value)
-        assert main([*study, "--max_examples", "1"]) == 0
+        assert run_in_a_process([*study, "--max_examples", "1", *logger]).returncode == 0
+    # Lightning's loggers write nothing in a process that takes itself for the second of several.
+    (metrics,) = Path("logs").rglob("metrics.csv")
+    assert "study/steps" in metrics.read_text()
+
+
+def run_in_a_process(
+    argv: list[str], shell: str = "", env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """The command as a shell starts it, with more words for the shell."""
+    program = f'exec "$0" "$@" {shell}'
+    return subprocess.run(
+        ["sh", "-c", program, sys.executable, "-m", "lightning_app", *argv],
+        capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "2>&1 | head -n 1"])
+def test_a_study_needs_nobody_who_reads_what_it_says(study: list[str], closed: str) -> None:
+    study = [*study, "--max_examples", "2"]
+    assert main(study) == 0
+    expected = contents(OUT)
+    OUT.rename("undisturbed")
+    done = run_in_a_process(study, closed)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert contents(OUT) == expected
+
+
+def test_a_stream_that_breaks_falls_silent() -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    stream = cast(TextIO, Lasting(Broken()))
+    print("to nobody", file=stream, flush=True)
+    assert not stream.isatty()
+    whole = io.StringIO()
+    print("to somebody", file=cast(TextIO, Lasting(whole)))
+    assert whole.getvalue() == "to somebody\n"
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"])
+def test_who_has_set_the_allocator_keeps_it(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, "4" if name.startswith("MALLOC") else "glibc.malloc.arena_max=4")
+        assert not keep_memory()
+
+
+def test_where_there_is_no_glibc_nothing_is_done() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
+            patch.delenv(name)
+        patch.setattr("ctypes.CDLL", lambda name: object())
+        assert not keep_memory()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has it")
+def test_kept_memory_changes_no_bit(study: list[str]) -> None:
+    """In two processes: what is set once stays set in this one."""
+    assert run_in_a_process(study).returncode == 0
+    kept = contents(OUT)
+    OUT.rename("kept")
+    assert run_in_a_process(study, env={"MALLOC_ARENA_MAX": "8"}).returncode == 0
+    assert contents(OUT) == kept

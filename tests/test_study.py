@@ -1,6 +1,7 @@
 """A study that is stopped, goes on, grows, or meets what it can't use."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as L
 import pytest
@@ -344,13 +345,13 @@ def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
     assert contents(OUT) == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", stopping.SIGNALS)
 def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     study: list[str], number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     study = [*study, "--max_examples", "4", "--epsilon", "1e-6", "--max_steps_per_example", "30"]
     expected = undisturbed(study)
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in stopping.SIGNALS]
 
     def send() -> None:
         while not (RESULTS.exists() and RESULTS.read_text().count("\n") > 1):
@@ -362,7 +363,7 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     sender.start()
     assert main(study) == 128 + number
     sender.join()
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in stopping.SIGNALS] == handlers
     printed = capfd.readouterr().err
     table = rows()
     counts = json.loads((OUT / "training_summary.json").read_text())["counts"]
@@ -392,6 +393,39 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     assert "Traceback" not in printed
     assert rows() == []
     assert not list((OUT / "step_logs").iterdir())
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(study: list[str]) -> None:
+    study = [*study, "--max_examples", "2"]
+    expected = undisturbed(study)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts a program
+
+    def send() -> None:
+        while not RESULTS.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    try:
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert main(study) == 0
+        sender.join()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert contents(OUT) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_lost_connection_or_a_batch_system_may_say_so_twice(number: signal.Signals) -> None:
+    def at_once(code: int) -> NoReturn:
+        raise AssertionError(code)
+
+    stop = stopping.StopSignal(math.inf, at_once)
+    for _ in range(3):
+        stop.note(number, None)
+    assert stop.came is number
+    assert stop.is_due()
 
 
 def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:

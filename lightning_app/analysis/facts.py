@@ -1,18 +1,18 @@
 """What a study's folder says of itself beside its table."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lightning_app.inputs.ranking_facts import ranking_facts
+from lightning_app.outside import OutsideError, json_as, read_regular, yaml_as
 from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.records import Row
 from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.study_files import CONFIG, SUMMARY
+
+Mapping = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Fac
         fingerprint: Its `run.json`.
         rows: Of its sample, in the order of their numbers.
     """
-    settings = _mapping(folder / CONFIG, yaml.safe_load)
+    settings = _mapping(folder / CONFIG, yaml_as)
     model_name, root_dir, ranking_csv = (settings.get(name) for name in ("model_name", "root_dir", "examples_csv"))
-    ranking = _mapping(folder / SUMMARY, json.loads).get("ranking")
+    ranking = _mapping(folder / SUMMARY, json_as).get("ranking")
     if ranking is None and isinstance(ranking_csv, str):  # a first run has no summary yet
         ranking = ranking_facts(Path(ranking_csv), str(model_name))
     ranking = ranking if isinstance(ranking, dict) else {}
@@ -80,7 +80,7 @@ def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Fac
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:
@@ -89,10 +89,9 @@ def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:
     return tuple(f"{key} {' and '.join(found)}" for key, found in values.items() if len(found) > 1)
 
 
-def _mapping(file: Path, load: Callable[[str], object]) -> dict[str, object]:
+def _mapping(file: Path, read_as: Callable[[type[Mapping], bytes], Mapping]) -> Mapping:
     """A file that only adds to what is known: where it can't be read, nothing."""
     try:
-        content = load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_as(dict[str, object], read_regular(file, links=False))
+    except (OSError, OutsideError):
         return {}
-    return content if isinstance(content, dict) else {}

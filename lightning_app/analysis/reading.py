@@ -16,6 +16,7 @@ from lightning_app.analysis.facts import Facts, facts_of
 from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
+from lightning_app.outside import read_regular
 from lightning_app.results.records import (
     COLUMNS,
     COUNTS,
@@ -27,7 +28,14 @@ from lightning_app.results.records import (
     step_log_name,
 )
 from lightning_app.results.resuming import in_number_order
-from lightning_app.results.study_files import FINGERPRINT, RESULTS, STEP_LOGS, name_on_the_move, read_study
+from lightning_app.results.study_files import (
+    FINGERPRINT,
+    RESULTS,
+    STEP_LOGS,
+    name_on_the_move,
+    read_study,
+    require_no_links,
+)
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
 FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)
@@ -146,8 +154,7 @@ class Study:
         file = self._log_files[place]
         if file is None:
             raise FileNotFoundError(f"{self.frame['path'].iat[place]!r} has no step log in {self.folder / STEP_LOGS}")
-        with open(file, "rb") as stream:  # noqa: PTH123  a Path for each of 50,000 takes longer than to read it
-            return stream.read()
+        return read_regular(file, links=False)
 
     def losses_of(self, place: int) -> Sequence[float]:
         """The loss of each step of an example.
@@ -204,6 +211,7 @@ def _no_results(place: Path) -> str:
 
 
 def _of_folder(folder: Path) -> Study:
+    require_no_links(folder)
     try:
         found = read_study(folder)
     except (OSError, ValueError) as error:
@@ -214,9 +222,12 @@ def _of_folder(folder: Path) -> Study:
     beyond = frozenset(fingerprint.goal.beyond)
     rows = in_number_order(row for row in table.rows if row["path"] not in beyond)
     frame = frame_of(rows)
-    epsilon = fingerprint.identity.get("epsilon")
+    epsilon = fingerprint.identity.get("epsilon", math.nan)
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or epsilon <= 0:
+        what = f"the epsilon in {FINGERPRINT} is {str(epsilon)[:60]!r}"
+        raise BadInputError(f"{folder} holds a study that can't be read: {what}")
     return Study(
-        folder.resolve().name, folder, frame, float(str(epsilon)) if epsilon is not None else math.nan,
+        folder.resolve().name, folder, frame, float(epsilon),
         fingerprint.goal.max_steps_per_example, facts=facts_of(folder, fingerprint, rows),
     )  # fmt: skip
 

@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.errors import BadInputError
+from lightning_app.outside import OutsideError, read_regular
 from lightning_app.results.records import COLUMNS, COUNTS, TEXT_COLUMNS
 from lightning_app.training.trajectory import NEVER, Outcome
 
 EMPTY = ("", "None")
+EXCELS_LINE = ["sep=", ""]
+"""Of a table whose first line tells Excel that commas separate its cells."""
 MOST = 10**12
 """Of steps and indexes."""
 NEEDED = ("path", "total_steps_to_epsilon", "universal_difficulty_rank")
@@ -30,9 +33,11 @@ def read_results_csv(file: Path) -> pd.DataFrame:
         BadInputError: Naming file, line and column.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_regular(file).decode("utf-8-sig")
     except OSError as error:
         raise BadInputError(f"{file} can't be read: {error.strerror}") from None
+    except OutsideError as error:
+        raise BadInputError(f"{file} can't be read: {error}") from None
     except UnicodeDecodeError as error:
         raise BadInputError(f"{file} is not UTF-8 text: byte {error.start} can't be read") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -40,6 +45,8 @@ def read_results_csv(file: Path) -> pd.DataFrame:
     rows: list[list[str]] = []
     try:
         header = [name.strip() for name in next(reader, [])]
+        if header == EXCELS_LINE:
+            header = [name.strip() for name in next(reader, [])]
         if missing := [name for name in NEEDED if name not in header]:
             raise BadInputError(
                 f"{file}, line 1: a table of results has the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}"

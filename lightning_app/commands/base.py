@@ -1,22 +1,26 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
+import contextlib
 import inspect
 import re
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import lightning.pytorch as L
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import near
+from lightning_app.outside import MAX_YAML_BYTES, read_regular, require_small_yaml
 from lightning_app.settings import Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
+MAX_DEVICES = 1024
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -27,6 +31,7 @@ class NamedConfig(ActionConfigFile):
         """Applies the file."""
         file = named_config(str(values))
         try:
+            read_regular(file, limit=MAX_YAML_BYTES)
             self.apply_config(parser, cfg, self.dest, str(file))
             # Here, where the file's name is known, and by the name that every jsonargparse before 5 has for it.
             parser.check_config(cfg, skip_required=True)
@@ -49,6 +54,15 @@ def named_config(name: str) -> Path:
     names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
     raise BadInputError(f"--config: there is no file {name} ({Path(name).absolute()}); configs by bare name: {names}")
 
+
+def load_small_yaml(text: str) -> object:
+    """What jsonargparse makes of YAML, in a file or on the command line, once it is known not to grow."""
+    require_small_yaml(text)
+    return JSONARGPARSES(text)
+
+
+JSONARGPARSES: Callable[[str], object] = get_loader("yaml")
+set_loader("yaml", load_small_yaml, (yaml.YAMLError,))
 
 EXAMPLE_TRAINER_FLAGS = (
     "accelerator",
@@ -76,6 +90,7 @@ class Command(LightningCLI):
 
     def __init__(self, argv: Sequence[str]) -> None:
         quieten_lightning()
+        _require_small_files(argv)
         super().__init__(
             run=False,
             args=configs_first(switches_spelled_out(argv, self.settings_class)),
@@ -143,6 +158,7 @@ class Command(LightningCLI):
             raise BadInputError(
                 f"--trainer: got {self.config['trainer']}, expected flags such as trainer: {{devices: 1}}"
             )
+        _require_possible(self.config["trainer"]["devices"])
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
         # A user's callback, plugin or logger that refuses its arguments, or whose package isn't there.
@@ -159,6 +175,24 @@ class Command(LightningCLI):
         """The device flags as they would be typed."""
         flags = self.config["trainer"]
         return f"--trainer.accelerator {flags['accelerator']} --trainer.devices {flags['devices']}"
+
+
+def _require_small_files(argv: Sequence[str]) -> None:
+    """Refuses a file that cannot be flags of the Trainer, where jsonargparse would read it whole to find that out."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        size = 0
+        if flag.startswith("--trainer"):
+            with contextlib.suppress(OSError, ValueError):  # it is no file
+                size = Path(value or following).stat().st_size
+        if size > MAX_YAML_BYTES:
+            raise BadInputError(f"{flag}: {value or following} has {size:,} bytes, too many for a file of flags")
+
+
+def _require_possible(devices: object) -> None:
+    """Refuses a number of devices for which Lightning would make a list that fills the memory, without a word."""
+    if isinstance(devices, int | str) and re.fullmatch(r"\s*\d+\s*", str(devices)) and int(devices) > MAX_DEVICES:
+        raise BadInputError(f"--trainer.devices must be a number of devices up to {MAX_DEVICES}, got {devices}")
 
 
 def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) -> list[str]:

@@ -1,5 +1,6 @@
 """`rank`: from a correctness matrix to the universal difficulty of every image."""
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from lightning_app.pool.difficulty import (
     mean_loss,
     one_line,
     rank_by_difficulty,
+    ranking_text,
     say_ties,
-    write_ranking,
 )
 from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS, Pool, read_pool
 from lightning_app.whole_files import file_name, json_text, naming, write_whole
@@ -93,14 +94,16 @@ def main(argv: Sequence[str]) -> int:
     files = _outputs(file, {pool.source, asked.imagenet_models_csv, asked.matrix_examples_csv})
     ranking = rank_by_difficulty(pool)
     found = reliability(pool, SEED)
-    line = one_line(ranking)
+    table, line = ranking_text(ranking).encode(), one_line(ranking)
     content = {
         "pool": str(pool.source), "models": pool.names, "without": [name_in_pool(name) for name in without],
         "images": len(ranking), "ties": say_ties(ranking), "reliability": {**asdict(found), "seed": SEED},
+        # Of the table and the line: a run that is killed among the three files must not say of one what is another's.
+        "sha256": [hashlib.sha256(text).hexdigest() for text in (table, (line or "").encode()) if text],
     }  # fmt: skip
     before = file.read_bytes() if file.is_file() else None
-    write_ranking(file, ranking)
-    if before not in (None, file.read_bytes()):
+    write_whole(file, table)
+    if before not in (None, table):
         _warn(f"{file} was another ranking and is replaced")
     if line is None:
         with naming(files["line"]):

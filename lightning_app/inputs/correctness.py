@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.model_list import name_in_pool, read_published_names
 from lightning_app.inputs.ranking import Ranking, read_ranking
+from lightning_app.outside import OutsideError, require_regular
 from lightning_app.settings import StudySettings
 
 
@@ -124,9 +125,12 @@ def open_matrix(file: Path, flag: str) -> npt.NDArray[np.generic]:
     """
     source = f"{flag} {file}"
     try:
+        require_regular(file)
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInputError(f"{flag}: there is no {file} ({file.absolute()})") from None
+    except OutsideError as error:
+        raise BadInputError(f"{source}: {error}") from None
     # A damaged header makes NumPy raise nearly anything: ValueError, OverflowError, tokenize's errors, ...
     except Exception:
         raise BadInputError(f"{source} is not a NumPy array of numbers (.npy; pickled objects are refused)") from None

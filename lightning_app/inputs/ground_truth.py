@@ -1,8 +1,8 @@
 """The labels of ImageNet's validation images where these lie in one folder: a list beside them has them."""
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from scipy.io import loadmat
@@ -12,6 +12,8 @@ from lightning_app.inputs.labels import WORDNET_ID
 from lightning_app.inputs.ranking import read_text, split_lines
 
 META = "meta.mat"
+KAGGLES_HEADER = "ImageId,PredictionString"
+KAGGLES_ROW = re.compile(r"([^,]+),(n\d{8})\b")
 IMAGE_NUMBER = re.compile(r"_(\d{8})\.\w+$")
 
 
@@ -20,7 +22,8 @@ def read_ground_truth(file: Path, paths: Iterable[str]) -> dict[str, str]:
 
     Args:
         file: The devkit's list of numbers (ILSVRC2012_validation_ground_truth.txt), with the devkit's meta.mat beside
-            it, which says what they mean; or a list of WordNet ids. Line n is the image whose name ends with n.
+            it, which says what they mean; or a list of WordNet ids: line n is the image whose name ends with n. Or
+            Kaggle's table (LOC_val_solution.csv), which has each image's name, and its boxes behind their WordNet id.
         paths: Of the images, such as ILSVRC2012_val_00000001.JPEG.
 
     Returns:
@@ -30,6 +33,8 @@ def read_ground_truth(file: Path, paths: Iterable[str]) -> dict[str, str]:
         BadInputError: If the list can't be read, or an image is not in it.
     """
     lines = split_lines(read_text(file, "ground_truth"))
+    if lines[:1] == [KAGGLES_HEADER]:
+        return _by_name(lines[1:], file, paths)
     if all(WORDNET_ID.fullmatch(line.strip()) for line in lines):
         ids = [line.strip() for line in lines]
     elif all(line.strip().isascii() and line.strip().isdigit() for line in lines):
@@ -48,6 +53,23 @@ def read_ground_truth(file: Path, paths: Iterable[str]) -> dict[str, str]:
                 " ILSVRC2012_val_00000001.JPEG, whose number is the line"
             )
         found[path] = ids[int(number[1]) - 1]
+    return found
+
+
+def _by_name(lines: Sequence[str], file: Path, paths: Iterable[str]) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for number, line in enumerate(lines, start=2):
+        row = KAGGLES_ROW.match(line)
+        if row is None:
+            expected = "an image's name, and its boxes behind their WordNet id"
+            raise BadInputError(f"--ground_truth {file} line {number} must be {expected}, got {line[:80]!r}")
+        known[row[1]] = row[2]
+    found: dict[str, str] = {}
+    for path in paths:
+        name = PurePosixPath(path).stem
+        if name not in known:
+            raise BadInputError(f"--ground_truth {file} has no image {name!r}, such as {path!r}")
+        found[path] = known[name]
     return found
 
 

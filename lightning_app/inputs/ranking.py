@@ -13,6 +13,8 @@ from lightning_app.inputs.example import Rank
 from lightning_app.outside import OutsideError, read_regular
 
 HEADER_WORDS = frozenset(("path", "paths", "rank", "label", "image", "images", "file", "filename", "name"))
+EXCELS_LINE = re.compile(r"sep=,\r?\n")
+"""The first line of a table, which tells Excel that commas separate its cells."""
 NOT_DRAWN = ("", "None")
 """Entries that keep their place in a ranking and never become an example."""
 
@@ -83,9 +85,14 @@ def split_one_line(line: str) -> list[str]:
     return line.split(",")
 
 
+def with_line_feeds(text: str) -> str:
+    """Text whose lines end in carriage returns alone, as old spreadsheets write them, with line feeds instead."""
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
 def split_lines(text: str) -> list[str]:
     """Splits text at line ends only (`str.splitlines` would also split inside unusual file names)."""
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = with_line_feeds(text).replace("\r\n", "\n").split("\n")
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -123,12 +130,14 @@ def read_ranking(file: Path, flag: str = "examples_csv") -> Ranking:
         if flag == "examples_csv"
         else ""
     )
-    text = read_text(file, flag, hint)
+    text = with_line_feeds(read_text(file, flag, hint))
+    skipped = EXCELS_LINE.match(text)
+    text = text[skipped.end() :] if skipped else text
     try:
         # A header is short; the published line may be one quoted cell of megabytes, which csv refuses.
         header = [cell.strip() for cell in next(csv.reader(split_lines(text[:10_000])[:1]), [])]
         if "path" in header:
-            rows = list(_table_rows(text, header, f"--{flag} {file}"))
+            rows = list(_table_rows(text, header, f"--{flag} {file}", 1 if skipped else 0))
             paths, places, form = sorted(rows, key=lambda row: row.rank), len(rows), "a table with a header"
         else:
             _refuse_other_forms(text, f"--{flag} {file}")
@@ -162,7 +171,7 @@ def _refuse_other_forms(text: str, source: str) -> None:
             )
 
 
-def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[RankedPath]:
+def _table_rows(text: str, header: Sequence[str], source: str, lines_before: int) -> Iterator[RankedPath]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     next(reader)
     column = {name: header.index(name) for name in ("path", "rank", "label") if name in header}
@@ -172,10 +181,10 @@ def _table_rows(text: str, header: Sequence[str], source: str) -> Iterator[Ranke
             if len(header) > 1:
                 continue
             cells = [""]  # in a table of one column an empty line is an empty entry
+        where = f"{source} line {lines_before + reader.line_num}"
         if len(cells) <= max(column.values()):
-            raise BadInputError(f"{source} line {reader.line_num}: {len(cells)} cells under a header of {len(header)}")
+            raise BadInputError(f"{where}: {len(cells)} cells under a header of {len(header)}")
         path = cells[column["path"]]
-        where = f"{source} line {reader.line_num}"
         rank: Rank = place + 1
         label = None
         if path not in NOT_DRAWN:

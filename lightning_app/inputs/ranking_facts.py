@@ -1,9 +1,25 @@
 """What `rank` wrote beside a ranking of its own: which models made it, how reliable it is."""
 
-import json
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_app.inputs.model_list import name_in_pool
+from lightning_app.outside import json_as, read_regular
+
+
+@dataclass(frozen=True)
+class _Reliability:
+    reliability: float | None
+    ceiling: float | None
+
+
+@dataclass(frozen=True)
+class _Content:
+    models: list[str]
+    without: list[str]
+    reliability: _Reliability
+    sha256: list[str]
 
 
 def ranking_facts(file: Path, model_name: str, model_csv_name: str | None = None) -> dict[str, object] | None:
@@ -16,17 +32,18 @@ def ranking_facts(file: Path, model_name: str, model_csv_name: str | None = None
 
     Returns:
         `models`, `model_is_in_it` (None where that can't be told), `reliability` and `ceiling`; None for a ranking of
-        anybody else's.
+        anybody else's, and where what lies beside is of another ranking than this one: `rank` was ended in between.
     """
     try:
-        content = json.loads(file.with_name(f"{file.stem.removesuffix('_line')}.json").read_text(encoding="utf-8"))
-        models, without, found = content["models"], content["without"], content["reliability"]
-        reliability, ceiling = found["reliability"], found["ceiling"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    if not (isinstance(models, list) and isinstance(without, list)):
+        content = json_as(_Content, read_regular(file.with_name(f"{file.stem.removesuffix('_line')}.json")))
+        if hashlib.sha256(read_regular(file)).hexdigest() not in content.sha256:
+            return None
+    except (OSError, ValueError):
         return None
     names = {name_in_pool(model_name)} if model_csv_name is None else {model_csv_name}
     # A pool may know the model under another name: only one that it has left out is known not to be in it.
-    is_in_it = True if names & {*map(str, models)} else False if names & {*map(str, without)} else None
-    return {"models": models, "model_is_in_it": is_in_it, "reliability": reliability, "ceiling": ceiling}
+    is_in_it = True if names & {*content.models} else False if names & {*content.without} else None
+    found = content.reliability
+    return {
+        "models": content.models, "model_is_in_it": is_in_it, "reliability": found.reliability, "ceiling": found.ceiling
+    }  # fmt: skip

@@ -1,5 +1,6 @@
 """Several devices for a study, where its flags ask for them: one worker each, checked before anything is written."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60.0
 """Workers that a busy cluster has not started until then join later."""
+FEW_WORKERS, WORKERS_A_CORE = 16, 4
+"""More processes than that would leave none of them anything of the machine."""
 BYTES_AN_EXAMPLE = 1000
 IN_THE_IDENTITY = ("weights_sha256", "device_kind", "numerics")
 
@@ -41,6 +44,12 @@ def require_workers(settings: StudySettings, devices: Sequence[Device], device_f
     kind = devices[0].kind
     if kind not in ("cpu", "cuda"):
         raise BadInputError(f"{device_flags}: several workers train on CPUs or NVIDIA GPUs, not on {kind}")
+    cores = os.cpu_count() or 1
+    if kind == "cpu" and len(devices) > max(FEW_WORKERS, WORKERS_A_CORE * cores):
+        raise BadInputError(
+            f"{device_flags} would be {len(devices)} worker processes on a machine with {cores} cores: give about one"
+            " a core"
+        )
     if settings.ray_address is not None and len(devices) > 1:
         raise BadInputError(f"{device_flags} is of this machine; with --ray_address --workers says how many")
     require_ray(settings.ray_address)

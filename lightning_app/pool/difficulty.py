@@ -1,7 +1,5 @@
 """Universal difficulty: how many models get an image wrong."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -9,7 +7,6 @@ from scipy.stats import rankdata
 
 from lightning_app.csv_text import csv_text
 from lightning_app.pool.matrix import Pool
-from lightning_app.whole_files import write_whole
 
 
 def rank_by_difficulty(pool: Pool) -> pd.DataFrame:
@@ -75,18 +72,10 @@ def say_ties(ranking: pd.DataFrame) -> str:
     return f"{tied:,} of {len(ranking):,} images have as many models wrong as another image has: ordered by {by}"
 
 
-def write_ranking(file: Path, ranking: pd.DataFrame) -> None:
-    """Writes a ranking as a table that `--examples_csv` reads.
-
-    Args:
-        file: Where to.
-        ranking: As `rank_by_difficulty` makes it.
-
-    Raises:
-        StorageError: If it can't be written.
-    """
+def ranking_text(ranking: pd.DataFrame) -> str:
+    """A ranking as a table that `--examples_csv` reads."""
     cells = ranking.astype(object).where(ranking.notna(), None).to_numpy(dtype=object).tolist()
-    write_whole(file, csv_text([list(ranking.columns), *cells]).encode())
+    return csv_text([list(ranking.columns), *cells])
 
 
 def one_line(ranking: pd.DataFrame) -> str | None:

@@ -1,6 +1,5 @@
 """What `evaluate` leaves behind: a table a model as soon as it is done, the matrix when all are."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 
 from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
+from lightning_app.outside import OutsideError, json_as, read_regular, refuse_links
 from lightning_app.pool.asking import Asked
 from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS
 from lightning_app.whole_files import file_name, json_text, naming, write_whole
@@ -81,14 +81,17 @@ class PoolFolder:
         """Writes what the tables depend on beside the models, or sees that what is there is the same.
 
         Raises:
-            BadInputError: If the folder holds other answers, or files of something else under the same names.
+            BadInputError: If the folder holds other answers, or files of something else under the same names, or links
+                in their place.
         """
+        try:
+            refuse_links(self.folder, (MATRIX, LOSSES, MODELS, EXAMPLES, ACCURACY, IDENTITY, TABLES))
+        except OutsideError as error:
+            raise BadInputError(f"--output_dir: {error}; choose another folder") from None
         file = self.folder / IDENTITY
         if file.is_file():
             try:
-                before = json.loads(file.read_text(encoding="utf-8"))
-                if not isinstance(before, dict):
-                    raise ValueError("it holds no object")
+                before = json_as(dict[str, object], read_regular(file, links=False))
             except (OSError, ValueError) as error:
                 raise BadInputError(f"--output_dir: {file} can't be read: {error}") from None
             changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
@@ -104,25 +107,25 @@ class PoolFolder:
                 )
             if not changed:
                 return
-        foreign = [name for name in (MATRIX, LOSSES, MODELS, EXAMPLES, TABLES) if (self.folder / name).exists()]
+        foreign = [name for name in (MATRIX, LOSSES, MODELS, EXAMPLES) if (self.folder / name).exists()]
+        if any((self.folder / TABLES).glob("*")):
+            foreign.append(TABLES)
         if foreign and not file.is_file():
             raise BadInputError(
                 f"--output_dir: {self.folder} holds {', '.join(foreign)}, which evaluate has not written (there is no"
                 f" {IDENTITY}): choose another folder"
             )
-        with naming(self.folder / TABLES):
-            (self.folder / TABLES).mkdir(exist_ok=True)
-        write_whole(file, json_text(identity).encode())
+        write_whole(file, json_text(identity).encode())  # first: it says that what comes later is ours
 
     def done(self) -> dict[str, Member]:
         """The models that are done, by name."""
         members: dict[str, Member] = {}
         for file in sorted((self.folder / TABLES).glob("*.json")):
             try:
-                member = Member(**json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
+                member = json_as(Member, read_regular(file, links=False))
+            except (OSError, OutsideError):
                 continue  # it is asked again
-            if self._table(member.name).is_file():
+            if file == self._table(member.name).with_suffix(".json") and self._table(member.name).is_file():
                 members[member.name] = member
         return members
 
@@ -134,6 +137,7 @@ class PoolFolder:
         """
         said = self._table(member.name).with_suffix(".json")
         with naming(said):
+            said.parent.mkdir(exist_ok=True)
             said.unlink(missing_ok=True)
         columns = zip(
             paths, labels, asked.readable.tolist(), asked.predicted.tolist(), asked.correct.tolist(),

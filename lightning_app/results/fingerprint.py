@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from lightning_app import __version__
 from lightning_app.errors import BadInputError
+from lightning_app.outside import json_as
 
 FORMAT = 2
-MOST = 10**12
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Identity = dict[str, object]
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "pillow", "numpy")
 
 
@@ -75,9 +80,9 @@ class Shard:
         sample_sha256: Of its paths, easiest first.
     """
 
-    number: int
-    of: int
-    examples: int
+    number: Count
+    of: Count
+    examples: Count
     sample_sha256: str
 
 
@@ -92,8 +97,8 @@ class Goal:
         shard: Which part of a sample this is; None for a whole one.
     """
 
-    examples: int
-    max_steps_per_example: int
+    examples: Count
+    max_steps_per_example: Count
     beyond: tuple[str, ...] = ()
     shard: Shard | None = None
 
@@ -109,10 +114,10 @@ class Fingerprint:
         trained_for: The most steps that any example was allowed.
     """
 
-    identity: dict[str, object]
+    identity: Identity
     stretches: tuple[Stretch, ...]
     goal: Goal
-    trained_for: int = 0
+    trained_for: Count = 0
 
     def text(self) -> str:
         """As it stands in the file."""
@@ -163,64 +168,24 @@ class Fingerprint:
         return replace(self, stretches=tuple(stretch for stretch in stretches if stretch.paths != ()))
 
 
-def read_fingerprint(text: str) -> Fingerprint:
+@dataclass(frozen=True)
+class _Format:
+    format: int
+
+
+def read_fingerprint(text: str | bytes) -> Fingerprint:
     """Reads `run.json`.
 
     Raises:
         ValueError: If it isn't one of this version.
     """
-    try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise ValueError(f"it has format {content['format']!r}, this version writes {FORMAT}")
-        stretches = tuple(
-            Stretch(_object(stretch["environment"]), None if stretch["paths"] is None else _paths(stretch["paths"]))
-            for stretch in content["stretches"]
-        )
-        if [stretch.paths is None for stretch in stretches] != [False] * (len(stretches) - 1) + [True]:
-            raise ValueError("its last stretch, and no other, must have paths null")
-        goal = content["goal"]
-        return Fingerprint(
-            _object(content["identity"]),
-            stretches,
-            Goal(
-                _count(goal["examples"]),
-                _count(goal["max_steps_per_example"]),
-                _paths(goal["beyond"]),
-                _shard(goal.get("shard")),
-            ),
-            _count(content["trained_for"]),
-        )
-    except (LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def _shard(value: object) -> Shard | None:
-    if value is None:  # or not there: written before there were any
-        return None
-    content = _object(value)
-    digest = content["sample_sha256"]
-    if not isinstance(digest, str):
-        raise ValueError(f"a digest is expected in place of {_short(digest)}")
-    return Shard(_count(content["number"]), _count(content["of"]), _count(content["examples"]), digest)
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"an object is expected in place of {_short(value)}")
-    return value
-
-
-def _paths(value: object) -> tuple[str, ...]:
-    if not (isinstance(value, list) and all(isinstance(path, str) for path in value)):
-        raise ValueError(f"a list of paths is expected in place of {_short(value)}")
-    return tuple(value)
-
-
-def _count(value: object) -> int:
-    if not (isinstance(value, int) and 0 <= value <= MOST):
-        raise ValueError(f"a count is expected in place of {_short(value)}")
-    return value
+    if (found := json_as(_Format, text).format) != FORMAT:
+        raise ValueError(f"it has format {found}, this version writes {FORMAT}")
+    fingerprint = json_as(Fingerprint, text)
+    stretches = fingerprint.stretches
+    if [stretch.paths is None for stretch in stretches] != [False] * (len(stretches) - 1) + [True]:
+        raise ValueError("its last stretch, and no other, must have paths null")
+    return fingerprint
 
 
 def require_same(found: Fingerprint, identity: dict[str, object], environment: dict[str, object], mixed: bool) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from lightning_app.errors import BadInputError
+from lightning_app.outside import OutsideError, read_regular
 
 log = logging.getLogger("lightning_app")
 
@@ -41,7 +42,7 @@ class WriterLock:
 
     def _taken(self) -> bool:
         try:
-            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # its last holder has just taken the empty folder away
             self.file.parent.mkdir(parents=True, exist_ok=True)
             return False
@@ -80,7 +81,7 @@ class WriterLock:
 def is_held(folder: Path) -> bool:
     """Whether a living process writes to a folder."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -94,6 +95,6 @@ def is_held(folder: Path) -> bool:
 
 def _holder(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace") or "unknown"
-    except OSError:
+        return read_regular(file, links=False, limit=1000).decode(errors="replace") or "unknown"
+    except (OSError, OutsideError):
         return "unknown"

@@ -17,9 +17,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lightning_app.errors import BadInputError, StorageError
+from lightning_app.outside import read_regular
 from lightning_app.results import answers
 from lightning_app.results.fingerprint import Fingerprint
-from lightning_app.results.lock import WriterLock
+from lightning_app.results.lock import LOCK, WriterLock
 from lightning_app.results.records import (
     Row,
     path_of,
@@ -42,6 +43,7 @@ from lightning_app.results.study_files import (
     name_on_the_move,
     read_elsewhere,
     read_study,
+    require_no_links,
     step_log_of,
 )
 from lightning_app.training.trajectory import Failure, Trajectory
@@ -100,6 +102,7 @@ class RunFolder:
         self._make()
         self._lock = WriterLock(self.folder)
         try:
+            require_no_links(self.folder, "--output_dir: ")
             yield
         finally:
             self._lock.release()
@@ -143,12 +146,14 @@ class RunFolder:
         """
         if not any(os.path.lexists(self.folder / name) for name in (RESULTS, FINGERPRINT)):
             return None
+        aside = self._aside(self.folder)
         try:
-            aside = self._aside(self.folder)
-            old_lock = self._lock
             self.folder.rename(aside)
+        except OSError:  # a mount point, or a folder above that can't be written: its content can still be moved
+            return self._move_content_aside()
+        try:
             self._make()
-            self._lock = WriterLock(self.folder)
+            old_lock, self._lock = self._lock, WriterLock(self.folder)
             if old_lock is not None:
                 old_lock.file = aside / old_lock.file.name
                 old_lock.release()
@@ -157,6 +162,23 @@ class RunFolder:
             return aside
         except OSError as error:
             raise BadInputError(f"--output_dir: {self.folder} can't be moved aside: {error.strerror}") from None
+
+    def _move_content_aside(self) -> Path:
+        """Moves what is in the folder into a new folder in it; what was moved aside before stays where it is."""
+        aside = self._aside(self.folder / "study")
+        try:
+            aside.mkdir()
+            for entry in sorted(self.folder.iterdir()):
+                if entry.name != LOCK and not entry.name.startswith("study.old-"):
+                    if entry.match(answers.GLOB):
+                        shutil.copy2(entry, aside)
+                    else:
+                        entry.rename(aside / entry.name)
+        except OSError as error:
+            raise BadInputError(
+                f"--output_dir: {self.folder} can't be moved aside, nor can what is in it: {error.strerror}"
+            ) from None
+        return aside
 
     def start(self, fingerprint: Fingerprint, config: str, found: Sequence[Row], rows: Sequence[Row]) -> None:
         """Writes what the study is, and the table that it begins with.
@@ -270,7 +292,7 @@ class RunFolder:
         file = self.folder / name
         self._require_lock()
         with naming(file):
-            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | flags, 0o666)
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | flags, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
                 try:
@@ -290,7 +312,7 @@ class RunFolder:
             OSError: If it isn't there.
             ValueError: If it is no step log.
         """
-        losses = read_step_log(step_log_of(self.folder, row).read_bytes())
+        losses = read_step_log(read_regular(step_log_of(self.folder, row), links=False))
         return losses[: steps_of(row)]  # a kill may have left more, of the same training with more steps
 
     def step_log_size(self, row: Row) -> int:

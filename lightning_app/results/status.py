@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_app.errors import BadInputError
+from lightning_app.outside import OutsideError, read_regular
 from lightning_app.results.lock import is_held
 from lightning_app.results.records import path_of, steps_of
 from lightning_app.results.resuming import gave_up_earlier
@@ -119,8 +120,8 @@ def _no_study(folder: Path) -> str:
 def _last_error(folder: Path) -> str | None:
     for file in sorted(folder.glob("train_single_*.log"), reverse=True):
         try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            text = read_regular(file, links=False).decode(errors="replace")
+        except (OSError, OutsideError):
             continue
         if errors := LOGGED_ERROR.findall(text):
             return "{}: {}".format(*errors[-1])

@@ -1,15 +1,19 @@
 """The files of a study's folder `output_dir/model_name`: what lies where, and reading it, also while a run writes."""
 
 import contextlib
+import glob
 import hashlib
-import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.model_list import name_in_pool
+from lightning_app.outside import OutsideError, json_as, read_regular, refuse_links
+from lightning_app.results import answers
 from lightning_app.results.fingerprint import Fingerprint, read_fingerprint
+from lightning_app.results.lock import LOCK
 from lightning_app.results.records import (
     Row,
     Table,
@@ -20,6 +24,7 @@ from lightning_app.results.records import (
     step_log_name,
     table_text,
 )
+from lightning_app.results.workers import WORKERS
 from lightning_app.whole_files import file_name
 
 RESULTS = "single_example_results.csv"
@@ -33,6 +38,30 @@ ELSEWHERE = "elsewhere.jsonl"
 """Where rows were made by workers of another environment, a line a row, until the study rests and `run.json` has it."""
 WRITING = ".writing"
 """The name of each file while it is being written: a step log's own may be as long as a name can be."""
+
+
+PLAN = "plan.json"
+OWN = (
+    *(RESULTS, STEP_LOGS, PICTURE, SUMMARY, FINGERPRINT, CONFIG, TENSORBOARD, PLAN),
+    *(ELSEWHERE, WRITING, LOCK, WORKERS),
+)
+"""All that a study's commands write there, but for logs and what the model was asked."""
+
+
+def require_no_links(folder: Path, where: str = "") -> None:
+    """Refuses a study in which something of its own is a link: it may be somebody else's, and lead anywhere.
+
+    Args:
+        folder: The study's.
+        where: What named it, for the message.
+
+    Raises:
+        BadInputError: Naming the link.
+    """
+    try:
+        refuse_links(folder, (*OWN, *glob.glob(answers.GLOB, root_dir=folder)))  # noqa: PTH207
+    except OutsideError as error:
+        raise BadInputError(f"{where}{error}; replace it by what it leads to, or take it away") from None
 
 
 def folder_name(model_name: str, part: tuple[int, int] | None = None) -> str:
@@ -51,12 +80,23 @@ def folder_name(model_name: str, part: tuple[int, int] | None = None) -> str:
     return name if part is None else f"{name}_shard_{part[0]}_of_{part[1]}"
 
 
+@dataclass(frozen=True)
+class _Counts:
+    done: int
+    sampled: int
+
+
+@dataclass(frozen=True)
+class _Summary:
+    counts: _Counts
+
+
 def is_complete(folder: Path) -> bool:
     """Whether a study is there with all of its examples."""
     try:
-        counts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["counts"]
-        return bool(counts["done"] == counts["sampled"])
-    except (OSError, ValueError, LookupError):
+        counts = json_as(_Summary, read_regular(folder / SUMMARY, links=False)).counts
+        return counts.done == counts.sampled
+    except (OSError, ValueError):
         return False
 
 
@@ -73,19 +113,19 @@ def read_study(folder: Path) -> tuple[Fingerprint, Table] | None:
     table_file, fingerprint_file = folder / RESULTS, folder / FINGERPRINT
     if not os.path.lexists(fingerprint_file):
         # A new study's table comes first: empty, it is what a run left that was killed right then.
-        if os.path.lexists(table_file) and table_file.read_bytes() != table_text([]).encode():
+        if os.path.lexists(table_file) and read_regular(table_file, links=False) != table_text([]).encode():
             raise ValueError(f"{RESULTS} is there, but {FINGERPRINT}, which says what its rows are, is not")
         return None
     if not os.path.lexists(table_file):
         raise ValueError(f"{FINGERPRINT} is there, but {RESULTS} is not")
     try:
-        fingerprint = read_fingerprint(fingerprint_file.read_text(encoding="utf-8"))
+        fingerprint = read_fingerprint(read_regular(fingerprint_file, links=False))
     except ValueError as error:
         raise ValueError(f"{FINGERPRINT} is not as it was written ({error})") from None
     fingerprint = fingerprint.with_rows_of(read_elsewhere(folder))
     try:
-        return fingerprint, read_table(table_file.read_bytes())
-    except UnreadableTableError as error:
+        return fingerprint, read_table(read_regular(table_file, links=False))
+    except (OutsideError, UnreadableTableError) as error:
         raise ValueError(f"{RESULTS} {error}") from None
 
 
@@ -100,17 +140,23 @@ def sample_sha256(paths: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(paths).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Elsewhere:
+    path: str
+    environment: dict[str, object]
+
+
 def read_elsewhere(folder: Path) -> list[tuple[dict[str, object], str]]:
     """Environments and paths of rows that were made elsewhere while the study doesn't rest; mostly none."""
     try:
-        lines = (folder / ELSEWHERE).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_regular(folder / ELSEWHERE, links=False).decode(errors="replace").split("\n")
     except FileNotFoundError:
         return []
     made: list[tuple[dict[str, object], str]] = []
     for line in lines:
-        with contextlib.suppress(ValueError, LookupError, TypeError):  # a last line that was cut short: it has no row
-            content = json.loads(line)
-            made.append((dict(content["environment"]), str(content["path"])))
+        with contextlib.suppress(OutsideError):  # a last line that was cut short: it has no row
+            content = json_as(_Elsewhere, line)
+            made.append((content.environment, content.path))
     return made
 
 

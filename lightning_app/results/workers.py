@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lightning_app.outside import OutsideError, json_as, read_regular
+
 WORKERS = "workers.json"
 
 
@@ -61,7 +63,6 @@ def forget_workers(folder: Path) -> None:
 def read_workers(folder: Path) -> tuple[WorkerLine, ...]:
     """The lines that are there; none where one process trains."""
     try:
-        lines = json.loads((folder / WORKERS).read_text(encoding="utf-8"))
-        return tuple(WorkerLine(**{**line, "in_hand": tuple(line["in_hand"])}) for line in lines)
-    except (OSError, ValueError, LookupError, TypeError):
+        return json_as(tuple[WorkerLine, ...], read_regular(folder / WORKERS, links=False))
+    except (OSError, OutsideError):
         return ()

@@ -195,8 +195,10 @@ def test_the_last_words_are_six_lines_and_name_what_is_there(copy: Path) -> None
 
 
 def test_the_command_is_quiet_and_says_its_steps(said: Said) -> None:
+    # The test's networks have learned so little that their labels are doubted.
+    printed = "\n".join(line for line in (said.err + said.out).splitlines() if "are the labels right?" not in line)
     for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
-        assert noise not in said.err + said.out
+        assert noise not in printed
     for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run ",
                  "5. The report: steps-to-epsilon report demo/outputs/"):  # fmt: skip
         assert line in said.err

@@ -87,7 +87,7 @@ def test_matrix_lists_and_tables_say_who_gets_what_right(models: list[str], imag
         assert {line["top5"] for line in lines} == {"1"}  # of four classes
         said = json.loads((OUT / "tables" / f"{name}.json").read_text())
         assert (said["right"], said["images"], said["top1"]) == (sum(right), 40, round(sum(right) / 40, 6))
-        assert said["label_rule"] == "sorted class folders"
+        assert said["label_rule"] == "class folders in natural order"
     with (OUT / "accuracy.csv").open(newline="") as stream:
         assert [line["model"] for line in csv.DictReader(stream)] == names
 

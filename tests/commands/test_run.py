@@ -247,7 +247,7 @@ def test_the_log_has_a_line_an_example_and_the_screen_has_no_banner(
     text = file.read_text()
     assert len(re.findall(r"INFO +example \d+ \(rank", text)) == 6
     assert "Ranking: 40 images" in text  # what was said before the folder was there is in the log too
-    assert "labels by sorted class folders" in text
+    assert "labels by class folders in natural order" in text
     printed = capfd.readouterr()
     assert printed.out == ""
     for noise in ("GPU available", "TPU", "Tip:", "Warning", "max_epochs", "max_steps`", "example 0 ("):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_app.inputs.ranking import read_ranking
-from lightning_app.pool.difficulty import average_ranks, one_line, rank_by_difficulty, say_ties, write_ranking
+from lightning_app.pool.difficulty import average_ranks, one_line, rank_by_difficulty, ranking_text, say_ties
 from lightning_app.pool.matrix import Pool
 
 PATHS = ("b/1.png", "a/2.png", "a/1.png", "c/1.png", "c/2.png")
@@ -34,7 +34,7 @@ def test_without_losses_ties_go_by_path() -> None:
     assert frame["path"].tolist() == ["a/1.png", "b/1.png", "c/1.png", "a/2.png", "c/2.png"]
     assert frame["mean_loss"].isna().all()
     assert say_ties(frame).endswith("ordered by path, since the pool has no losses")
-    write_ranking(RANKING, frame)
+    RANKING.write_text(ranking_text(frame))
     assert RANKING.read_text().splitlines()[1] == "a/1.png,1,1.5,3,3,"
 
 
@@ -44,7 +44,7 @@ def test_no_ties_are_said() -> None:
 
 
 def test_the_study_reads_the_ranking_back() -> None:
-    write_ranking(RANKING, rank_by_difficulty(POOL))
+    RANKING.write_text(ranking_text(rank_by_difficulty(POOL)))
     ranking = read_ranking(RANKING)
     assert [(entry.path, entry.rank) for entry in ranking.paths] == [
         ("a/1.png", 1), ("b/1.png", 2), ("c/1.png", 3), ("c/2.png", 4), ("a/2.png", 5),
@@ -56,7 +56,9 @@ def test_the_study_reads_the_ranking_back() -> None:
 
 
 def test_labels_go_along() -> None:
-    write_ranking(RANKING, rank_by_difficulty(Pool(Path(), ("x", "y", "z"), PATHS, CORRECT, LOSSES, (7, 3, 4, 1, 0))))
+    RANKING.write_text(
+        ranking_text(rank_by_difficulty(Pool(Path(), ("x", "y", "z"), PATHS, CORRECT, LOSSES, (7, 3, 4, 1, 0))))
+    )
     assert [(entry.path, entry.label) for entry in read_ranking(RANKING).paths] == [
         ("a/1.png", 4), ("b/1.png", 7), ("c/1.png", 1), ("c/2.png", 0), ("a/2.png", 3),
     ]  # fmt: skip

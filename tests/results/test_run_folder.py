@@ -121,7 +121,10 @@ def test_a_torn_last_row_is_told_from_the_others(tmp_path: Path, cut: int) -> No
     ("spoil", "message"),
     [
         (lambda f: (f / "run.json").unlink(), "run.json, which says what its rows are, is not"),
-        (lambda f: (f / "run.json").write_text("{"), "run.json is not as it was written (Expecting property name"),
+        (
+            lambda f: (f / "run.json").write_text("{"),
+            "run.json is not as it was written (it is not JSON: Expecting property name",
+        ),
         (lambda f: (f / "run.json").write_text('{"format": 1}'), "(it has format 1, this version writes 2)"),
         (lambda f: (f / "run.json").write_text('{"format": 2, "identity": 3}'), "run.json is not as it was written"),
         (lambda f: (f / "single_example_results.csv").unlink(), "run.json is there, but single_example_results.csv is"),
