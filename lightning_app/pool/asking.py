@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, get_context, resource_tracker
 from pathlib import Path
 from types import ModuleType
 
@@ -90,10 +90,10 @@ def ask_about_all(
         multiprocessing_context=START_METHOD if num_workers else None,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_leave_the_end_to_the_parent,
     )
     targets = torch.as_tensor(labels)
-    for places, pixels, reasons in _started(loader, pretrained.transform) if num_workers else loader:
+    for places, pixels, reasons in _from_processes(loader, pretrained.transform) if num_workers else loader:
         unreadable.update(reasons)
         if len(places):
             y = targets[places].to(device)
@@ -148,15 +148,16 @@ def _collate(decoded: Sequence[Decoded]) -> Batch:
     return places, torch.stack([pixels for _, pixels in read]) if read else torch.empty(0), reasons
 
 
-def _started(loader: "DataLoader[Decoded]", transform: Transform) -> Iterator[Batch]:
-    """The batches of a loader whose processes are started."""
+def _from_processes(loader: "DataLoader[Decoded]", transform: Transform) -> Iterator[Batch]:
+    """The batches of a loader that has processes."""
     if START_METHOD == "forkserver":
         _start_server()
     # They need nothing of the program that has called, and would run it once more to import it.
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it would cut short what they are told
     try:
         pickle.dumps(transform)
-        return iter(loader)
+        batches = iter(loader)
     except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle says, by Python's version
         raise BadInputError(
             f"--num_workers {loader.num_workers}: the model's transform can't go to other processes ({error});"
@@ -164,6 +165,11 @@ def _started(loader: "DataLoader[Decoded]", transform: Transform) -> Iterator[Ba
         ) from error
     finally:
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        yield from batches
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # it had something to hand over
+        raise RuntimeError("a process that decodes images exited unexpectedly") from error
 
 
 def _start_server() -> None:
@@ -177,10 +183,8 @@ def _start_server() -> None:
         "PYTHONSAFEPATH": "1",  # not what happens to lie in the current folder
     }
     before = {name: os.environ.get(name) for name in own}
-    resource_tracker.ensure_running()  # starts with the server, and would let the signal through
-    mask = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # or Ctrl-C interrupts its imports, with a traceback
+    resource_tracker.ensure_running()  # starts with the server, and would unblock the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for this process to answer
     try:
         os.environ.update(own)
         forkserver.set_forkserver_preload([__name__])
@@ -192,8 +196,13 @@ def _start_server() -> None:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    first = get_context("forkserver").Process(target=int)
+    first.start()  # waits until the server is ready, and may be interrupted
+    first.join()
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _leave_the_end_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Only a thread that hands images to the parent comes here: it says so when that has ended in the middle of it.
+    sys.excepthook = lambda *error: None
