@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_app import __version__
-from lightning_app.errors import BadInputError, StorageError, WorkersError
+from lightning_app.errors import BadInputError, StorageError, WorkersError, printable
 from lightning_app.exit_codes import BAD_INPUT, FAILED
 from lightning_app.process import settle_process, streams_that_last
 
@@ -74,10 +74,10 @@ def _main(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return 128 + signal.SIGPIPE
     except BadInputError as error:
-        print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
+        print(f"{PROG} {printable(words[0])}: error: {printable(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except (StorageError, WorkersError) as error:
-        print(f"{PROG} {words[0]}: error: {error}", file=sys.stderr)
+        print(f"{PROG} {printable(words[0])}: error: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"{PROG} {words[0]}: interrupted", file=sys.stderr)

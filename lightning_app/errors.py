@@ -18,3 +18,15 @@ class StorageError(OSError):
 
 class WorkersError(RuntimeError):
     """No worker can train. The command ends with exit code 1; what is done is whole, and the same command goes on."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text without what a terminal would obey: names of files may hold anything, and appear as `\x1b` and the like.
+
+    Args:
+        text: For a screen or a log.
+        keep: Control characters that stay, such as line feeds between the lines of a table.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -113,31 +113,37 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
-    """Refuses a folder in which one of these names, or anything below it, is a link: writing there would follow it.
+    """Refuses a folder in which one of these names, or anything below it, is neither a file nor a folder.
+
+    To write to a link writes to what it leads to, and a pipe waits for a reader.
 
     Args:
         folder: The one to be written to.
         names: Of files and folders in it; they need not be there.
 
     Raises:
-        OutsideError: Naming the link.
+        OutsideError: Naming the link, or the pipe.
     """
     for name in names:
-        link = next(_links(folder / name), None)
-        if link is not None:
-            raise OutsideError(f"{link} is a link, and what it leads to would be written to")
+        odd = next(_odd(folder / name), None)
+        if odd is not None:
+            raise OutsideError(f"{odd} is {_kind(os.lstat(odd).st_mode)}, no file or folder of its own")
 
 
-def _links(place: Path | str) -> Iterator[str]:
-    if os.path.islink(place):
+def _odd(place: Path) -> Iterator[str]:
+    if place.is_symlink() or (place.exists() and not place.is_dir() and not place.is_file()):
         yield str(place)
-    elif os.path.isdir(place):
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    yield entry.path
-                elif entry.is_dir():
-                    yield from _links(entry.path)
+    elif place.is_dir():
+        yield from _odd_below(str(place))
+
+
+def _odd_below(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _odd_below(entry.path)
+            elif not entry.is_file(follow_symlinks=False):
+                yield entry.path
 
 
 def json_as(form: type[Form], text: str | bytes) -> Form:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from lightning_app.errors import StorageError
+from lightning_app.errors import StorageError, printable
 from lightning_app.results.workers import WorkerLine, forget_workers, write_workers
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Screen(logging.Handler):
         if getattr(record, "file_only", False) or record.levelno < logging.INFO:
             return
         mark = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(mark + record.getMessage(), file=sys.stderr)
+        tqdm.write(printable(mark + record.getMessage(), "\n"), file=sys.stderr)
 
 
 class StudyLog:
@@ -104,7 +104,7 @@ class StudyLog:
             handler = _LogFile(file, encoding="utf-8")
         except OSError as error:
             raise StorageError(f"{file} can't be written: {error.strerror}") from None
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)-7s %(message)s"))
         for record in self._early.records:
             handler.handle(record)
         for logger in (LOGGER, self._warnings):
@@ -118,6 +118,11 @@ class StudyLog:
             self._warnings.removeHandler(handler)
             handler.close()
         logging.captureWarnings(False)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), "\n")
 
 
 class _LogFile(logging.FileHandler):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lightning_app.errors import StorageError
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-"""A link in its place is not followed: the folder may be from somebody else."""
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A link in its place is not followed, a pipe not waited for: the folder may be from somebody else."""
 
 
 def file_name(text: str) -> str:

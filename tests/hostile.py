@@ -28,12 +28,16 @@ import timm
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.io import savemat
 
 from lightning_app.cli import main
 
 SECONDS = 30
 """More than any case may take on a slow machine."""
 MODEL, STUDY, POOL, IMAGES = "model", "outputs/model", "pool", "images"
+SHARDS = ("outputs/model_shard_1_of_2", "outputs/model_shard_2_of_2")
+BY_MATRIX = ("run", "--config", "run.yaml", "--dry_run", "--correctness_npy", "pool/correctness.npy",
+             "--imagenet_models_csv", "pool/models.csv")  # fmt: skip
 STUDIES = ("run.json", "config.yaml", "training_summary.json", "single_example_results.csv", "workers.json",
            "elsewhere.jsonl", "step_logs", "step_logs/*", "report.html", "report", "report/page.json", "report/*",
            ".lock", ".writing", "tensorboard", "tensorboard/*", "train_single_0.log", "answers-0.csv")  # fmt: skip
@@ -55,6 +59,22 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
         (("rank", POOL), ("rank", POOL, "--output_csv", "r.csv")),
     ),
     **dict.fromkeys(("pool/ranking.json", "pool/ranking.csv"), (("run", "--config", "run.yaml", "--dry_run"),)),
+    **dict.fromkeys(("pool/correctness.npy ", "pool/examples.csv ", "pool/models.csv "), (BY_MATRIX,)),
+    **dict.fromkeys(
+        (f"{SHARDS[0]}/*", f"{SHARDS[0]}/run.json", f"{SHARDS[0]}/training_summary.json", f"{SHARDS[1]}/config.yaml",
+         f"{SHARDS[1]}/single_example_results.csv", f"{SHARDS[1]}/step_logs/*"),
+        (("merge", *SHARDS), ("merge", *SHARDS, "--output_dir", "merged", "--overwrite")),
+    ),
+    **dict.fromkeys(
+        ("theirs/single_example_results.csv", "theirs/step_logs/*", "theirs/training_summary.json", "theirs/step_logs"),
+        (("report", "theirs", "--json"), ("report", "theirs/single_example_results.csv"),
+         ("report", "theirs", "--epsilon", "0.5", "--json")),
+    ),
+    **dict.fromkeys(
+        ("truth.txt", "meta.mat"),
+        (("evaluate", "--models", f"local-dir:{MODEL}", "--root_dir", "flat", "--output_dir", "p", "--ground_truth",
+          "truth.txt"),),
+    ),
     "idx.json": (
         ("validate", "--model_name", f"local-dir:{MODEL}", "--root_dir", IMAGES, "--class_to_idx", "idx.json"),
     ),
@@ -113,9 +133,21 @@ def make_good(root: Path) -> None:
             ["rank", POOL],
             ["run", "--config", "run.yaml"],
             ["report", STUDY],
+            ["run", "--config", "run.yaml", "--shard", "1/2"],
+            ["run", "--config", "run.yaml", "--shard", "2/2"],
         ):
             said = call(argv)
             assert said.code == 0, said
+        Path("theirs").mkdir()
+        for name in ("single_example_results.csv", "training_summary.json"):
+            shutil.copy(Path(STUDY) / name, "theirs")
+        shutil.copytree(Path(STUDY) / "step_logs", "theirs/step_logs")
+        Path("flat").mkdir()
+        for n in (1, 2, 3):
+            shutil.copy(f"{IMAGES}/a/0.png", f"flat/ILSVRC2012_val_0000000{n}.png")
+        Path("truth.txt").write_text("1\n2\n3\n")
+        ids = [(n, f"n0000000{n}") for n in (1, 2, 3)]
+        savemat("meta.mat", {"synsets": np.array(ids, dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])})
         (Path(STUDY) / "workers.json").write_text("[]")
         (Path(STUDY) / "train_single_0.log").write_text("2026-01-01 00:00:00,000 ERROR   no\n")
 
@@ -164,8 +196,9 @@ def call(argv: list[str]) -> Said:
 
 def change(root: Path, what: str, chance: random.Random) -> str:
     """Changes one thing, and says how; a name with a star is one of those that fit, or a new one."""
-    there = sorted(str(path.relative_to(root)) for path in root.glob(what if what in PLACES else f"{STUDY}/{what}"))
-    name = chance.choice(there) if there else (what if what in PLACES else f"{STUDY}/{what}").replace("*", "new")
+    pattern = what.strip() if what in PLACES else f"{STUDY}/{what}"
+    there = sorted(str(path.relative_to(root)) for path in root.glob(pattern))
+    name = chance.choice(there) if there else pattern.replace("*", "new")
     file = root / name
     how = chance.choice(("value", "value", "value", "bytes", "cut", "deep", "bomb", "kind", "kind"))
     if how == "value" and not file.is_file():

@@ -68,6 +68,11 @@ def test_links_are_found_however_deep(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "c").symlink_to("/")
     with pytest.raises(OutsideError, match="a/b/c is a link"):
         refuse_links(tmp_path, ("a",))
+    (tmp_path / "a" / "b" / "c").unlink()
+    os.mkfifo(tmp_path / "a" / "b" / "c")
+    for name in ("a", "a/b", "a/b/c"):
+        with pytest.raises(OutsideError, match="a/b/c is a pipe"):
+            refuse_links(tmp_path, (name,))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A study that is stopped, goes on, grows, or meets what it can't use."""
 
+import errno
 import json
 import math
 import os
@@ -393,6 +394,29 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     assert "Traceback" not in printed
     assert rows() == []
     assert not list((OUT / "step_logs").iterdir())
+
+
+def test_a_folder_that_cannot_be_renamed_is_emptied_into_one_inside(
+    study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a mount point can't."""
+    assert main([*study, "--max_examples", "2"]) == 0
+    before = contents(OUT)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self == OUT:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    for number in (1, 2):
+        assert main([*study, "--max_examples", "2", "--overwrite"]) == 0
+        aside = sorted(OUT.glob("study.old-*"))
+        assert len(aside) == number
+        assert f"The study that was here is now in {aside[-1]}" in capsys.readouterr().err
+        assert contents(aside[-1])["table"] == before["table"]
+        assert contents(OUT) == before
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(study: list[str]) -> None:

@@ -1,5 +1,6 @@
 """What `evaluate` leaves behind: a table a model as soon as it is done, the matrix when all are."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,8 +160,8 @@ class PoolFolder:
         file = self._table(member.name)
         try:
             frame = pd.read_csv(
-                file, usecols=["path", "label", "correct", "loss"], dtype={"path": str},
-                keep_default_na=False, na_values={"correct": [""], "loss": [""]},
+                io.BytesIO(read_regular(file, links=False)), usecols=["path", "label", "correct", "loss"],
+                dtype={"path": str}, keep_default_na=False, na_values={"correct": [""], "loss": [""]},
             )  # fmt: skip
             if frame["path"].tolist() != list(paths):
                 raise ValueError("its paths are not those of the images")

@@ -61,7 +61,7 @@ def require_no_links(folder: Path, where: str = "") -> None:
     try:
         refuse_links(folder, (*OWN, *glob.glob(answers.GLOB, root_dir=folder)))  # noqa: PTH207
     except OutsideError as error:
-        raise BadInputError(f"{where}{error}; replace it by what it leads to, or take it away") from None
+        raise BadInputError(f"{where}{error}: what belongs to a study must lie in its folder") from None
 
 
 def folder_name(model_name: str, part: tuple[int, int] | None = None) -> str:

@@ -32,8 +32,21 @@ def table(text: str, name: str = "theirs.csv") -> Path:
         (SEED + "0,a,-1,0.5,5\n1,b,-1,0.5,6\n", [2, 2]),
         (SEED + "0,a,7,0.5,5\n", [7]),
         (SEED + "0,a,7,0.5,5\n1,b,7,0.5,6\n2,c,7,0.5,7\n3,d,7,0.5,8\n", [7, 7, 7, 7]),
+        ("\ufeffsep=,\r\n" + SEED + "0,a,7,0.5,5\r\n", [7]),
+        (SEED.strip() + "\r0,a,3,0.01,5\r1,b,-1,0.5,9\r2,c,8,0.01,12\r", [3, 9, 8]),
     ],
-    ids=["seed", "mark and comma", "floats", "fewest", "more columns", "none reached", "one row", "constant"],
+    ids=[
+        "seed",
+        "mark and comma",
+        "floats",
+        "fewest",
+        "more columns",
+        "none reached",
+        "one row",
+        "constant",
+        "Excel's first line",
+        "carriage returns",
+    ],
 )
 def test_tables_of_other_producers(text: str, steps: list[int]) -> None:
     file = table(text)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -406,3 +408,83 @@ def test_planted_examples_are_ranked_where_they_belong() -> None:
     blanks = [lines[f"{name}/blank.png"] for name in classes]
     assert sum(int(row["n_correct"]) for row in blanks) <= 3  # each model takes it for one class
     assert sum(int(row["rank"]) > 106 for row in blanks) >= 9  # the harder half
+
+
+def test_a_models_own_label_names_say_which_class_a_folder_is(
+    make_model: MakeModel, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Backwards: the order of the folders would give every image another label."""
+    plain = make_model("test_resnet", "plain")
+    named = Path(shutil.copytree(plain.removeprefix("local-dir:"), "named"))
+    config = json.loads((named / "config.json").read_text())
+    names = [f"{3 - label} {name}" for label, name in enumerate(CLASSES)]
+    (named / "config.json").write_text(json.dumps({**config, "label_names": names}))
+    for label, name in enumerate(CLASSES):
+        (images / name).rename(images / names[label])
+    assert evaluate(["local-dir:named"], images) == 0
+    assert "labels by the model's own label names" in capsys.readouterr().err
+    labels = {row["path"].split("/")[0]: int(row["label"]) for row in table("named")}
+    assert labels == {name: label for label, name in enumerate(names)}
+    before = contents()
+    assert evaluate(["local-dir:named", plain], images) == 0
+    assert "Going on: 1 of 2 models are done and kept" in capsys.readouterr().err
+    assert contents()["named.csv"] == before["named.csv"]
+    assert main(["rank", "pool"]) == 0
+    assert main(["run", "--model_name", "local-dir:named", "--examples_csv", "pool/ranking.csv", "--root_dir",
+                 str(images), "--max_examples", "3", "--select", "all", "--dry_run", *ON_THE_CPU]) == 0  # fmt: skip
+    shown = re.findall(r"label (\d): .*images/([^/]+)/", capsys.readouterr().err)
+    assert len(shown) == 3
+    assert all(names[int(label)] == folder for label, folder in shown)
+
+
+@pytest.mark.shared_data
+def test_two_folders_in_the_place_of_one_another_are_told_by_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    model, swapped = f"local-dir:{SHARED / 'models' / 'test_resnet'}", {"ship": "truck", "truck": "ship"}
+    for folder in sorted((SHARED / "images").iterdir()):
+        where = Path("swapped", swapped.get(folder.name, folder.name))
+        where.mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:30]:
+            shutil.copy(file, where)
+    told = re.compile(
+        r"warning: .*2 classes are never right, or mostly taken for one other: 'ship' \(label 8\): \d+ of \d+ predicted"
+        r" as 9, the label of 'truck'; 'truck' \(label 9\): .* are the labels right\?"
+    )
+    paths = [f"{file.parent.name}/{file.name}" for file in Path("swapped").rglob("*.jpg")]
+    Path("ranking.csv").write_text("\n".join(paths))
+    run = ["run", "--examples_csv", "ranking.csv", "--max_examples", "90", "--dry_run"]
+    for argv in (["evaluate", "--models", model, "--output_dir", "pool"], ["validate", "--model_name", model],
+                 [*run, "--model_name", model]):  # fmt: skip
+        assert main([*argv, "--root_dir", "swapped", *ON_THE_CPU]) == 0
+        assert told.search(capsys.readouterr().err), argv
+
+
+def test_copies_other_files_and_twins_are_left_out_and_said(
+    models: list[str], images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(models[:1], images) == 0
+    expected = contents()
+    shutil.rmtree(OUT)
+    for folder in (".ipynb_checkpoints", "@eaDir"):
+        shutil.copytree(images / "ant", images / folder)
+        shutil.copytree(images / "ant", images / "bee" / folder)
+    (images / "cat" / "note\x1b[31m.txt").write_text("")
+    (images / "cat" / "x.heic").write_text("")
+    os.link(images / "dog" / "01.jpg", images / "dog" / "z\x1b[31m.jpg")
+    capsys.readouterr()
+    assert evaluate(models[:1], images) == 0
+    said = capsys.readouterr().err
+    assert "4 hidden folders or folders of file managers are left out" in said
+    assert "Other files are left out, no images that are opened here: " in said
+    assert "1 paths are of an image that has another path already, and are left out" in said
+    assert "\x1b[31m" not in said + next(OUT.glob("evaluate_*.log")).read_text()
+    assert contents() == expected
+
+
+def test_a_pool_that_was_killed_before_its_first_model_goes_on(models: list[str], images: Path) -> None:
+    (OUT / "tables").mkdir(parents=True)  # and nothing else: as a version before left it
+    assert evaluate(models[:1], images) == 0
+    identity = (OUT / "evaluate.json").read_bytes()
+    shutil.rmtree(OUT)
+    OUT.mkdir()
+    (OUT / "evaluate.json").write_bytes(identity)
+    assert evaluate(models[:1], images) == 0

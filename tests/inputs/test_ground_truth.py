@@ -65,3 +65,15 @@ def test_any_list_has_the_ids_or_is_one_error(tmp_path: Path, content: bytes) ->
     list_.write_bytes(content)
     with contextlib.suppress(BadInputError):
         assert set(read_ground_truth(list_, PATHS).values()) <= set(IDS)
+
+
+def test_kaggles_table_names_each_image() -> None:
+    table = Path("LOC_val_solution.csv")
+    rows = [f"ILSVRC2012_val_0000000{n},{IDS[n % 3]} 85 1 499 272 {IDS[0]} 1 2 3 4 " for n in (4, 2, 1)]
+    table.write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
+    assert read_ground_truth(table, PATHS) == {PATHS[0]: IDS[2], PATHS[1]: IDS[1]}
+    with pytest.raises(BadInputError, match=r"has no image 'ILSVRC2012_val_00000003', such as 'x/ILSVRC.*03.JPEG'"):
+        read_ground_truth(table, ["x/ILSVRC2012_val_00000003.JPEG"])
+    table.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,\n")
+    with pytest.raises(BadInputError, match=r"line 2 must be an image's name, and its boxes behind their WordNet id"):
+        read_ground_truth(table, PATHS)

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.model_list import name_in_pool, split_models
+from lightning_app.inputs.model_list import local_folder, name_in_pool, split_models
 
 NAMES = ["resnet18.a1_in1k", "hf-hub:timm/x", "local-dir:models/mine"]
 
@@ -49,6 +49,16 @@ def test_a_pool_calls_a_local_model_by_its_folders_own_name() -> None:
     Path("link").symlink_to("real")
     assert name_in_pool("local-dir:link") == name_in_pool("local-dir:real/") == "real"
     assert name_in_pool("hf-hub:timm/x") == "hf-hub:timm/x"
+
+
+def test_a_local_model_may_lie_in_the_users_home() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(Path.cwd()))
+        Path("real").mkdir()
+        Path("link").symlink_to("real")
+        assert local_folder("local-dir:~/link") == Path.cwd() / "link"
+        assert name_in_pool("local-dir:~/link") == "real"
+        assert local_folder("resnet18") is None
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

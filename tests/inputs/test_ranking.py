@@ -45,11 +45,19 @@ PUBLISHED = "/home/projects/x/shared/imagenet512/val/n03404251/ILSVRC2012_val_00
         f'"{PUBLISHED}"\nb.jpg\nc.jpg\n',
         f"path\n{PUBLISHED}\nb.jpg\nc.jpg\n",
         f"path,rank\nb.jpg,2\nc.jpg,3\n{PUBLISHED},1\n",
+        f"{PUBLISHED}\rb.jpg\rc.jpg\r",
+        f"path,rank\rb.jpg,2\rc.jpg,3\r{PUBLISHED},1\r",
+        f"sep=,\r\npath,rank\r\nb.jpg,2\r\nc.jpg,3\r\n{PUBLISHED},1\r\n",
         f'rank,extra,path\r\n3,x,c.jpg\r\n1,"y,z",{PUBLISHED}\r\n2,,"b.jpg"\r\n',
     ],
 )
 def test_every_form_gives_the_same_ranking(tmp_path: Path, text: str) -> None:
     assert paths_and_ranks(read(tmp_path, text)) == [(PUBLISHED, 1), ("b.jpg", 2), ("c.jpg", 3)]
+
+
+def test_excels_first_line_is_counted_as_a_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="line 4: rank must be a number"):
+        read(tmp_path, "sep=,\npath,rank\na.jpg,1\nb.jpg,x\n")
 
 
 def test_the_published_size_is_read_as_one_quoted_line(tmp_path: Path) -> None:
