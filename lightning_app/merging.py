@@ -37,6 +37,7 @@ from lightning_app.results.study_files import (
     step_log_of,
 )
 from lightning_app.results.tensorboard import Curves, TensorBoardFolder, shown_examples
+from lightning_app.whole_files import naming
 
 log = logging.getLogger("lightning_app")
 
@@ -244,18 +245,20 @@ def _write(parts: Sequence[Part], folder: RunFolder, settled: Mapping[str, objec
     for row in rows:
         if row["outcome"] != "error":
             part, there = home[path_of(row)]
+            step_log = step_log_of(part.folder, there)
             try:
-                losses = read_regular(step_log_of(part.folder, there), links=False)
-            except OSError as error:
-                raise StorageError(f"{error.filename} can't be read: {error.strerror}") from error
+                losses = read_regular(step_log, links=False)
+            except (OSError, OutsideError) as error:
+                raise StorageError(f"{step_log} can't be read: {error}") from error
             folder.put_step_log(row, losses)
     os.sync()  # for all of them at once; until `start` there is no study
     goal = Goal(first.shard.examples, first.fingerprint.goal.max_steps_per_example, beyond)
     fingerprint = _fingerprint(parts, {path: part for path, (part, _) in home.items()}, goal)
     config = yaml.safe_dump({**first.config, **settled, "shard": None}, sort_keys=False, allow_unicode=True)
     folder.start(fingerprint, config, rows, rows)
-    for file in (file for part in parts for file in part.folder.glob(answers.GLOB)):
-        shutil.copy2(file, folder.folder)
+    for file in (file for part in parts for file in part.folder.glob(answers.GLOB) if file.is_file()):
+        with naming(folder.folder / file.name):
+            shutil.copy2(file, folder.folder)
     _show(first, folder)
     settings = {**first.summary["settings"], **settled}
     account = Account(

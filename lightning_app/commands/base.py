@@ -179,7 +179,7 @@ class Command(LightningCLI):
 
 def _require_small_files(argv: Sequence[str]) -> None:
     """Refuses a file that cannot be flags of the Trainer, where jsonargparse would read it whole to find that out."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, _, value = word.partition("=")
         size = 0
         if flag.startswith("--trainer"):
@@ -191,8 +191,9 @@ def _require_small_files(argv: Sequence[str]) -> None:
 
 def _require_possible(devices: object) -> None:
     """Refuses a number of devices for which Lightning would make a list that fills the memory, without a word."""
-    if isinstance(devices, int | str) and re.fullmatch(r"\s*\d+\s*", str(devices)) and int(devices) > MAX_DEVICES:
-        raise BadInputError(f"--trainer.devices must be a number of devices up to {MAX_DEVICES}, got {devices}")
+    number = str(devices).strip()
+    if number.isdecimal() and (len(number) > len(str(MAX_DEVICES)) or int(number) > MAX_DEVICES):
+        raise BadInputError(f"--trainer.devices must be a number of devices up to {MAX_DEVICES}, got {number[:20]}")
 
 
 def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) -> list[str]:

@@ -1,5 +1,6 @@
 """`fit`: one example, with Lightning's own bar and loggers."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.labels import Classes, find_labels
 from lightning_app.inputs.ranking import RankedPath
+from lightning_app.progress import StudyLog, say_remarks
 from lightning_app.settings import FitSettings, require
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
@@ -19,6 +21,8 @@ from lightning_app.training.datamodule import SingleExample
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.pretrained import load_pretrained
 from lightning_app.training.trajectory import StopRule
+
+log = logging.getLogger("lightning_app")
 
 
 class Fit(Command):
@@ -54,14 +58,19 @@ class Fit(Command):
             require("data.label", f"a class index from 0 to {classes.count - 1}", label, 0 <= label < classes.count)
             return int(label)
         try:
-            return find_labels(
-                [RankedPath(str(path), 0, 1)], {str(path): path}, self.settings.class_to_idx, classes
-            ).of[str(path)]
+            labels = find_labels([RankedPath(str(path), 0, 1)], {str(path): path}, self.settings.class_to_idx, classes)
         except BadInputError as error:
             raise BadInputError(f"{error}; --data.label gives it outright") from error
+        log.info("Label %d by %s", labels.of[str(path)], labels.rule)
+        say_remarks(labels)
+        return labels.of[str(path)]
 
     def execute(self) -> int:
         """Trains and tells the outcome."""
+        with StudyLog():
+            return self._fit()
+
+    def _fit(self) -> int:
         settings, path = self.settings, self.config["data"]["path"]
         require("data.path", "an image file", f"{path} ({path.absolute()})", path.is_file())
         device = resolve_device(self.trainers, self.device_flags)

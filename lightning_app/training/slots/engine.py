@@ -73,7 +73,8 @@ class SlotsEngine:
         one = "one example at a time, without a Trainer"
         many = (
             f"{len(self.scheduler.slots)} examples at once, each with a CUDA graph of its step, losses read every"
-            f" {self.scheduler.steps_at_once} steps"
+            f" {self.scheduler.steps_at_once} steps (CUDA_DEVICE_MAX_CONNECTIONS is"
+            f" {os.environ.get('CUDA_DEVICE_MAX_CONNECTIONS', 'not set')})"
         )
         checked = f"{self.checked} steps on noise are the plain loop's, bit for bit"
         return f"slots, {one if self.gpu is None else many}; {checked}"
