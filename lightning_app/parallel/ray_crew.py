@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
 from lightning_app.parallel.worker import Worker
-from lightning_app.process import settle_environment
+from lightning_app.process import settle_process
 
 if TYPE_CHECKING:
     from lightning_app.parallel.task import Task
@@ -318,7 +318,7 @@ class _Actor:
             task: A reference to the task, in a list: Ray would load a bare one, and torch with it, before this call.
         """
         os.environ["OMP_NUM_THREADS"] = "1"
-        settle_environment()
+        settle_process()
         import ray
 
         from lightning_app.parallel.task import get_ready
