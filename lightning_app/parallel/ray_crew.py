@@ -57,6 +57,7 @@ CONNECT_SECONDS = 5.0
 ROOM = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
 REASON_LENGTH = 300
+FOR_THE_DRIVER = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def require_ray(address: str | None) -> None:
@@ -228,11 +229,17 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_as_they_are() -> Iterator[None]:
-    """Ray puts a handler of its own in place of ours."""
+    """Ray puts a handler of its own in place of ours.
+
+    What it starts inherits that some signals wait: a terminal that is gone, or a batch system, tells all processes of a
+    study, and the workers are to end when the study does, after the examples in hand.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_DRIVER)
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
         signal.signal(signal.SIGTERM, before)
 
 

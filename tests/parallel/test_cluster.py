@@ -24,17 +24,19 @@ pytestmark = [
 ]
 
 
-def test_ctrl_c_ends_it_everywhere_and_one_device_goes_on(
-    flags: list[str], by_one: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_ends_it_everywhere_and_one_device_goes_on(
+    flags: list[str], by_one: dict[str, bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
     study = start(tmp_path, [*flags, "--trainer.devices", "2"])
     assert wait_until(lambda: rows_in(tmp_path / "tiny") >= 2)
     below = descendants(study.pid)
-    os.killpg(study.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(study.pid, number)  # as a terminal does, when Ctrl-C is pressed or the connection is lost
     assert study.stderr is not None
     said = study.stderr.read()
-    assert study.wait(30) == 130, said
-    assert "stopped by SIGINT" in said
+    assert study.wait(30) == 128 + number, said
+    assert f"stopped by {number.name}" in said
+    assert "was lost" not in said
     assert "Traceback" not in said
     assert wait_until(lambda: not any(map(is_alive, below)), 15)
     done = rows_in(tmp_path / "tiny")
