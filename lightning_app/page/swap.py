@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_app.errors import BadInputError
+from lightning_app.outside import OutsideError, json_as, read_regular
 from lightning_app.whole_files import naming
 
 PAGE = "report.html"
@@ -22,6 +24,16 @@ LIST = "page.json"
 GENERATOR = '<meta name="generator" content="steps-to-epsilon report">'
 WITHIN = 1024
 """So early in a page's HTML stands the line above."""
+MOST_LISTED = 2**26
+"""Bytes of a list; a million files take half of it."""
+DEEPEST = 8
+"""So many names has a path of the page's at most."""
+MOVE_IT = "move it, or choose another --output_dir"
+
+
+@dataclass
+class _List:
+    files: list[str]
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -33,16 +45,16 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         BadInputError: If so.
     """
-    report, _, old, _ = _places(folder)
-    leftover = old.exists() and (old.is_symlink() or not old.is_dir() or any(old.iterdir()))
-    for place, there in ((report, report.is_symlink() or report.exists()), (old, leftover)):
-        if there and not _is_folder_of_page(place):
-            raise BadInputError(
-                f"{place} is not the folder of a page (no {LIST} in it); move it, or choose another --output_dir"
-            )
+    report, writing, old, html = _places(folder)
     page = folder / PAGE
-    if page.is_symlink() or (page.exists() and not _is_page(page)):
-        raise BadInputError(f"{page} is not a page of this program; move it, or choose another --output_dir")
+    for place in (report, old):
+        if not os.path.lexists(place):
+            continue
+        if place.is_symlink() or not (_listed(place) or (place == old and _is_empty(old))):
+            raise BadInputError(f"{place} is not the folder of a page (no {LIST} in it); {MOVE_IT}")
+    for place, is_ours in ((writing, writing.is_dir()), (html, html.is_file()), (page, _is_page(page))):
+        if os.path.lexists(place) and (place.is_symlink() or not is_ours):
+            raise BadInputError(f"{place} is not a page of this program; {MOVE_IT}")
 
 
 @contextlib.contextmanager
@@ -83,8 +95,12 @@ def replace_page(folder: Path, fill: Callable[[Path], str]) -> None:
     report, writing, old, html = _places(folder)
     with locked(folder):
         refuse_foreign(folder)
-        with naming(folder):
+        try:
             _settle(folder)
+        except (OSError, RecursionError) as error:
+            raise BadInputError(
+                f"{writing}, left by an earlier report, can't be cleared away: {error}; {MOVE_IT}"
+            ) from None
         try:
             with naming(writing):
                 writing.mkdir()
@@ -98,7 +114,8 @@ def replace_page(folder: Path, fill: Callable[[Path], str]) -> None:
                 writing.rename(report)
                 html.rename(folder / PAGE)
         finally:
-            with contextlib.suppress(OSError):  # the page stands, old or new; the next run clears away what is left
+            # The page stands, old or new; the next run clears away what is left.
+            with contextlib.suppress(OSError, BadInputError):
                 _settle(folder)
 
 
@@ -109,7 +126,7 @@ def _places(folder: Path) -> tuple[Path, Path, Path, Path]:
 def _settle(folder: Path) -> None:
     """Takes a swap back that didn't come to its end, or clears away what one that did has left."""
     report, writing, old, html = _places(folder)
-    if html.exists() and not writing.exists():  # report/ is the new one already, but the HTML isn't
+    if html.exists() and report.exists() and not writing.exists():  # report/ is the new one already, but the HTML isn't
         if old.exists():
             _move_users_files(report, old)
         if not _users_files(report):
@@ -121,7 +138,8 @@ def _settle(folder: Path) -> None:
         shutil.rmtree(writing)
     if old.exists():
         _move_users_files(old, report)
-        _delete_listed(old)
+        old.rename(writing)  # the name of what is deleted whole: the rest is the page's alone
+        shutil.rmtree(writing)
 
 
 def _write_list(folder: Path) -> None:
@@ -129,20 +147,19 @@ def _write_list(folder: Path) -> None:
     (folder / LIST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
 
 
-def _is_folder_of_page(folder: Path) -> bool:
-    try:
-        return not folder.is_symlink() and bool(_listed(folder))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def _listed(folder: Path) -> set[Path]:
-    """The files of a page's folder, relative to it; none where the list, the last of them, is gone already."""
-    if not (folder / LIST).exists():
+    """What the list of a page's folder names; nothing where there is no list.
+
+    Somebody else may have written it, with any names: they are compared with what lies in the folder, and never opened.
+    """
+    file = folder / LIST
+    if not os.path.lexists(file):
         return set()
-    files = {Path(name) for name in json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]}
-    # A list that somebody changed must not reach out of its folder.
-    return {file for file in files if not file.is_absolute() and ".." not in file.parts} | {Path(LIST)}
+    try:
+        names = json_as(_List, read_regular(file, links=False, limit=MOST_LISTED)).files
+    except (OutsideError, OSError) as error:
+        raise BadInputError(f"{file} can't be used: {error}; {MOVE_IT}") from None
+    return {Path(name) for name in names if name.count("/") < DEEPEST} | {Path(LIST)}
 
 
 def _folders_of(files: Collection[Path]) -> set[Path]:
@@ -178,32 +195,26 @@ def _refuse_clashes(report: Path, writing: Path) -> None:
     new = _listed(writing)
     for file in _users_files(report, new):
         if file in new or file in _folders_of(new):
-            raise BadInputError(
-                f"{report / file} is in the page's way, but not its own; move it, or choose another --output_dir"
-            )
+            raise BadInputError(f"{report / file} is in the page's way, but not its own; {MOVE_IT}")
 
 
 def _move_users_files(source: Path, target: Path) -> None:
     for file in _users_files(source, _listed(target)):
         destination = target / file
-        if destination.exists():
-            raise FileExistsError(f"{destination} exists")
+        on_the_way = [target / parent for parent in file.parents if os.path.lexists(target / parent)]
+        if os.path.lexists(destination) or any(way.is_symlink() or not way.is_dir() for way in on_the_way):
+            raise BadInputError(f"{str(file)!r} in {source} can't go to {target}: something is in its way; {MOVE_IT}")
         destination.parent.mkdir(parents=True, exist_ok=True)
         (source / file).rename(destination)
 
 
-def _delete_listed(folder: Path) -> None:
-    files = _listed(folder) - {Path(LIST)}
-    for file in files:
-        (folder / file).unlink(missing_ok=True)
-    for below in sorted(_folders_of(files), key=lambda path: len(path.parts), reverse=True):
-        with contextlib.suppress(FileNotFoundError):
-            (folder / below).rmdir()
-    (folder / LIST).unlink(missing_ok=True)  # last: a run killed before it knows what else to delete
-    folder.rmdir()
+def _is_empty(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return not any(folder.iterdir())
+    return False
 
 
 def _is_page(file: Path) -> bool:
-    with contextlib.suppress(OSError), file.open("rb") as stream:
-        return GENERATOR.encode() in stream.read(WITHIN)
+    with contextlib.suppress(OSError, OutsideError):
+        return GENERATOR.encode() in read_regular(file, links=False)[:WITHIN]
     return False
