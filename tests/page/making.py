@@ -9,12 +9,14 @@ from PIL import Image
 
 from lightning_app.page.content import Picture, StudyOnPage, Table
 
+FORMULAS = ("=cmd|' /C calc'!A0.jpg", "+1,5.jpg", "-2.jpg", "@SUM(1).jpg", "\t=tab.jpg", '\r="return".jpg')
 HOSTILE = (
     "<script>alert(1)</script>.jpg",
     '"><img src=x onerror=alert(2)>, and "quotes".jpg',
     "two\nlines, </script><script>alert(3)</script>.jpg",
     "line\u2028separator & <b>bold</b> ${title} $title.jpg",
     "broken \udcff name.jpg",
+    *FORMULAS,
 )
 CLASSES = {0: "<script>alert(4)</script>", 1: "<img src=x onerror=alert(5)>", 2: "=cmd, 'quoted'"}
 LIMIT = 100

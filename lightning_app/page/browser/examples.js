@@ -78,7 +78,8 @@ const StepsReport = (() => {
 
   function csv(some) {
     const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const cell = (value) => (value === null ? '' : quoted(String(value)));
+    const plain = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text); // a spreadsheet would run it as a formula
+    const cell = (value) => (typeof value === 'string' ? quoted(plain(value)) : String(value ?? ''));
     const header = 'study,example_index,path,total_steps_to_epsilon,universal_difficulty_rank,outcome,label,'
       + 'predicted_before,initial_loss,final_loss';
     const lines = some.map((e) => [
