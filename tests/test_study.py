@@ -27,7 +27,7 @@ from lightning_app.training.trainer_engine import TrainerEngine
 from tests.commands.test_run import OUT, rows, steps
 from tests.conftest import MakeModel
 from tests.results.test_tensorboard import scalars
-from tests.torture import Forked, contents
+from tests.torture import contents, started
 
 RESULTS = OUT / "single_example_results.csv"
 
@@ -380,15 +380,15 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
 
 def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     study = [*study, "--epsilon", "1e-6", "--max_steps_per_example", "10000000"]
-    program = Forked(lambda: main(study), Path("said"))
-    while program.is_alive() and not RESULTS.exists():
-        time.sleep(0.01)
-    time.sleep(1)
-    os.kill(program.pid, signal.SIGTERM)
-    time.sleep(0.5)
-    assert program.is_alive()  # ten million steps of the example in hand
-    os.kill(program.pid, signal.SIGINT)
-    assert program.ended() == 130
+    with started(study, Path("said")) as program:
+        while program.poll() is None and not RESULTS.exists():
+            time.sleep(0.01)
+        time.sleep(1)
+        program.terminate()
+        time.sleep(0.5)
+        assert program.poll() is None  # ten million steps of the example in hand
+        program.send_signal(signal.SIGINT)
+        assert program.wait() == 130
     printed = Path("said").read_text()
     assert "stopped at once; what is done is whole, and the same command goes on" in printed
     assert "Traceback" not in printed

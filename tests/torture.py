@@ -151,6 +151,18 @@ class Forked:
         return os.waitstatus_to_exitcode(status)
 
 
+@contextlib.contextmanager
+def started(argv: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a process of its own, which ends with the block at the latest; its words go into a file."""
+    with output.open("wb") as stream:
+        program = subprocess.Popen([sys.executable, "-m", "lightning_app", *argv], stdout=stream, stderr=stream)
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.wait()
+
+
 def finished_rows(folder: Path) -> int:
     """Rows of a study's table, whole or not."""
     with contextlib.suppress(FileNotFoundError):

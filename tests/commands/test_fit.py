@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -8,7 +7,7 @@ import pytest
 
 from lightning_app.cli import main
 from tests import oracle
-from tests.torture import Forked
+from tests.torture import started
 
 
 @pytest.fixture
@@ -58,11 +57,11 @@ def test_a_signal_ends_it_with_its_own_exit_code(fit: list[str], photographs: Pa
     argv = [*fit, "--data.path", str(photographs / "ant" / "00.jpg"), "--epsilon", "1e-30"]
     argv += ["--max_steps_per_example", "1000000"]
     argv += ["--trainer.callbacks+=TQDMProgressBar"]  # where rich is installed Lightning's bar says nothing to a pipe
-    program = Forked(lambda: main(argv), Path("said"))
-    while program.is_alive() and "it/s" not in Path("said").read_text():  # until the bar moves: it trains
-        time.sleep(0.01)
-    os.kill(program.pid, signal.SIGTERM)  # tests/test_study.py tries the other
-    code, printed = program.ended(), Path("said").read_text()
+    with started(argv, Path("said")) as program:
+        while program.poll() is None and "it/s" not in Path("said").read_text():  # until the bar moves: it trains
+            time.sleep(0.01)
+        program.terminate()  # tests/test_study.py tries the other
+        code, printed = program.wait(), Path("said").read_text()
     assert code == 128 + signal.SIGTERM, printed
     assert "stopped by SIGTERM" in printed
     assert "Traceback" not in printed
