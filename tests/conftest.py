@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import signal
+import traceback
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,60 @@ settings.register_profile("thorough", max_examples=10_000, deadline=None, suppre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what this machine can't run, with the reason; slow files come first, so that all processes end together."""
+    """Skips what this machine can't run, with the reason; slow files come first, so that all processes end together.
+
+    A test of clusters has more time than others, a property on ten thousand cases all that it needs.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     for item in items:
+        if settings.get_current_profile_name() == "thorough":
+            item.add_marker(pytest.mark.timeout(0))
+        elif item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.timeout(900))
         if item.get_closest_marker("shared_data") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason="the shared real data is not on this machine"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU on this machine"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Limits the time of what follows a failure, which has ended the test's own limit: past this one the process ends."""
+    signal.alarm(300)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+
+
+forks: list[str] = []
+
+
+def note_fork() -> None:
+    """Notes a fork of this process if it has threads: a lock that one of them holds stays taken in the child.
+
+    Python 3.12 and newer warn of it. As an error, the warning would vanish: a fork does not fail. Ray starts its
+    processes so, and can't do otherwise.
+    """
+    threads = Path("/proc/self/task")
+    stack = traceback.extract_stack(limit=10)
+    if any("/ray/_private/" in frame.filename for frame in stack):
+        return
+    if not threads.is_dir() or len(list(threads.iterdir())) > 1:
+        forks.append("".join(traceback.format_list(stack)))
+
+
+os.register_at_fork(before=note_fork)
+
+
+@pytest.fixture(autouse=True)
+def no_fork_of_threads() -> Iterator[None]:
+    """Fails the test after which this process, which has threads, has been forked."""
+    yield
+    found = forks.copy()
+    forks.clear()
+    assert not found, f"a process that has threads was forked:\n{found[0]}"
 
 
 @pytest.fixture(autouse=True)
