@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Generator[None, None, None]:
-    """Limits the time of what follows a failure, which has ended the test's own limit: past this one the process ends."""
+    """Limits the time of what follows a failure, which has ended the test's own limit; after this the process ends."""
     signal.alarm(300)
     try:
         return (yield)
