@@ -1,12 +1,13 @@
 """Puts a study to rest: sorted table, summary, picture. It trains nothing and needs no torch."""
 
+import contextlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lightning_app.analysis.closing import Closing, close
 from lightning_app.analysis.closing_words import words
-from lightning_app.analysis.plots import as_file, steps_vs_difficulty
+from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.reading import Study, frame_of
 from lightning_app.results.fingerprint import versions
 from lightning_app.results.records import steps_of
@@ -53,7 +54,6 @@ def conclude(account: Account, beyond: Collection[str], folder: RunFolder, secon
     rows = [row for path, row in folder.rows.items() if path not in beyond]
     study = Study(folder.folder.name, folder.folder, frame_of(rows), account.epsilon, account.max_steps)
     closing = close(study)
-    folder.replace(PICTURE, as_file(steps_vs_difficulty(study, closing)))
     done = sum(not gave_up_earlier(row, account.max_steps) for row in rows)
     summary = {
         "settings": account.settings,
@@ -70,6 +70,12 @@ def conclude(account: Account, beyond: Collection[str], folder: RunFolder, secon
         },
     }
     folder.replace(SUMMARY, json_text(summary).encode())
+    picture = drawn("steps_vs_difficulty", study, closing)
+    if picture:
+        folder.replace(PICTURE, picture["png"])
+    else:
+        with contextlib.suppress(OSError):  # one that is there is of another table
+            (folder.folder / PICTURE).unlink()
     return closing, account.counts["sampled"] - done
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+from lightning_app.plain_matplotlib import load_plainly
+
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "JSM_NAMESPACE_", "OMPI_", "PMI_", "PMIX_")
 LAUNCHED = frozenset(
     (
@@ -28,6 +30,7 @@ def settle_process() -> None:
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     # A notebook's, which it hands on to what it starts: matplotlib may not find it here, and then doesn't load.
     os.environ.pop("MPLBACKEND", None)
+    load_plainly()
     # Lightning would take this process for one of several that train together; each of ours trains for itself.
     for name in [name for name in os.environ if name.startswith(LAUNCHERS) or name in LAUNCHED]:
         del os.environ[name]

@@ -1,8 +1,9 @@
 """The study's pictures, large enough to be read at half size."""
 
+import contextlib
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,7 @@ from lightning_app.analysis.statistics import Floats
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
 BY_DIFFICULTY = "viridis"
-VISIBLE_BLUES = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.3, 1, 256)))
+VISIBLE_BLUES = ListedColormap(mpl.colormaps["Blues"].resampled(256)(np.linspace(0.3, 1, 256)))
 """Its lightest is told from the paper."""
 Which = npt.NDArray[np.bool_]
 MOST_POINTS = 5_000
@@ -34,6 +35,16 @@ NO_DATE: dict[str, dict[str, None]] = {
 """The same study gives the same file."""
 
 
+@contextlib.contextmanager
+def _own_settings() -> Iterator[None]:
+    """Matplotlib's own, whatever a user has set for theirs: some count when a picture is made, some when it's saved."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["svg.hashsalt"] = "steps-to-epsilon"
+        yield
+
+
+@_own_settings()
 def as_file(figure: Figure, kind: str = "png") -> bytes:
     """A picture as the content of a file.
 
@@ -42,11 +53,11 @@ def as_file(figure: Figure, kind: str = "png") -> bytes:
         kind: `png`, `svg` or `pdf`.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "steps-to-epsilon"}):
-        figure.savefig(buffer, format=kind, metadata=NO_DATE[kind])
+    figure.savefig(buffer, format=kind, metadata=NO_DATE[kind])
     return buffer.getvalue()
 
 
+@_own_settings()
 def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
     """Draws total SGD steps to epsilon against the universal difficulty rank.
 
@@ -108,6 +119,7 @@ def _draw_many(
         beside.set_xlabel("share", fontsize=11)
 
 
+@_own_settings()
 def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     """Draws the loss curves of up to 200 examples, a seeded sample, coloured by difficulty; thresholds as lines.
 
@@ -155,6 +167,7 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     return figure
 
 
+@_own_settings()
 def survival(study: Study, closing: Closing) -> Figure | None:
     """Draws which share of each fifth of the examples by difficulty has not come to epsilon after so many steps.
 
@@ -182,6 +195,7 @@ def survival(study: Study, closing: Closing) -> Figure | None:
     return figure
 
 
+@_own_settings()
 def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Closing]) -> Figure | None:
     """Draws Spearman's correlation at every threshold with its 95 % interval, a line a study.
 

@@ -2,16 +2,15 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from lightning_app.analysis import plots
 from lightning_app.analysis.closing import Closing, close, step_rankings_agree
+from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.reading import Study, open_studies
 from lightning_app.analysis.statistics import Estimate, not_reached_on_top
 from lightning_app.errors import BadInputError
@@ -24,6 +23,9 @@ from lightning_app.report.words import paragraphs, side_by_side
 from lightning_app.whole_files import file_name
 
 log = logging.getLogger("lightning_app")
+
+LONGEST_NAME = 100
+"""Of a study's in the name of a picture's file: a file system takes 255 characters in all."""
 
 
 @dataclass(frozen=True)
@@ -133,28 +135,18 @@ def require_folder(folder: Path) -> None:
 def pictures(report: Report, kinds: Sequence[str]) -> list[Picture]:
     """Every picture that the report has something for, as PNG and, if asked for, in another form."""
     found: list[Picture] = []
+
+    def draw(name: str, prefix: str, caption: str, *of: object) -> None:
+        for kind, data in drawn(name, *of, kinds=("png", *kinds)).items():
+            found.append(Picture(f"{prefix}{name}.{kind}", data, caption))
+
     for number, (study, closing) in enumerate(zip(report.studies, report.closings, strict=True), start=1):
-        prefix = f"{number}_{file_name(study.name)}_" if len(report.studies) > 1 else ""
-        found += _files(
-            {
-                f"{prefix}steps_vs_difficulty": (plots.steps_vs_difficulty(study, closing), "steps and difficulty"),
-                f"{prefix}loss_curves": (plots.loss_curves(study, closing), "loss curves"),
-                f"{prefix}survival": (plots.survival(study, closing), "the share not there yet, by difficulty"),
-            },
-            f"{study.name}: ",
-            kinds,
-        )
-    figure = plots.correlation_over_thresholds(report.studies, report.closings)
-    return found + _files({"correlation_over_thresholds": (figure, "Correlation over the thresholds")}, "", kinds)
-
-
-def _files(figures: Mapping[str, tuple[Figure | None, str]], of: str, kinds: Sequence[str]) -> list[Picture]:
-    return [
-        Picture(f"{name}.{form}", plots.as_file(figure, form), of + caption)
-        for name, (figure, caption) in figures.items()
-        if figure is not None
-        for form in ("png", *kinds)
-    ]
+        prefix = f"{number}_{file_name(study.name)[:LONGEST_NAME]}_" if len(report.studies) > 1 else ""
+        draw("steps_vs_difficulty", prefix, f"{study.name}: steps and difficulty", study, closing)
+        draw("loss_curves", prefix, f"{study.name}: loss curves", study, closing)
+        draw("survival", prefix, f"{study.name}: the share not there yet, by difficulty", study, closing)
+    draw("correlation_over_thresholds", "", "Correlation over the thresholds", report.studies, report.closings)
+    return found
 
 
 def studies_on_page(report: Report, root_dir: Path | None = None) -> list[StudyOnPage]:

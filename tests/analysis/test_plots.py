@@ -1,8 +1,13 @@
+import hashlib
 import io
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,3 +193,88 @@ def test_no_step_at_all_is_drawn_at_the_left_end() -> None:
     (axes,) = steps_vs_difficulty(at_once, close(at_once)).axes
     reached, _ = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist()[0] == [1, 5]
+
+
+UNDECODABLE = b"font.size: \xff\xfe"
+HOSTILE = (
+    b"text.usetex: True\nfont.family: Nowhere\nfont.size: 31\nfigure.dpi: 20\nsavefig.dpi: 20\nsavefig.bbox: tight\n"
+    b"axes.grid: True\naxes.facecolor: black\nsavefig.facecolor: red\nlines.linewidth: 9\nimage.lut: 3\n"
+    b"figure.constrained_layout.h_pad: 2\naxes.formatter.use_locale: True\nsvg.fonttype: none\npdf.compression: 0\n"
+    b"axes.prop_cycle: cycler('color', ['red'])\nbackend: nowhere\nno colon\nnobody.knows: it\nfigure.dpi: many\n"
+)
+
+
+def digests(*kinds: str) -> dict[str, str]:
+    """Of every picture in some forms."""
+    one, more = study(), many()
+    figures = {
+        "few": steps_vs_difficulty(one, close(one)),
+        "many": steps_vs_difficulty(more, close(more)),
+        "survival": survival(more, close(more)),
+        "thresholds": correlation_over_thresholds([one], [close(one)]),
+    }
+    if Path("step_logs").is_dir():
+        figures["curves"] = loss_curves(replace(one, place=Path()), close(one))
+    return {
+        f"{name}.{kind}": hashlib.sha256(as_file(figure, kind)).hexdigest()
+        for name, figure in figures.items()
+        if figure is not None
+        for kind in kinds
+    }
+
+
+def write_logs() -> None:
+    Path("step_logs").mkdir()
+    for index in (0, 3, 5):
+        Path("step_logs", step_log_name(index, f"{index}.png")).write_text(step_log_text([2.0, 0.5, 0.009]))
+
+
+def test_a_users_settings_change_no_byte_of_a_picture() -> None:
+    write_logs()
+    before = digests("png", "svg", "pdf")
+    assert len(before) == 15
+    settings = {
+        "text.usetex": True, "font.family": "Nowhere", "font.size": 31, "figure.dpi": 20, "savefig.bbox": "tight",
+        "axes.grid": True, "lines.linewidth": 9, "svg.fonttype": "none", "savefig.facecolor": "red", "pdf.fonttype": 42,
+    }  # fmt: skip
+    with mpl.rc_context(settings):  # type: ignore[arg-type]
+        assert digests("png", "svg", "pdf") == before
+        assert mpl.rcParams["font.size"] == 31  # theirs again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("matplotlibrc", HOSTILE),
+        ("matplotlibrc", None),
+        ("named", HOSTILE),
+        ("home/.config/matplotlib/matplotlibrc", UNDECODABLE),
+        ("home/.config/matplotlib/stylelib/x.mplstyle", UNDECODABLE),
+        ("config/stylelib/x.mplstyle", UNDECODABLE),
+    ],
+)
+def test_nor_what_matplotlib_finds_when_it_is_loaded(where: str, what: bytes | None) -> None:
+    """In a process that loads it as torchmetrics does, with a file that is bad, can't be decoded, or is a pipe."""
+    file = Path(where).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if what is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(what)
+    surroundings = {
+        "HOME": str(Path("home").absolute()), "MPLBACKEND": "module://nowhere", "LC_ALL": "xx_YY",
+        "PYTHONPATH": str(Path(__file__).parents[2]), **({"MATPLOTLIBRC": str(file)} if where == "named" else {}),
+        **({"MPLCONFIGDIR": str(Path("config").absolute())} if where.startswith("config") else {}),
+    }  # fmt: skip
+    code = (
+        "from lightning_app.process import settle_process; settle_process(); import matplotlib.pyplot;"
+        " from tests.analysis.test_plots import digests; print(digests('png'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **surroundings}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{digests('png')}\n"
+    assert done.stderr == ""

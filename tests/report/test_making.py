@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from lightning_app.analysis import plots
 from lightning_app.errors import BadInputError
-from lightning_app.report.making import class_names, read_report, require_folder, studies_on_page
+from lightning_app.report.making import class_names, pictures, read_report, require_folder, studies_on_page
 from tests.analysis.test_reading import CURVES, write_study
 
 
@@ -47,3 +49,24 @@ def test_a_folder_that_cannot_be_written_to_is_named() -> None:
     Path("file").write_text("")
     with pytest.raises(BadInputError, match="--output_dir: file/deep can't be written"):
         require_folder(Path("file/deep"))
+
+
+def test_a_picture_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    report = read_report([write_study(Path("outputs/tiny"))])
+    names = [picture.name for picture in pictures(report, ["pdf"])]
+    assert "loss_curves.png" in names
+    assert caplog.text == ""
+    as_file = plots.as_file
+
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    def no_pdf(figure: Figure, kind: str) -> bytes:
+        return as_file(figure, kind) if kind == "png" else fail()  # type: ignore[func-returns-value,return-value]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "loss_curves", fail)
+        assert [picture.name for picture in pictures(report, ["pdf"])] == [n for n in names if "loss_curves" not in n]
+    assert caplog.text.count("the picture loss_curves can't be drawn and is left out: division by zero") == 1
+    monkeypatch.setattr(plots, "as_file", no_pdf)
+    assert [picture.name for picture in pictures(report, ["pdf"])] == [n for n in names if n.endswith("png")]

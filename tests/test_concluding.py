@@ -1,0 +1,64 @@
+"""The summary doesn't wait for the picture, nor end with it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightning_app.analysis
+from lightning_app.analysis import plots
+from lightning_app.cli import main
+from lightning_app.errors import StorageError
+from lightning_app.results.run_folder import RunFolder
+from lightning_app.results.study_files import PICTURE, SUMMARY
+
+FOLDER = Path("outputs/tiny")
+
+
+@pytest.mark.parametrize("how", ["drawing", "saving", "loading"])
+def test_a_picture_that_fails_is_a_warning(
+    study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    assert main(study) == 0
+    assert (FOLDER / PICTURE).exists()
+
+    def fail(*args: object) -> None:
+        assert (FOLDER / SUMMARY).exists()
+        raise RuntimeError("Failed to process string with tex:\nlatex could not be found")
+
+    if how == "loading":
+        monkeypatch.delattr(lightning_app.analysis, "plots")
+        monkeypatch.setitem(sys.modules, "lightning_app.analysis.plots", None)
+    else:
+        monkeypatch.setattr(plots, "steps_vs_difficulty" if how == "drawing" else "as_file", fail)
+    (FOLDER / SUMMARY).unlink()
+    assert main(study) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the picture steps_vs_difficulty can't be drawn and is left out: " in said
+    assert "latex could not be found" in said or how == "loading"
+    assert "Traceback" not in said
+    assert json.loads((FOLDER / SUMMARY).read_text())["counts"]["sampled"] == 6
+    assert not (FOLDER / PICTURE).exists()  # the one that was there is of another table
+
+
+def test_one_that_can_not_be_written_is_an_error(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = RunFolder.replace
+
+    def full(self: RunFolder, name: str, data: bytes) -> None:
+        if name == PICTURE:
+            raise StorageError(f"{name} can't be written: No space left on device")
+        replace(self, name, data)
+
+    monkeypatch.setattr(RunFolder, "replace", full)
+    assert main(study) == 1
+    assert (FOLDER / SUMMARY).exists()
+
+
+def test_matplotlib_is_loaded_when_something_is_drawn() -> None:
+    code = (
+        "import sys, lightning_app.concluding, lightning_app.report.making;"
+        " sys.exit(any(name.startswith('matplotlib') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
