@@ -51,7 +51,8 @@ def refuse_foreign(folder: Path) -> None:
         if not os.path.lexists(place):
             continue
         if place.is_symlink() or not (_listed(place) or (place == old and _is_empty(old))):
-            raise BadInputError(f"{place} is not the folder of a page (no {LIST} in it); {MOVE_IT}")
+            why = "it is a link" if place.is_symlink() else f"no {LIST} in it"
+            raise BadInputError(f"{place} is not the folder of a page ({why}); {MOVE_IT}")
     for place, is_ours in ((writing, writing.is_dir()), (html, html.is_file()), (page, _is_page(page))):
         if os.path.lexists(place) and (place.is_symlink() or not is_ours):
             raise BadInputError(f"{place} is not a page of this program; {MOVE_IT}")

@@ -292,11 +292,13 @@ def test_folders_in_folders(tmp_path: Path, part: str) -> None:
         Path("deep").mkdir()
         os.chdir("deep")
     os.chdir(tmp_path)
-    if part == ".report.writing":
-        with pytest.raises(BadInputError, match=r"\.report\.writing, left by an earlier report, can't be"):
-            _write(tmp_path / "out", "new")
-    else:
+    try:
         _write(tmp_path / "out", "new")
+    except BadInputError as error:  # by a Python that can't delete it
+        refused = str(error)
+        assert part == ".report.writing"
+        assert ".report.writing, left by an earlier report, can't be cleared away: " in refused
+    else:
         assert _is(tmp_path / "out", "new")
-        assert (tmp_path / "out" / "report" / "deep").is_dir()
+        assert (tmp_path / "out" / "report" / "deep").is_dir() == (part != ".report.writing")
     subprocess.run(["rm", "-r", str(tmp_path / "out")], check=True)  # what Python can't

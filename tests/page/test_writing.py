@@ -200,7 +200,7 @@ def test_neither_is_a_link(out: Path) -> None:
     Path("elsewhere").mkdir()
     (Path("elsewhere") / "page.json").write_text('{"files": []}')
     (out / "report").symlink_to(Path("elsewhere").resolve())
-    with pytest.raises(BadInputError):
+    with pytest.raises(BadInputError, match=r"out/report is not the folder of a page \(it is a link\)"):
         _write([study(frame(5))])
     assert (Path("elsewhere") / "page.json").exists()
 
