@@ -1,7 +1,6 @@
 """The command line's front door. It imports nothing heavy: `--help` and `--version` answer at once."""
 
 import difflib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -60,31 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
+    name = f"{PROG} {printable(words[0])}" if words else PROG
+    try:
+        exit_code = _run(words)
+        sys.stdout.flush()
+        return exit_code
+    except BrokenPipeError:  # who read the output, such as head, has seen enough
+        return 128 + signal.SIGPIPE
+    except BadInputError as error:
+        print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
+        return BAD_INPUT
+    except (StorageError, WorkersError) as error:
+        print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if words else BAD_INPUT
     if words[0] in ("-V", "--version"):
         print(f"{PROG} {__version__}")
         return 0
-    try:
-        exit_code = _run(words[0], words[1:])
-        sys.stdout.flush()
-        return exit_code
-    except BrokenPipeError:  # who read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        return 128 + signal.SIGPIPE
-    except BadInputError as error:
-        print(f"{PROG} {printable(words[0])}: error: {printable(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    except (StorageError, WorkersError) as error:
-        print(f"{PROG} {printable(words[0])}: error: {printable(str(error))}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(f"{PROG} {words[0]}: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
-
-
-def _run(name: str, words: Sequence[str]) -> int:
+    name = words[0]
     if name not in COMMANDS:
         offers = difflib.get_close_matches(name, COMMANDS)
         raise BadInputError(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
@@ -92,5 +92,5 @@ def _run(name: str, words: Sequence[str]) -> int:
     if odd is not None:
         raise BadInputError(f"{odd!r} holds a NUL character, which no option can have")
     settle_process()
-    exit_code: int = import_module(f"lightning_app.commands.{name}").main(words)
+    exit_code: int = import_module(f"lightning_app.commands.{name}").main(words[1:])
     return exit_code

@@ -2,11 +2,13 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
+from lightning_app.errors import StorageError
 from lightning_app.plain_matplotlib import load_plainly
 
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "JSM_NAMESPACE_", "OMPI_", "PMI_", "PMIX_")
@@ -62,21 +64,35 @@ class Lasting:
 
     Args:
         stream: What is written to.
+        is_wanted: Whether its text is what was asked for, as on stdout: that a reader has seen enough, or a disk is
+            full, is then an error.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, is_wanted: bool = False) -> None:
         self._stream = stream
+        self._is_wanted = is_wanted
 
     def write(self, text: str) -> int:
         """Writes, or doesn't."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+        self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flushes, or doesn't."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (OSError, ValueError) as error:
+            if not self._is_wanted:
+                return
+            with contextlib.suppress(OSError, ValueError):  # or Python complains of what is left when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StorageError(f"what is printed can't be written: {error.strerror}") from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -96,7 +112,7 @@ def streams_that_last() -> Iterator[None]:
     before = sys.stdin, sys.stdout, sys.stderr
     nowhere = [open(os.devnull, mode, encoding="utf-8") for mode in ("r", "w", "w")]  # noqa: PTH123, SIM115
     sys.stdin, sys.stdout, sys.stderr = (stream or there for stream, there in zip(before, nowhere, strict=True))
-    sys.stderr = cast(TextIO, Lasting(sys.stderr))
+    sys.stdout, sys.stderr = cast(TextIO, Lasting(sys.stdout, is_wanted=True)), cast(TextIO, Lasting(sys.stderr))
     try:
         yield
     finally:

@@ -78,6 +78,14 @@ def test_a_study_needs_nobody_who_reads_what_it_says(study: list[str], closed: s
     assert contents(OUT) == expected
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_was_asked_for_and_cannot_be_printed_is_one_clear_error(unbuffered: str) -> None:
+    done = run_in_a_process(["--help"], "> /dev/full", {"PYTHONUNBUFFERED": unbuffered})
+    assert done.returncode == 1
+    assert done.stderr == "steps-to-epsilon --help: error: what is printed can't be written: No space left on device\n"
+
+
 def test_a_stream_that_breaks_falls_silent() -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:
