@@ -161,4 +161,7 @@ def test_auto(kind: str, flag: object, expected: str, monkeypatch: pytest.Monkey
     assert caplog.messages[-1].startswith(f"Engine: {expected}")
     assert ("--trainer.callbacks" in caplog.text) == bool(flag)
     if expected == "slots":
-        assert "0 examples at once, each with a CUDA graph of its step, losses read every 8 steps (CUDA_DEVICE" in caplog.text
+        assert (
+            "0 examples at once, each with a CUDA graph of its step, losses read every 8 steps (CUDA_DEVICE"
+            in caplog.text
+        )

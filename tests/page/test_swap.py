@@ -1,11 +1,13 @@
 """What ends a swap at any line leaves a whole page, and the next one leaves no litter."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -71,14 +73,15 @@ def _ended_at(line: int, act: Callable[[], None], error: type[BaseException]) ->
                 raise error
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except (error, StorageError, BadInputError):
-        pass
-    finally:
-        sys.settrace(before)
+    def traced() -> None:
+        sys.settrace(trace)
+        with contextlib.suppress(error, StorageError, BadInputError):
+            act()
+
+    # In a thread of its own: an error raised by a tracer in an `except` stays the thread's current one for ever.
+    thread = threading.Thread(target=traced)
+    thread.start()
+    thread.join()
     return passed >= line
 
 
