@@ -5,9 +5,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from pathlib import Path
 from types import ModuleType
 
@@ -154,10 +156,10 @@ def _from_processes(loader: "DataLoader[Decoded]", transform: Transform) -> Iter
         _start_server()
     # They need nothing of the program that has called, and would run it once more to import it.
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it would cut short what they are told
     try:
         pickle.dumps(transform)
-        batches = iter(loader)
+        with _signals_put_off():  # they would cut short what the processes are told
+            batches = iter(loader)
     except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle says, by Python's version
         raise BadInputError(
             f"--num_workers {loader.num_workers}: the model's transform can't go to other processes ({error});"
@@ -165,11 +167,30 @@ def _from_processes(loader: "DataLoader[Decoded]", transform: Transform) -> Iter
         ) from error
     finally:
         sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield from batches
     except (ConnectionError, EOFError, FileNotFoundError) as error:  # it had something to hand over
         raise RuntimeError("a process that decodes images exited unexpectedly") from error
+
+
+@contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Lets what ends the command wait for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # signals come in that one alone
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _start_server() -> None:
@@ -206,3 +227,11 @@ def _leave_the_end_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Only a thread that hands images to the parent comes here: it says so when that has ended in the middle of it.
     sys.excepthook = lambda *error: None
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = parent_process()  # not the server, which PyTorch watches and which ends only after its forks
+    assert parent is not None
+    parent.join()
+    os._exit(0)

@@ -196,8 +196,15 @@ def test_a_process_that_dies_is_said_and_leaves_no_other(tiny_model: str, photog
 
 @needs_linux
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 3])  # while the first makes itself ready; while two decode
-def test_ctrl_c_ends_them_all(tiny_model: str, photographs: Path, processes: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "processes"),
+    [
+        (signal.SIGINT, 1),  # while the first makes itself ready
+        (signal.SIGINT, 3),  # while two decode
+        (signal.SIGKILL, 3),
+    ],
+)
+def test_they_end_with_the_command(tiny_model: str, photographs: Path, number: signal.Signals, processes: int) -> None:
     for place, file in enumerate(sorted(photographs.glob("*/*.jpg")) * 100):
         Path("images", file.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, Path("images", file.parent.name, f"{place}.jpg"))
@@ -209,12 +216,15 @@ def test_ctrl_c_ends_them_all(tiny_model: str, photographs: Path, processes: int
     try:
         wait_until(lambda: len(decoders(program.pid)) >= processes or program.poll() is not None, 60)
         below = descendants(program.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+        if number == signal.SIGINT:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+        else:
+            program.kill()
         _, said = program.communicate()
-        assert program.returncode == 130, said
-        assert "stopped by SIGINT" in said
-        assert "Traceback" not in said
+        assert program.returncode == (130 if number == signal.SIGINT else -number), said
+        assert ("stopped by SIGINT" in said) == (number == signal.SIGINT)
+        assert number == signal.SIGKILL or "Traceback" not in said
         assert wait_until(lambda: not any(map(is_alive, below)), 15)
     finally:
         with contextlib.suppress(ProcessLookupError):
