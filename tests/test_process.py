@@ -1,5 +1,6 @@
 import io
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TextIO, cast
 
 import pytest
+from lightning.fabric.plugins.environments import LSFEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import _get_rank
 
 from lightning_app.cli import main
 from lightning_app.process import Lasting, keep_memory, settle_process
@@ -24,7 +27,7 @@ LSF = {
     **{"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "1"},
 }
 MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMI_RANK": "1", "PMIX_RANK": "1"}
-LAUNCHED = {"Slurm": SLURM, "torchrun": TORCHRUN, "Kubernetes": KUBERNETES, "LSF": LSF, "MPI": MPI}
+LAUNCHED = {**SLURM, **TORCHRUN, **KUBERNETES, **LSF, **MPI}
 
 
 def test_what_is_set_is_the_users_where_the_user_has_set_it() -> None:
@@ -43,13 +46,21 @@ def test_what_is_set_is_the_users_where_the_user_has_set_it() -> None:
         assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "8"
 
 
-@pytest.mark.parametrize("launcher", LAUNCHED)
-def test_a_study_runs_as_one_of_several_tasks_of_a_job(study: list[str], launcher: str) -> None:
-    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"]
+@pytest.mark.parametrize("launcher", [SLURM, TORCHRUN, KUBERNETES, LSF, MPI])
+def test_no_launcher_makes_a_process_the_second_of_several(launcher: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in LAUNCHED[launcher].items():
+        for name, value in launcher.items():
             patch.setenv(name, value)
-        assert run_in_a_process([*study, "--max_examples", "1", *logger]).returncode == 0
+        settle_process()
+        assert not any(kind.detect() for kind in (LSFEnvironment, SLURMEnvironment, TorchElasticEnvironment))
+        # What Kubernetes and MPI are told by.
+        assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "OMPI_COMM_WORLD_SIZE"} & {*os.environ}
+        assert _get_rank() is None
+
+
+def test_a_study_runs_as_one_of_several_tasks_of_a_job_and_is_logged(study: list[str]) -> None:
+    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs"]
+    assert run_in_a_process([*study, "--max_examples", "1", *logger], env=LAUNCHED).returncode == 0
     # Lightning's loggers write nothing in a process that takes itself for the second of several.
     (metrics,) = Path("logs").rglob("metrics.csv")
     assert "study/steps" in metrics.read_text()
@@ -66,7 +77,7 @@ def run_in_a_process(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "2>&1 | head -n 1"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&1 | head -n 1"])
 def test_a_study_needs_nobody_who_reads_what_it_says(study: list[str], closed: str) -> None:
     study = [*study, "--max_examples", "2"]
     assert main(study) == 0
@@ -117,11 +128,32 @@ def test_where_there_is_no_glibc_nothing_is_done() -> None:
         assert not keep_memory()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has it")
-def test_kept_memory_changes_no_bit(study: list[str]) -> None:
+LOSSES = """
+import sys
+from lightning_app.process import keep_memory
+assert keep_memory() == (sys.argv[1] == "kept")
+import timm, torch
+torch.manual_seed(0)
+torch.set_num_threads(1)
+network = timm.create_model("resnet18", num_classes=10).eval()
+optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+image = torch.randn(1, 3, 160, 160)
+for _ in range(4):
+    optimizer.zero_grad()
+    loss = torch.nn.functional.cross_entropy(network(image), torch.tensor([3]))
+    loss.backward()
+    optimizer.step()
+    print(loss.item().hex())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has it")
+def test_kept_memory_changes_no_bit() -> None:
     """In two processes: what is set once stays set in this one."""
-    assert run_in_a_process(study).returncode == 0
-    kept = contents(OUT)
-    OUT.rename("kept")
-    assert run_in_a_process(study, env={"MALLOC_ARENA_MAX": "8"}).returncode == 0
-    assert contents(OUT) == kept
+    none = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    losses = {
+        word: subprocess.check_output([sys.executable, "-c", LOSSES, word], text=True, env={**none, **env}).split()
+        for word, env in {"kept": {}, "as it comes": {"MALLOC_ARENA_TEST": "8"}}.items()
+    }
+    assert losses["kept"] == losses["as it comes"]
+    assert len({*losses["kept"]}) == 4

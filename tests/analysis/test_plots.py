@@ -246,11 +246,9 @@ def test_a_users_settings_change_no_byte_of_a_picture() -> None:
 @pytest.mark.parametrize(
     ("where", "what"),
     [
-        ("matplotlibrc", HOSTILE),
         ("matplotlibrc", None),
         ("named", HOSTILE),
         ("home/.config/matplotlib/matplotlibrc", UNDECODABLE),
-        ("home/.config/matplotlib/stylelib/x.mplstyle", UNDECODABLE),
         ("config/stylelib/x.mplstyle", UNDECODABLE),
     ],
 )
