@@ -268,7 +268,7 @@ class EvaluationSettings(Settings):
             ILSVRC2012_validation_ground_truth.txt with its meta.mat beside it, or a list of WordNet ids, where line n
             is the image whose name ends with n; or Kaggle's LOC_val_solution.csv.
         batch_size: Images in one forward pass.
-        num_workers: Processes that decode images (default: up to 8 for a GPU, none for a CPU).
+        num_workers: Threads that decode images (default: up to 8 for a GPU, none for a CPU).
     """
 
     models: str | list[str]

@@ -34,7 +34,7 @@ from lightning_app.whole_files import file_name
 log = logging.getLogger("lightning_app")
 
 MOST_WORKERS = 8
-"""Processes that decode for one GPU, unless told otherwise."""
+"""Threads that decode for one GPU, unless told otherwise."""
 NAMED_AT_MOST = 5
 """Unreadable images on the screen; the log file names all."""
 

@@ -1,14 +1,7 @@
-import contextlib
 import errno
 import math
-import os
-import shutil
-import signal
-import subprocess
-import sys
-from dataclasses import replace
+import threading
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,16 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightning_app.errors import BadInputError
 from lightning_app.inputs.image import UnreadableImageError, read_image
 from lightning_app.inputs.labels import Classes
 from lightning_app.pool.asking import Asked, ask_about_all
 from lightning_app.training.pretrained import Pretrained, load_pretrained
 from tests import oracle
-from tests.parallel.processes import descendants, environment, is_alive, wait_until
 
 CPU = torch.device("cpu")
-needs_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
 
 
 def ask(model: str, files: list[Path], labels: list[int], batch_size: int = 16, num_workers: int = 0) -> Asked:
@@ -52,7 +42,7 @@ def test_a_models_answers_are_the_plain_loops(tiny_model: str, photographs: Path
     assert not asked.unreadable
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_what_cannot_be_read_is_left_out_and_named(tiny_model: str, photographs: Path, workers: int) -> None:
     good = sorted(photographs.glob("*/*.jpg"))[:5]
     bad = [Path("broken.jpg"), Path("long.png"), Path("gone.jpg")]
@@ -118,114 +108,35 @@ def test_nan_and_a_tie_are_wrong(tiny_model: str, photographs: Path) -> None:
     assert math.isnan(asked.losses[0])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_passing_trouble_of_the_machine_is_no_fault_of_the_image(
-    tiny_model: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: str, photographs: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     def read(file: Path, transform: object) -> torch.Tensor:
         raise UnreadableImageError(f"{file}: ...") from OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("lightning_app.pool.asking.read_pixels", read)
     with pytest.raises(UnreadableImageError):
-        ask(tiny_model, sorted(photographs.glob("*/*.jpg"))[:2], [0, 0])
+        ask(tiny_model, sorted(photographs.glob("*/*.jpg"))[:2], [0, 0], num_workers=workers)
 
 
-def decoders(pid: int) -> list[int]:
-    """The processes that decode below one, and the one that they are forks of."""
-    return [one for one, words in descendants(pid).items() if "multiprocessing.forkserver" in words]
-
-
-def test_processes_that_decode_change_nothing(tiny_model: str, photographs: Path) -> None:
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_threads_that_decode_change_nothing(tiny_model: str, photographs: Path, batch_size: int) -> None:
     files = sorted(photographs.glob("*/*.jpg"))
     labels = [i // 10 for i in range(40)]
-    alone, asked = (ask(tiny_model, files, labels, num_workers=workers) for workers in (0, 2))
+    threads = torch.get_num_threads()
+    alone, asked = (ask(tiny_model, files, labels, batch_size, workers) for workers in (0, 3))
     for name in ("readable", "predicted", "correct", "losses", "top5"):
         assert np.array_equal(getattr(asked, name), getattr(alone, name)), name
     assert asked.accuracy == alone.accuracy
+    assert torch.get_num_threads() == threads
 
 
-@needs_linux
-def test_processes_that_decode_are_forks_of_one_that_has_no_threads(tiny_model: str, photographs: Path) -> None:
-    before = dict(os.environ)
-    ask(tiny_model, sorted(photographs.glob("*/*.jpg"))[:2], [0, 0], num_workers=2)
-    assert wait_until(lambda: len(decoders(os.getpid())) == 1, 15)
-    (server,) = decoders(os.getpid())
-    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
-    assert environment(server)["OPENBLAS_NUM_THREADS"] == "1"  # on a machine of one core, it has no threads anyhow
-    assert dict(os.environ) == before
+def test_what_ends_the_asking_ends_its_threads(tiny_model: str, photographs: Path) -> None:
+    def stop(count: int) -> None:
+        raise SystemExit(130)
 
-
-def test_the_program_that_has_called_is_not_run_again(
-    tiny_model: str, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = Path("program.py").resolve()
-    program.write_text("raise SystemExit('run again')")
-    main = ModuleType("__main__")
-    main.__file__ = str(program)
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    assert ask(tiny_model, sorted(photographs.glob("*/*.jpg"))[:2], [0, 0], num_workers=1).readable.all()
-    assert sys.modules["__main__"] is main
-
-
-def test_a_transform_that_cannot_go_to_other_processes_is_refused(tiny_model: str, photographs: Path) -> None:
-    pretrained = load_pretrained(tiny_model)
-    transform = pretrained.transform
-    pretrained = replace(pretrained, transform=lambda image: transform(image))
-    files = sorted(photographs.glob("*/*.jpg"))[:2]
-    with pytest.raises(BadInputError, match=r"--num_workers 2: the model's transform can't go to other processes \(.*"
-                                            r"lambda.*\); --num_workers 0 decodes in this one"):  # fmt: skip
-        ask_about_all(pretrained, files, [0, 0], CPU, 2, 2, lambda count: None)
-    assert ask_about_all(pretrained, files, [0, 0], CPU, 2, 0, lambda count: None).readable.all()
-
-
-@needs_linux
-@pytest.mark.slow  # PyTorch looks every five seconds
-def test_a_process_that_dies_is_said_and_leaves_no_other(tiny_model: str, photographs: Path) -> None:
-    files = sorted(photographs.glob("*/*.jpg")) * 5
-    server: list[int] = []
-
-    def kill_one(count: int) -> None:
-        if not server:
-            newest = sorted(decoders(os.getpid()))
-            server.append(newest[0])
-            os.kill(newest[-1], signal.SIGKILL)
-
-    with pytest.raises(RuntimeError, match="exited unexpectedly"):
-        ask_about_all(load_pretrained(tiny_model), files, [0] * len(files), CPU, 1, 2, kill_one)
-    assert wait_until(lambda: decoders(os.getpid()) == server, 15)
-
-
-@needs_linux
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "processes"),
-    [
-        (signal.SIGINT, 1),  # while the first makes itself ready
-        (signal.SIGINT, 3),  # while two decode
-        (signal.SIGKILL, 3),
-    ],
-)
-def test_they_end_with_the_command(tiny_model: str, photographs: Path, number: signal.Signals, processes: int) -> None:
-    for place, file in enumerate(sorted(photographs.glob("*/*.jpg")) * 100):
-        Path("images", file.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, Path("images", file.parent.name, f"{place}.jpg"))
-    program = subprocess.Popen(
-        [sys.executable, "-m", "lightning_app", "evaluate", "--models", tiny_model, "--root_dir", "images",
-         "--output_dir", "pool", "--num_workers", "2", "--batch_size", "1", "--trainer.accelerator", "cpu"],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: len(decoders(program.pid)) >= processes or program.poll() is not None, 60)
-        below = descendants(program.pid)
-        if number == signal.SIGINT:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGINT)  # as a terminal does
-        else:
-            program.kill()
-        _, said = program.communicate()
-        assert program.returncode == (130 if number == signal.SIGINT else -number), said
-        assert ("stopped by SIGINT" in said) == (number == signal.SIGINT)
-        assert number == signal.SIGKILL or "Traceback" not in said
-        assert wait_until(lambda: not any(map(is_alive, below)), 15)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
+    before = threading.active_count()
+    with pytest.raises(SystemExit):
+        ask_about_all(load_pretrained(tiny_model), sorted(photographs.glob("*/*.jpg")), [0] * 40, CPU, 4, 3, stop)
+    assert threading.active_count() == before
