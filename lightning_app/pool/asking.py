@@ -106,7 +106,9 @@ Batch = tuple[Tensor, Tensor, dict[int, str]]
 """The places of the images that could be read, their pixels, and why others could not be by their places."""
 
 
-def _batches(files: Sequence[Path], transform: Transform, batch_size: int, threads: int) -> Generator[Batch, None, None]:
+def _batches(
+    files: Sequence[Path], transform: Transform, batch_size: int, threads: int
+) -> Generator[Batch, None, None]:
     """All images in order, a few batches of them decoded ahead where threads do that.
 
     Not processes: forks of one with threads can hang, others take seconds to begin, and Pillow lets threads decode and
