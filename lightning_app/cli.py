@@ -1,6 +1,7 @@
 """The command line's front door. It imports nothing heavy: `--help` and `--version` answer at once."""
 
 import difflib
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,11 @@ def _main(words: list[str]) -> int:
     except (StorageError, WorkersError) as error:
         print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"{name}: error: {printable(str(error.filename))[:80]}... is too long for a file's name", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -78,10 +78,15 @@ def test_a_pool_that_was_handed_over_leads_nowhere(good: Path, name: str) -> Non
         (["run", "--root_dir", "a\0b"], "'a\\x00b' holds a NUL character"),
         (["run", "--config", "nul.yaml"], "--root_dir must be a text without NUL characters"),
         (["run", "--model_name", "local-dir:no/such"], "can't be loaded"),
+        (["run", "--model_name", "a" * 5000], "aaaa... is too long for a file's name"),
+        (["run", "--output_dir", "a" * 300], "aaaa... is too long for a file's name"),
+        (["run", "--trainer", "pipe"], "--trainer: pipe can't be read as a file of flags: it is a pipe"),
+        (["run", "--config", "pipe"], "--config: there is no file pipe"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(good: Path, argv: list[str], message: str) -> None:
     with hostile.working_copy(good):
+        os.mkfifo("pipe")
         Path("nul.yaml").write_text('root_dir: "a\\0b"\n')
         said = hostile.call([argv[0], "--config", "run.yaml", *argv[1:], "--dry_run"])
         assert said.code == 2, said

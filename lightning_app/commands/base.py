@@ -1,6 +1,5 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
-import contextlib
 import inspect
 import re
 from argparse import ArgumentError
@@ -16,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.correctness import near
-from lightning_app.outside import MAX_YAML_BYTES, read_regular, require_small_yaml
+from lightning_app.outside import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml
 from lightning_app.settings import Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
@@ -178,15 +177,22 @@ class Command(LightningCLI):
 
 
 def _require_small_files(argv: Sequence[str]) -> None:
-    """Refuses a file that cannot be flags of the Trainer, where jsonargparse would read it whole to find that out."""
+    """Refuses what cannot be a file of the Trainer's flags: jsonargparse would read it whole, or wait for a pipe."""
     for word, following in zip(argv, [*argv, ""][1:], strict=True):
         flag, _, value = word.partition("=")
-        size = 0
-        if flag.startswith("--trainer"):
-            with contextlib.suppress(OSError, ValueError):  # it is no file
-                size = Path(value or following).stat().st_size
-        if size > MAX_YAML_BYTES:
-            raise BadInputError(f"{flag}: {value or following} has {size:,} bytes, too many for a file of flags")
+        file = Path(value or following)
+        if flag.startswith("--trainer") and _is_there(file) and not file.is_dir():
+            try:
+                read_regular(file, limit=MAX_YAML_BYTES)
+            except (OSError, OutsideError) as error:
+                raise BadInputError(f"{flag}: {file} can't be read as a file of flags: {error}") from None
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def _require_possible(devices: object) -> None:
