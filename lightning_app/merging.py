@@ -4,7 +4,6 @@ import itertools
 import json
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.outside import OutsideError, json_as, read_regular, yaml_as
 from lightning_app.progress import StudyLog
-from lightning_app.results import answers
+from lightning_app.results.answers import copy_answers
 from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch, differences, told
 from lightning_app.results.lock import is_held
 from lightning_app.results.records import Row, path_of, rank_of
@@ -37,7 +36,6 @@ from lightning_app.results.study_files import (
     step_log_of,
 )
 from lightning_app.results.tensorboard import Curves, TensorBoardFolder, shown_examples
-from lightning_app.whole_files import naming
 
 log = logging.getLogger("lightning_app")
 
@@ -256,9 +254,8 @@ def _write(parts: Sequence[Part], folder: RunFolder, settled: Mapping[str, objec
     fingerprint = _fingerprint(parts, {path: part for path, (part, _) in home.items()}, goal)
     config = yaml.safe_dump({**first.config, **settled, "shard": None}, sort_keys=False, allow_unicode=True)
     folder.start(fingerprint, config, rows, rows)
-    for file in (file for part in parts for file in part.folder.glob(answers.GLOB) if file.is_file()):
-        with naming(folder.folder / file.name):
-            shutil.copy2(file, folder.folder)
+    for part in parts:
+        copy_answers(part.folder, folder.folder)
     _show(first, folder)
     settings = {**first.summary["settings"], **settled}
     account = Account(

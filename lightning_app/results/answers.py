@@ -23,6 +23,18 @@ Answer = tuple[bool, int]
 """Whether the model got an image right, and the class that it predicted."""
 
 
+def copy_answers(source: Path, target: Path) -> None:
+    """Takes along what a model was asked; a file that can't be one is left behind.
+
+    Raises:
+        StorageError: If it can't be written.
+    """
+    for file in sorted(source.glob(GLOB)):
+        with contextlib.suppress(OutsideError):
+            data = read_regular(file, links=False)
+            write_whole(target / file.name, data)
+
+
 class Answers:
     """A growing file `answers-KEY.csv` with columns path, label, correct, predicted.
 

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.outside import read_regular
-from lightning_app.results import answers
+from lightning_app.results.answers import copy_answers
 from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.lock import LOCK, WriterLock
 from lightning_app.results.records import (
@@ -157,8 +156,7 @@ class RunFolder:
             if old_lock is not None:
                 old_lock.file = aside / old_lock.file.name
                 old_lock.release()
-            for file in aside.glob(answers.GLOB):
-                shutil.copy2(file, self.folder)
+            copy_answers(aside, self.folder)
             return aside
         except OSError as error:
             raise BadInputError(f"--output_dir: {self.folder} can't be moved aside: {error.strerror}") from None
@@ -170,10 +168,8 @@ class RunFolder:
             aside.mkdir()
             for entry in sorted(self.folder.iterdir()):
                 if entry.name != LOCK and not entry.name.startswith("study.old-"):
-                    if entry.match(answers.GLOB):
-                        shutil.copy2(entry, aside)
-                    else:
-                        entry.rename(aside / entry.name)
+                    entry.rename(aside / entry.name)
+            copy_answers(aside, self.folder)
         except OSError as error:
             raise BadInputError(
                 f"--output_dir: {self.folder} can't be moved aside, nor can what is in it: {error.strerror}"
