@@ -175,8 +175,8 @@ class Chooser:
         right = sum(correct)
         log.info("%s model was asked about %d images and gets %d right (%.1f %%)",
                  why_the, len(answers), right, 100 * right / len(answers))  # fmt: skip
-        folders = [self.images.files[path].absolute().parent.name for path in paths]
-        for doubt in doubts(self.labels, self.pretrained.classes, folders, labels, predicted):
+        files = [self.images.files[path] for path in paths]
+        for doubt in doubts(self.labels, self.pretrained.classes, files, labels, predicted):
             log.warning("%s", doubt)
 
     def _say_agreement(self, agreed: list[bool], model_row: ModelRow) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_app import __version__
-from lightning_app.errors import BadInputError, StorageError, WorkersError, printable
+from lightning_app.errors import BadInputError, StorageError, WorkersError, is_text, printable
 from lightning_app.exit_codes import BAD_INPUT, FAILED
 from lightning_app.process import settle_process, streams_that_last
 
@@ -94,9 +94,9 @@ def _run(words: Sequence[str]) -> int:
     if name not in COMMANDS:
         offers = difflib.get_close_matches(name, COMMANDS)
         raise BadInputError(f"there is no such command; {'near: ' if offers else ''}{', '.join(offers or COMMANDS)}")
-    odd = next((word for word in words if "\0" in word), None)
-    if odd is not None:
-        raise BadInputError(f"{odd!r} holds a NUL character, which no option can have")
+    for word in words:
+        if not is_text(word):
+            raise BadInputError(f"{word!r} is no text in UTF-8, or holds a NUL character")
     settle_process()
     exit_code: int = import_module(f"lightning_app.commands.{name}").main(words[1:])
     return exit_code

@@ -30,3 +30,17 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str) -> None:
+    """Prints what a command was asked for."""
+    print(printable(text, "\n"))
+
+
+def is_text(text: str) -> bool:
+    """Whether all that a command writes can hold it: names of files may be any bytes but NUL."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text

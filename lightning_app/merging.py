@@ -27,6 +27,7 @@ from lightning_app.results.resuming import gave_up_earlier, numbered
 from lightning_app.results.run_folder import RunFolder
 from lightning_app.results.study_files import (
     CONFIG,
+    READ,
     SUMMARY,
     TENSORBOARD,
     folder_name,
@@ -121,7 +122,7 @@ def read_part(folder: Path) -> Part:
     try:
         if not folder.is_dir():
             raise ValueError("there is no such folder")
-        require_no_links(folder)
+        require_no_links(folder, READ)
         study = read_study(folder)
         if study is None:
             raise ValueError("there is no run.json")

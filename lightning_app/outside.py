@@ -69,9 +69,7 @@ def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -
             raise OutsideError(f"it is {_kind(there.st_mode)}, not a regular file")
         if there.st_size <= limit:
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                data = stream.read(limit + 1)
-            if len(data) <= limit:
-                return data
+                return stream.read(there.st_size)  # and no more: somebody may be appending to it
         raise OutsideError(f"it has more than the {limit:,} bytes that such a file can have")
     finally:
         os.close(descriptor)
@@ -93,25 +91,6 @@ def _kind(mode: int) -> str:
     return next((words for is_kind, words in KINDS if is_kind(mode)), "something else")
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of something in a folder, as somebody else named it.
-
-    Args:
-        folder: Where it has to be.
-        name: Relative to the folder.
-
-    Raises:
-        OutsideError: If it would lie elsewhere, or is or goes through a link.
-    """
-    path = folder / name
-    if "\0" in name or path == folder or folder not in path.parents or ".." in Path(name).parts:
-        raise OutsideError(f"{name[:200]!r} does not name a file in {folder}")
-    for part in (path, *path.parents[: len(Path(name).parts) - 1]):
-        if part.is_symlink():
-            raise OutsideError(f"{part} is a link, and what it leads to may be anybody's")
-    return path
-
-
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
     """Refuses a folder in which one of these names, or anything below it, is neither a file nor a folder.
 
@@ -125,16 +104,23 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
         OutsideError: Naming the link, or the pipe.
     """
     for name in names:
-        odd = next(_odd(folder / name), None)
+        try:
+            odd = next(_odd(str(folder / name)), None)
+        except OSError as error:
+            raise OutsideError(f"{error.filename} can't be looked at: {error.strerror}") from None
         if odd is not None:
             raise OutsideError(f"{odd} is {_kind(os.lstat(odd).st_mode)}, no file or folder of its own")
 
 
-def _odd(place: Path) -> Iterator[str]:
-    if place.is_symlink() or (place.exists() and not place.is_dir() and not place.is_file()):
-        yield str(place)
-    elif place.is_dir():
-        yield from _odd_below(str(place))
+def _odd(place: str) -> Iterator[str]:
+    try:
+        mode = os.lstat(place).st_mode
+    except FileNotFoundError:  # perhaps just now: a run may be writing there
+        return
+    if stat.S_ISDIR(mode):
+        yield from _odd_below(place)
+    elif not stat.S_ISREG(mode):
+        yield place
 
 
 def _odd_below(folder: str) -> Iterator[str]:
@@ -202,8 +188,10 @@ def require_small_yaml(text: str) -> None:
     begun: list[tuple[str | None, int]] = []  # the collections that are open: their anchor, and the values before them
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
+            if event.anchor in {anchor for anchor, _ in begun}:
+                raise OutsideError(f"its alias *{event.anchor} leads back to itself")
             if event.anchor not in sizes:
-                raise OutsideError(f"its alias *{event.anchor} leads back to itself, or to nothing")
+                raise yaml.YAMLError(f"its alias *{event.anchor} leads to nothing")
             values += sizes[event.anchor]
         elif isinstance(event, yaml.CollectionStartEvent):
             begun.append((event.anchor, values))

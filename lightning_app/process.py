@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -84,6 +85,8 @@ class Lasting:
     def _attempt(self, call: Callable[[], object]) -> None:
         try:
             call()
+        except UnicodeError:
+            raise
         except (OSError, ValueError) as error:
             if not self._is_wanted:
                 return
@@ -110,6 +113,9 @@ def streams_that_last() -> Iterator[None]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
     before = sys.stdin, sys.stdout, sys.stderr
+    errors = getattr(sys.stdout, "errors", None)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding doesn't have; stderr does so anyhow
     nowhere = [open(os.devnull, mode, encoding="utf-8") for mode in ("r", "w", "w")]  # noqa: PTH123, SIM115
     sys.stdin, sys.stdout, sys.stderr = (stream or there for stream, there in zip(before, nowhere, strict=True))
     sys.stdout, sys.stderr = cast(TextIO, Lasting(sys.stdout, is_wanted=True)), cast(TextIO, Lasting(sys.stderr))
@@ -117,5 +123,7 @@ def streams_that_last() -> Iterator[None]:
         yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors=errors)
         for stream in nowhere:
             stream.close()

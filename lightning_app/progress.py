@@ -46,7 +46,7 @@ def say_remarks(labels: "Labels") -> None:
 def say_what_else_is_there(below: "ImagesBelow") -> None:
     """Says what of a folder of images was left out."""
     say_left_out("folders or files can't be read and are left out", below.unreadable)
-    say_left_out("paths are of an image that has another path already, and are left out", below.twins)
+    say_left_out("paths are of an image or folder that has another path already, and are left out", below.twins)
     say_left_out("hidden folders or folders of file managers are left out", below.foreign, logging.INFO)
     if below.others:
         log.info("Other files are left out, no images that are opened here: %s", below.others_in_words)

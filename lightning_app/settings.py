@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, is_text
+from lightning_app.outside import MAX_DIGITS
 
 Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer", "slots"]
@@ -40,9 +41,11 @@ class Settings:
     """The options of a command."""
 
     def __post_init__(self) -> None:
-        """Refuses what no file and no model can be called."""
+        """Refuses what can't be written into a study's files, or read from there again."""
         for name, value in vars(self).items():
-            require(name, "a text without NUL characters", repr(value), "\0" not in str(value))
+            require(name, "text in UTF-8, without NUL characters", repr(str(value)), is_text(str(value)))
+            is_short = not isinstance(value, int) or abs(value) < 10**MAX_DIGITS
+            require(name, f"a number of at most {MAX_DIGITS} digits", value, is_short)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,8 +55,8 @@ class StopSignal(L.Callback):
             self._exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
         _say_from_a_handler(
-            f"{self.came.name}: stopping after what is in hand (again: at once). What has begun is trained to its end,"
-            " which may take a while; the bar goes on until then"
+            f"{self.came.name}: stopping after what is in hand ({'again' if number in AGAIN else 'Ctrl-C'}: at once)."
+            " What has begun is trained to its end, which may take a while; the bar goes on until then"
         )
 
     def is_due(self) -> bool:

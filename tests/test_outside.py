@@ -13,7 +13,6 @@ from lightning_app.outside import (
     MAX_YAML_BYTES,
     MAX_YAML_VALUES,
     OutsideError,
-    inside,
     json_as,
     read_regular,
     refuse_links,
@@ -49,16 +48,6 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path: Path) -> None:
             read_regular(tmp_path / name, links=False)
     with pytest.raises(OSError, match="itself"):
         read_regular(tmp_path / "itself")
-
-
-def test_a_name_leads_into_its_folder_or_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "out").symlink_to(tmp_path.parent)
-    for name in ("x", "a/x", "a/b/c"):
-        assert inside(tmp_path, name) == tmp_path / name
-    for name in ("", "..", "../x", "a/../../x", "/etc/passwd", "out", "out/x", "x\0y", "."):
-        with pytest.raises(OutsideError):
-            inside(tmp_path, name)
 
 
 def test_links_are_found_however_deep(tmp_path: Path) -> None:
@@ -120,7 +109,7 @@ def bomb(levels: int) -> str:
     [
         (bomb(12), f"more than {MAX_YAML_VALUES:,} values, its aliases written out"),
         ("a: &a [*a]", "leads back to itself"),
-        ("a: *b", "leads back to itself, or to nothing"),
+        ("a: *b", "leads to nothing"),
         ("[" * 1000, "nested too deeply"),
         ("- " * 1000, "nested too deeply"),
         ("a: 1" + "0" * 5000, "has more than 18 digits"),

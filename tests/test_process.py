@@ -97,6 +97,14 @@ def test_what_was_asked_for_and_cannot_be_printed_is_one_clear_error(unbuffered:
     assert done.stderr == "steps-to-epsilon --help: error: what is printed can't be written: No space left on device\n"
 
 
+def test_what_the_screen_cannot_show_is_printed_all_the_same(study: list[str]) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    OUT.rename("é")
+    done = run_in_a_process(["status", "é"], env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.startswith(r"\xe9: complete")
+
+
 def test_a_stream_that_breaks_falls_silent() -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:

@@ -30,6 +30,7 @@ from lightning_app.results.records import (
 from lightning_app.results.resuming import in_number_order
 from lightning_app.results.study_files import (
     FINGERPRINT,
+    READ,
     RESULTS,
     STEP_LOGS,
     name_on_the_move,
@@ -211,7 +212,7 @@ def _no_results(place: Path) -> str:
 
 
 def _of_folder(folder: Path) -> Study:
-    require_no_links(folder)
+    require_no_links(folder, READ)
     try:
         found = read_study(folder)
     except (OSError, ValueError) as error:

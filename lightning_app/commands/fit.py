@@ -8,7 +8,7 @@ from typing import ClassVar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, say
 from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.labels import Classes, find_labels
 from lightning_app.inputs.ranking import RankedPath
@@ -87,7 +87,7 @@ class Fit(Command):
         trainer = trainers([ShowLoss(), stop])
         with exit_at_once():
             trainer.fit(classifier, datamodule=data)
-        print(
+        say(
             f"{path} (label {label}, predicted before {stop.predicted_before}): {stop.outcome} after"
             f" {len(stop.losses)} steps, loss {stop.losses[0]:.6g} to {stop.losses[-1]:.6g}, epsilon"
             f" {settings.epsilon:g}"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_app.commands.plain import PlainParser
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, printable, say
 from lightning_app.inputs.model_list import name_in_pool, split_models
 from lightning_app.inputs.ranking import read_ranking
 from lightning_app.pool.agreement import EXTREME, agree, reliability
@@ -114,11 +114,11 @@ def main(argv: Sequence[str]) -> int:
         write_whole(files["line"], line.encode())
     write_whole(files["json"], json_text(content).encode())
     models_there = f"{len(pool.names):,} model{'s' * (len(pool.names) > 1)}"
-    print(f"{len(ranking):,} images, ranked by the share of {models_there} that get them wrong")
-    print(f"Ties: {say_ties(ranking)}")
-    print(f"Reliability: {found}")
-    print(f"Written: {', '.join(map(str, files.values()))}")
-    print(f"Next: steps-to-epsilon plan, and then run, with --examples_csv {shlex.quote(str(file))}")
+    say(f"{len(ranking):,} images, ranked by the share of {models_there} that get them wrong")
+    say(f"Ties: {say_ties(ranking)}")
+    say(f"Reliability: {found}")
+    say(f"Written: {', '.join(map(str, files.values()))}")
+    say(f"Next: steps-to-epsilon plan, and then run, with --examples_csv {shlex.quote(str(file))}")
     return 0
 
 
@@ -164,10 +164,10 @@ def _ranks(place: Path, flag: str, part: Part) -> dict[str, float]:
 
 def _compare(first: dict[str, float], a: Path, second: dict[str, float], b: Path) -> None:
     found = agree(first, second)
-    print(f"{found.correlation.n:,} images in common, joined by {found.joined_by}; {found.only_first:,} only in {a},"
+    say(f"{found.correlation.n:,} images in common, joined by {found.joined_by}; {found.only_first:,} only in {a},"
           f" {found.only_second:,} only in {b}")  # fmt: skip
-    print(f"Spearman {found.correlation}")
-    print(f"Of the easiest {EXTREME:.0%} of the one {found.easiest:.0%} are among the easiest {EXTREME:.0%} of the"
+    say(f"Spearman {found.correlation}")
+    say(f"Of the easiest {EXTREME:.0%} of the one {found.easiest:.0%} are among the easiest {EXTREME:.0%} of the"
           f" other, of the hardest {found.hardest:.0%} (by chance {found.chance:.0%})")  # fmt: skip
 
 
@@ -178,4 +178,4 @@ def _suffix(models: Sequence[str], without: Sequence[str]) -> str:
 
 
 def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {printable(text)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_app.commands.plain import PlainParser
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, say
 from lightning_app.whole_files import file_name, json_text
 
 
@@ -73,11 +73,11 @@ def main(argv: Sequence[str]) -> int:
         folder = arguments.output_dir or _default_folder(arguments.places, [study.name for study in report.studies])
         on_page = studies_on_page(report, arguments.root_dir)
         require_folder(folder)
-        print("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
-        print("\n" + "\n\n".join(map(as_text, report.tables)))
+        say("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
+        say("\n" + "\n\n".join(map(as_text, report.tables)))
         sys.stdout.flush()
         page = write_report(report, folder, on_page, sorted({*arguments.format}), arguments.thumbnails == "all")
-        print(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
+        say(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
     return 0
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lightning_app.commands.plain import PlainParser
+from lightning_app.errors import say
 from lightning_app.results.status import Status, status_of
 
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse_args(argv)
     status = status_of(arguments.folder)
-    print(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
+    say(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
     return 0
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from lightning_app.commands.base import Command
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, say
 from lightning_app.inputs.image import UnreadableImageError
 from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.labels import doubts, find_labels
@@ -55,7 +55,7 @@ class Validate(Command):
             [files[entry.path] for entry in paths], [labels.of[entry.path] for entry in paths], pretrained.transform
         )
         say_remarks(labels)
-        print(f"{len(paths)} images, labels by {labels.rule}")
+        say(f"{len(paths)} images, labels by {labels.rule}")
         classifier = ValidatedClassifier(pretrained.network, pretrained.classes.count)
         trainer = trainers([])
         try:
@@ -64,8 +64,8 @@ class Validate(Command):
         except UnreadableImageError as error:
             raise BadInputError(f"--root_dir {settings.root_dir} holds an image that can't be read: {error}") from error
         asked = len(classifier.predicted)  # fewer than all with --trainer.limit_val_batches
-        folders = [file.absolute().parent.name for file in images.files[:asked]]
-        for doubt in doubts(labels, pretrained.classes, folders, images.labels[:asked], classifier.predicted):
+        there, of = images.files[:asked], images.labels[:asked]
+        for doubt in doubts(labels, pretrained.classes, there, of, classifier.predicted):
             log.warning("%s", doubt)
         return 0
 

@@ -51,7 +51,7 @@ class ImagesBelow:
         paths: Of the images, sorted.
         foreign: Hidden folders, and those of file managers; they are not looked into.
         unreadable: Folders, and files with an image's suffix, that can't be read, with the reason.
-        twins: Paths of a file that has another path already, with that one.
+        twins: Paths of a file or folder that has another path already, with that one.
         others: How many files have no image's suffix, by theirs.
     """
 
@@ -83,7 +83,7 @@ def images_below(root_dir: Path) -> ImagesBelow:
     unreadable: list[str] = []
     twins: list[str] = []
     others: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     taken = suffixes()
 
     def cannot_be_read(error: OSError) -> None:
@@ -93,12 +93,14 @@ def images_below(root_dir: Path) -> ImagesBelow:
 
     for folder, inside, names in os.walk(root_dir, followlinks=True, onerror=cannot_be_read):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back
+        if real in seen:  # by a link, which may lead back
+            twins.append(f"{folder} ({seen[real]})")
             inside.clear()
             continue
-        seen.add(real)
+        seen[real] = folder
         foreign += [f"{folder}/{name}" for name in inside if is_foreign(name)]
-        inside[:] = sorted(name for name in inside if not is_foreign(name))
+        # Links last: what they lead to has a name of its own, and its class is that one.
+        inside[:] = sorted((n for n in inside if not is_foreign(n)), key=lambda n: (os.path.islink(f"{folder}/{n}"), n))
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if suffix in taken:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq
 from pathlib import Path
@@ -136,19 +136,30 @@ def _by_ground_truth(paths: Sequence[RankedPath], ids: Mapping[str, str], classe
 def _by_path(paths: Sequence[RankedPath], files: Mapping[str, Path], classes: Classes) -> Labels:
     folder_of = {entry.path: _class_folder(files[entry.path]) for entry in paths}
     names = {folder.name for folder in folder_of.values()}
-    if names and names <= {*classes.label_names}:
+    siblings = {parent: _class_folders(parent) for parent in {folder.parent for folder in folder_of.values()}}
+
+    def are_all(fit: Callable[[str], bool]) -> bool:
+        """Whether all class folders fit, whichever of them the images that are asked about lie in."""
+        return all(map(fit, names)) and all(
+            fit(name) or name in names or not has_image(parent / name)
+            for parent, found in siblings.items()
+            for name in found
+        )
+
+    known = {*classes.label_names}
+    if known and are_all(known.__contains__):
         index = _index_of_label_names(names, classes.label_names)
         return Labels(BY_LABEL_NAMES, {path: index[folder.name] for path, folder in folder_of.items()})
     if classes.wordnet_ids and any(WORDNET_ID.search(entry.path) for entry in paths):
         return _by_wordnet_id(paths, classes)
-    siblings = {parent: _class_folders(parent) for parent in {folder.parent for folder in folder_of.values()}}
     for path, folder in folder_of.items():
         if folder.name not in siblings[folder.parent]:
             raise BadInputError(
                 f"the class folder of {path!r}, {folder}, is hidden or a file manager's: give --class_to_idx"
             )
-    if _are_indices(names | {name for found in siblings.values() for name in found if _is_number(name)}, classes.count):
-        return _by_number(folder_of)
+    too_large = any(_is_number(name) and not _is_index(name, classes) for found in siblings.values() for name in found)
+    if not too_large and are_all(lambda name: _is_index(name, classes)):
+        return _by_number(folder_of, siblings)
     return _by_order(folder_of, siblings, classes)
 
 
@@ -201,22 +212,23 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def _are_indices(names: Iterable[str], count: int) -> bool:
-    """Whether names are whole numbers below the number of classes."""
-    return all(_is_number(name) and len(name.lstrip("0")) <= len(str(count)) and int(name) < count for name in names)
+def _is_index(name: str, classes: Classes) -> bool:
+    """Whether a folder is called by a whole number below the number of classes."""
+    return _is_number(name) and len(name.lstrip("0")) <= len(str(classes.count)) and int(name) < classes.count
 
 
-def _by_number(folder_of: Mapping[str, Path]) -> Labels:
+def _by_number(folder_of: Mapping[str, Path], siblings: Mapping[Path, list[str]]) -> Labels:
     numbers: dict[int, str] = {}
     for name in sorted({folder.name for folder in folder_of.values()}):
         twin = numbers.setdefault(int(name), name)
         if twin != name:
             raise BadInputError(f"the class folders {twin} and {name} are one number: give --class_to_idx")
+    beside = [int(name) for found in siblings.values() for name in found if _is_number(name)]
     remarks = (
         ()
-        if 0 in numbers or not numbers
+        if 0 in beside or not numbers
         else (
-            f"the class folders are whole numbers, from {min(numbers)} to {max(numbers)}, and taken for class indices,"
+            f"the class folders are whole numbers, from {min(beside)} to {max(beside)}, and taken for class indices,"
             " which begin with 0: if they count from 1, --class_to_idx says what they are",
         )
     )
@@ -270,14 +282,14 @@ def is_like_guessing(right: int, asked: int, classes: int) -> bool:
 
 
 def doubts(
-    labels: Labels, classes: Classes, folders: Sequence[str], label_of_each: Sequence[int], predicted: Sequence[int]
+    labels: Labels, classes: Classes, files: Sequence[Path], label_of_each: Sequence[int], predicted: Sequence[int]
 ) -> list[str]:
     """What speaks against the labels, as lines to warn with; mostly nothing.
 
     Args:
         labels: Of all images.
         classes: The model's.
-        folders: The class folder of each image that the model was asked about.
+        files: The images that the model was asked about.
         label_of_each: Its label.
         predicted: The class with the largest logit.
     """
@@ -285,18 +297,21 @@ def doubts(
     found = []
     if is_like_guessing(right, len(predicted), classes.count):
         found.append(f"{right} of {len(predicted)} right is hardly better than guessing among {classes.count} classes")
-    if in_doubt := _doubtful_classes(folders, label_of_each, predicted):
+    if in_doubt := _doubtful_classes(files, label_of_each, predicted):
         found.append(in_doubt)
     return [f"{text}: are the labels right? (they are by {labels.rule})" for text in found]
 
 
-def _doubtful_classes(folders: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> str:
+def _doubtful_classes(files: Sequence[Path], labels: Sequence[int], predicted: Sequence[int]) -> str:
     """Sees classes in another order than the model's, which may leave an accuracy far above that of guessing.
 
     A class is doubtful where it has five or more images, and more than half of them are predicted as one other class,
     or none is right. Two or more are worth a word.
     """
-    name_of = dict(zip(labels, folders, strict=True))
+    folders = {(label, _class_folder(file).name) for label, file in zip(labels, files, strict=True)}
+    name_of = dict(folders)
+    if not len(folders) == len(name_of) == len({*name_of.values()}):
+        name_of = {}  # the folders are not the classes
     taken_for: dict[int, Counter[int]] = {}
     for label, prediction in zip(labels, predicted, strict=True):
         taken_for.setdefault(label, Counter())[prediction] += 1
@@ -306,7 +321,8 @@ def _doubtful_classes(folders: Sequence[str], labels: Sequence[int], predicted: 
         other, most = max(((c, n) for c, n in counts.items() if c != label), key=lambda item: item[1], default=(0, 0))
         if images >= FEWEST_FOR_ACCURACY and (2 * most > images or not right):
             also = f", the label of {name_of[other]!r}" if other in name_of else ""
-            doubtful.append(f"{name_of[label]!r} (label {label}): {most} of {images} predicted as {other}{also}")
+            name = f"{name_of[label]!r} (label {label})" if label in name_of else f"label {label}"
+            doubtful.append(f"{name}: {most} of {images} predicted as {other}{also}")
     if len(doubtful) < FEWEST_DOUBTFUL:
         return ""
     more = f"; and {len(doubtful) - NAMED_AT_MOST} more" if len(doubtful) > NAMED_AT_MOST else ""

@@ -28,7 +28,7 @@ from lightning_app.results.lock import WriterLock
 from lightning_app.settings import EvaluationSettings
 from lightning_app.stopping import exit_at_once
 from lightning_app.training.device import Device
-from lightning_app.training.pretrained import classes_of, load_pretrained, weights_sha256
+from lightning_app.training.pretrained import classes_by_config, classes_of, load_pretrained, weights_sha256
 from lightning_app.whole_files import file_name
 
 log = logging.getLogger("lightning_app")
@@ -164,6 +164,8 @@ def _still_right(
             continue
         if member.model_name != model and local_folder(model) is None:
             log.warning("%s was %s and is asked again as %s", name, member.model_name, model)
+        elif (by_config := classes_by_config(model)) is not None and by_config.label_names != member.label_names:
+            log.warning("%s calls its classes by other names than when it was asked, and is asked again", name)
         elif member.files_sha256 != _files_sha256(model):
             log.warning("%s has other files than when it was asked, and is asked again", name)
         else:
@@ -259,8 +261,8 @@ def _say(member: Member, asked: Asked, images: Images, labels: Labels, classes: 
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
     read = np.flatnonzero(asked.readable).tolist()
     paths = [images.paths[i] for i in read]
-    folders = [images.files[path].absolute().parent.name for path in paths]
-    for doubt in doubts(labels, classes, folders, [labels.of[p] for p in paths], asked.predicted[read].tolist()):
+    files, of = [images.files[path] for path in paths], [labels.of[path] for path in paths]
+    for doubt in doubts(labels, classes, files, of, asked.predicted[read].tolist()):
         log.warning("%s: %s", member.name, doubt)
     if member.mean_loss is None:
         bad = int((~np.isfinite(asked.losses[asked.readable])).sum())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.outside import read_regular
-from lightning_app.results.answers import copy_answers
+from lightning_app.results.answers import GLOB, copy_answers
 from lightning_app.results.fingerprint import Fingerprint
 from lightning_app.results.lock import LOCK, WriterLock
 from lightning_app.results.records import (
@@ -35,6 +35,7 @@ from lightning_app.results.study_files import (
     CONFIG,
     ELSEWHERE,
     FINGERPRINT,
+    OWN,
     RESULTS,
     STEP_LOGS,
     WRITING,
@@ -101,7 +102,7 @@ class RunFolder:
         self._make()
         self._lock = WriterLock(self.folder)
         try:
-            require_no_links(self.folder, "--output_dir: ")
+            require_no_links(self.folder, (*OWN, *(file.name for file in self.folder.glob(GLOB))), "--output_dir: ")
             yield
         finally:
             self._lock.release()
@@ -164,13 +165,20 @@ class RunFolder:
     def _move_content_aside(self) -> Path:
         """Moves what is in the folder into a new folder in it; what was moved aside before stays where it is."""
         aside = self._aside(self.folder / "study")
+        entries = [e for e in self.folder.iterdir() if e.name != LOCK and not e.name.startswith("study.old-")]
+        moved: list[Path] = []
         try:
             aside.mkdir()
-            for entry in sorted(self.folder.iterdir()):
-                if entry.name != LOCK and not entry.name.startswith("study.old-"):
-                    entry.rename(aside / entry.name)
+            # What says that there is a study goes last.
+            for entry in sorted(entries, key=lambda entry: (entry.name in (RESULTS, FINGERPRINT), entry.name)):
+                entry.rename(aside / entry.name)
+                moved.append(entry)
             copy_answers(aside, self.folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                for entry in reversed(moved):
+                    (aside / entry.name).rename(entry)
+                aside.rmdir()
             raise BadInputError(
                 f"--output_dir: {self.folder} can't be moved aside, nor can what is in it: {error.strerror}"
             ) from None

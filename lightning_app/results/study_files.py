@@ -1,7 +1,6 @@
 """The files of a study's folder `output_dir/model_name`: what lies where, and reading it, also while a run writes."""
 
 import contextlib
-import glob
 import hashlib
 import os
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from pathlib import Path
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.model_list import name_in_pool
 from lightning_app.outside import OutsideError, json_as, read_regular, refuse_links
-from lightning_app.results import answers
 from lightning_app.results.fingerprint import Fingerprint, read_fingerprint
 from lightning_app.results.lock import LOCK
 from lightning_app.results.records import (
@@ -41,25 +39,25 @@ WRITING = ".writing"
 
 
 PLAN = "plan.json"
-OWN = (
-    *(RESULTS, STEP_LOGS, PICTURE, SUMMARY, FINGERPRINT, CONFIG, TENSORBOARD, PLAN),
-    *(ELSEWHERE, WRITING, LOCK, WORKERS),
-)
-"""All that a study's commands write there, but for logs and what the model was asked."""
+READ = (FINGERPRINT, RESULTS, ELSEWHERE, STEP_LOGS, CONFIG, SUMMARY)
+"""What the analysis and `merge` read."""
+OWN = (*READ, PICTURE, TENSORBOARD, PLAN, WRITING, LOCK, WORKERS)
+"""All that a study's commands write, but for logs and what the model was asked."""
 
 
-def require_no_links(folder: Path, where: str = "") -> None:
+def require_no_links(folder: Path, names: Iterable[str], where: str = "") -> None:
     """Refuses a study in which something of its own is a link: it may be somebody else's, and lead anywhere.
 
     Args:
         folder: The study's.
+        names: Those that are to be read, or written.
         where: What named it, for the message.
 
     Raises:
         BadInputError: Naming the link.
     """
     try:
-        refuse_links(folder, (*OWN, *glob.glob(answers.GLOB, root_dir=folder)))  # noqa: PTH207
+        refuse_links(folder, names)
     except OutsideError as error:
         raise BadInputError(f"{where}{error}: what belongs to a study must lie in its folder") from None
 

@@ -35,6 +35,7 @@ CONFIG = "config.json"
 SLOW_SECONDS = 10.0
 LARGE_PIXELS = 1024
 """A side of a model's input that is worth a word before anything is done with it."""
+LARGE_PARAMETERS = 2 * 10**8
 MAX_CLASSES = 10**6
 
 Transform = Callable[[Image.Image], Tensor]
@@ -131,6 +132,8 @@ def _try_out(network: nn.Module, transform: Transform, size: Sequence[int], clas
     if max(size) > LARGE_PIXELS:
         log.warning("%s takes images of %d x %d pixels: a step may take minutes, and many gigabytes", model, *size)
         return
+    if sum(parameter.numel() for parameter in network.parameters()) > LARGE_PARAMETERS:
+        return  # on a CPU it would take long
     try:
         pixels = transform(Image.new("RGB", (64, 48)))[None]
         logits = network(pixels)

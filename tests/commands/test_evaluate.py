@@ -475,7 +475,7 @@ def test_copies_other_files_and_twins_are_left_out_and_said(
     said = capsys.readouterr().err
     assert "4 hidden folders or folders of file managers are left out" in said
     assert "Other files are left out, no images that are opened here: " in said
-    assert "1 paths are of an image that has another path already, and are left out" in said
+    assert "1 paths are of an image or folder that has another path already, and are left out" in said
     assert "\x1b[31m" not in said + next(OUT.glob("evaluate_*.log")).read_text()
     assert contents() == expected
 

@@ -125,6 +125,14 @@ def test_what_is_below_a_folder_and_what_is_left_out(root: Path) -> None:
     assert below.others_in_words == "2 .heic, 1 .txt, 1 without a suffix"
 
 
+def test_a_folder_that_is_a_link_to_another_is_left_out_and_named(root: Path) -> None:
+    (root / "a_link").symlink_to(root / "x")
+    (root / "x" / "back").symlink_to(root)
+    below = images_below(root)
+    assert f"{root}/x/val/n1/a.jpg" in below.paths
+    assert below.twins == (f"{root}/x/back ({root})", f"{root}/a_link ({root}/x)")
+
+
 def test_folders_that_cannot_be_read_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 

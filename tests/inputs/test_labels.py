@@ -96,6 +96,8 @@ def test_numbers_in_names_have_their_value_and_capitals_none(
 def test_folders_called_by_whole_numbers_are_their_own_index(tmp_path: Path, names: list[str]) -> None:
     paths, files = folders(tmp_path, *(f"val/{name}/x.jpg" for name in names))
     labels = find_labels(paths, files, None, Classes(1000, "imagenet-1k", ("n00000001",)))
+    some = find_labels(paths[-1:], files, None, Classes(1000))
+    assert some.remarks == labels.remarks
     assert labels.of == {f"val/{name}/x.jpg": int(name) for name in names}
     assert ["if they count from 1" in remark for remark in labels.remarks] == ([] if int(names[0]) == 0 else [True])
 
@@ -143,10 +145,10 @@ def test_folders_of_nobodys_are_no_class_folders_and_odd_ones_are_named(tmp_path
 
 def doubts_of(counts: dict[str, list[int]], classes: int = 4) -> list[str]:
     """What is said of classes, each with how many of its images are predicted as which."""
-    folders_of = [name for name, row in counts.items() for _ in range(sum(row))]
+    files = [Path(name, "x.jpg") for name, row in counts.items() for _ in range(sum(row))]
     labels = [label for label, row in enumerate(counts.values()) for _ in range(sum(row))]
     predicted = [other for row in counts.values() for other, count in enumerate(row) for _ in range(count)]
-    return doubts(Labels("some rule", {}), Classes(classes), folders_of, labels, predicted)
+    return doubts(Labels("some rule", {}), Classes(classes), files, labels, predicted)
 
 
 def test_two_classes_in_the_place_of_one_another_are_doubted_by_name() -> None:
@@ -173,6 +175,29 @@ def test_what_speaks_against_the_labels(counts: dict[str, list[int]], said: list
     found = doubts_of(counts)
     assert len(found) == len(said)
     assert all(words in text for words, text in zip(said, found, strict=True))
+
+
+def test_classes_without_a_folder_each_have_no_name() -> None:
+    files = [Path("val", "x.jpg")] * 20
+    text = doubts(Labels("some rule", {}), Classes(9), files, [0] * 10 + [1] * 10, [1] * 9 + [0] * 11)[-1]
+    assert text.startswith("2 classes are never right, or mostly taken for one other: label 0: 9 of 10 predicted as 1;")
+
+
+def test_what_is_asked_about_does_not_decide_the_label(tmp_path: Path) -> None:
+    """One image, part of the folders or all: the same rule, so the same label."""
+    named = Classes(3, None, (), ("dog", "cat", "bird"))
+    for names, classes in (
+        (("bird", "cat", "vogel"), named),
+        (("0", "1", "a"), Classes(3)),
+        (("1", "2", "3"), Classes(3)),
+    ):
+        paths, files = folders(tmp_path / names[-1], *(f"{name}/x.png" for name in names))
+        whole = find_labels(paths, files, None, classes)
+        for entry in paths:
+            alone = find_labels([entry], {entry.path: files[entry.path]}, None, classes)
+            assert (alone.rule, alone.of[entry.path]) == (whole.rule, whole.of[entry.path])
+    (tmp_path / "a" / "a" / "x.png").unlink()  # a folder without images counts for the order alone
+    assert find_labels(paths[:1], files, None, Classes(10)).rule == "the numbers that the class folders are called"
 
 
 def test_many_doubtful_classes_are_counted() -> None:
