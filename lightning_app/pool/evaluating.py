@@ -207,8 +207,8 @@ def _ask_one(
     whole: "tqdm[NoReturn]",
 ) -> Member:
     started = time.monotonic()
-    files_sha256 = _files_sha256(model)
     pretrained = load_pretrained(model, "models")
+    files_sha256 = _files_sha256(model)  # not before: what is no model's is refused above, however large
     labels = label(images, settings, pretrained.classes)
     of = [labels.of[path] for path in images.paths]
     with progress_bar(total=len(of), desc=name, unit="image", position=1, delay=seconds_between_bars()) as bar:
