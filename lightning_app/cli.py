@@ -74,9 +74,13 @@ def _main(words: list[str]) -> int:
         print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        file = printable(str(error.filename))
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"{name}: error: {file[:80]}... is too long for a file's name", file=sys.stderr)
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            print(f"{name}: error: {file} can't be used: {error.strerror}", file=sys.stderr)
+        else:
             raise
-        print(f"{name}: error: {printable(str(error.filename))[:80]}... is too long for a file's name", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

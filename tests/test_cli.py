@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,15 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "lightning_app", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("steps-to-epsilon ")
+
+
+def test_what_may_not_be_looked_at_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", "study/run.json")
+
+    monkeypatch.setattr("lightning_app.commands.report.main", refuse)
+    assert main(["report", "study"]) == 2
+    said = "steps-to-epsilon report: error: study/run.json can't be used: Permission denied\n"
+    assert capsys.readouterr().err == said
