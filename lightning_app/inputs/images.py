@@ -108,13 +108,13 @@ def images_below(root_dir: Path) -> ImagesBelow:
             else:
                 others[suffix] += 1
     own: dict[tuple[int, int], str] = {}
-    for file in sorted(files):
+    for file in sorted(files, key=lambda file: (os.path.islink(file), file)):  # a link's folder isn't its image's class
         image = _regular_file(file)
         if image is None:
             unreadable.append(f"{file} (no regular file, or out of reach)")
         elif own.setdefault(image, file) != file:
             twins.append(f"{file} ({own[image]})")
-    below = ImagesBelow(tuple(own.values()), tuple(sorted(foreign)), tuple(unreadable), tuple(twins), others)
+    below = ImagesBelow(tuple(sorted(own.values())), tuple(sorted(foreign)), tuple(unreadable), tuple(twins), others)
     if not own:
         reasons = {
             "can't be read": unreadable and unreadable[0],

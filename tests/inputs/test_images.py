@@ -120,8 +120,8 @@ def test_what_is_below_a_folder_and_what_is_left_out(root: Path) -> None:
     ]  # fmt: skip
     assert {Path(path).suffix.lower() for path in inside if "other" in path} == suffixes()
     assert below.foreign == (f"{root}/val/.trash", f"{root}/val/@eaDir")
-    assert below.twins == (f"{root}/val/n1/link.jpg ({root}/a.jpg)", f"{root}/val/n1/z.jpg ({root}/val/a.jpg)")
-    assert [name.partition(" (")[0] for name in below.unreadable] == [f"{root}/val/n1/gone.jpg", f"{root}/val/pipe.jpg"]
+    assert below.twins == (f"{root}/val/n1/z.jpg ({root}/val/a.jpg)", f"{root}/val/n1/link.jpg ({root}/a.jpg)")
+    assert [name.partition(" (")[0] for name in below.unreadable] == [f"{root}/val/pipe.jpg", f"{root}/val/n1/gone.jpg"]
     assert below.others_in_words == "2 .heic, 1 .txt, 1 without a suffix"
 
 
@@ -131,6 +131,15 @@ def test_a_folder_that_is_a_link_to_another_is_left_out_and_named(root: Path) ->
     below = images_below(root)
     assert f"{root}/x/val/n1/a.jpg" in below.paths
     assert below.twins == (f"{root}/x/back ({root})", f"{root}/a_link ({root}/x)")
+
+
+def test_a_file_keeps_its_own_place_before_a_link_to_it(root: Path) -> None:
+    (root / "val" / "first").mkdir()
+    (root / "val" / "first" / "a.jpg").symlink_to(root / "val" / "n1" / "a.jpg")
+    below = images_below(root / "val")
+    assert f"{root}/val/n1/a.jpg" in below.paths
+    assert below.twins == (f"{root}/val/first/a.jpg ({root}/val/n1/a.jpg)",)
+    assert list(below.paths) == sorted(below.paths)
 
 
 def test_folders_that_cannot_be_read_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
