@@ -144,15 +144,14 @@ def json_as(form: type[Form], text: str | bytes) -> Form:
         OutsideError: If it is no JSON, nested too deeply, has numbers of more than 18 digits, or has another form.
     """
     try:
-        content = json.loads(text.decode() if isinstance(text, bytes) else text, parse_int=_short_int)
+        text = text.decode() if isinstance(text, bytes) else text
+        content = json.loads(text, parse_int=_short_int)
     except OutsideError:
         raise
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON: {error}"
         raise OutsideError(reason) from None
     _require_shallow(content)
-    if isinstance(text, bytes):
-        text = text.decode()
     return _as(form, content, SURROGATE.search(text) is not None)
 
 

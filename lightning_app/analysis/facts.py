@@ -12,7 +12,7 @@ from lightning_app.results.records import Row
 from lightning_app.results.resuming import gave_up_earlier
 from lightning_app.results.study_files import CONFIG, SUMMARY
 
-Mapping = dict[str, object]
+Content = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:
     return tuple(f"{key} {' and '.join(found)}" for key, found in values.items() if len(found) > 1)
 
 
-def _mapping(file: Path, read_as: Callable[[type[Mapping], bytes], Mapping]) -> Mapping:
+def _mapping(file: Path, read_as: Callable[[type[Content], bytes], Content]) -> Content:
     """A file that only adds to what is known: where it can't be read, nothing."""
     try:
         return read_as(dict[str, object], read_regular(file, links=False))
