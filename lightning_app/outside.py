@@ -105,11 +105,10 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
     """
     for name in names:
         try:
-            odd = next(_odd(str(folder / name)), None)
+            for odd in _odd(str(folder / name)):
+                raise OutsideError(f"{odd} is {_kind(os.lstat(odd).st_mode)}, no file or folder of its own")
         except OSError as error:
             raise OutsideError(f"{error.filename} can't be looked at: {error.strerror}") from None
-        if odd is not None:
-            raise OutsideError(f"{odd} is {_kind(os.lstat(odd).st_mode)}, no file or folder of its own")
 
 
 def _odd(place: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, is_text
 from lightning_app.inputs.ground_truth import read_ground_truth
 from lightning_app.inputs.images import find_images, images_below
 from lightning_app.inputs.labels import Classes, Labels, find_labels
@@ -61,11 +61,7 @@ def find(settings: EvaluationSettings) -> Images:
 
 
 def _can_be_listed(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\\" not in path  # in a ranking it stands between folders
+    return is_text(path) and "\\" not in path  # in a ranking it stands between folders
 
 
 def identity_of(settings: EvaluationSettings, images: Images) -> dict[str, object]:
