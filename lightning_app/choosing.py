@@ -18,8 +18,8 @@ from lightning_app.inputs.labels import Labels, doubts
 from lightning_app.inputs.ranking import RankedPath, Ranking
 from lightning_app.inputs.sampling import draw_sample, in_draw_order
 from lightning_app.progress import progress_bar, say_left_out, seconds_between_bars
-from lightning_app.results.answers import Answers
 from lightning_app.settings import StudySettings
+from lightning_app.store.predictions import Predictions
 from lightning_app.training.asking import ask
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import Pretrained
@@ -39,7 +39,7 @@ class Chooser:
         labels: Their labels.
         pretrained: The model, asked where no matrix answers.
         device: Where it is asked.
-        answers: What it said before.
+        predictions: What it said before.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Chooser:
         labels: Labels,
         pretrained: Pretrained,
         device: Device,
-        answers: Answers,
+        predictions: Predictions,
     ) -> None:
         self.settings = settings
         self.images = images
         self.labels = labels
         self.pretrained = pretrained
         self.device = device
-        self.answers = answers
+        self.predictions = predictions
         self.unreadable: dict[str, str] = {}
         self._seconds: list[float] = []
         self.available: int | None = None
@@ -143,7 +143,7 @@ class Chooser:
         """Whether the model gets an image right, or None if it can't be read."""
         bar.update()
         label = self.labels.of[entry.path]
-        answer = self.answers.get(entry.path, label)
+        answer = self.predictions.get(entry.path, label)
         if answer is None:
             file = self.images.files[entry.path]
             started = time.perf_counter()
@@ -153,7 +153,7 @@ class Chooser:
                 self.unreadable[entry.path] = str(error)
                 return None
             self._seconds.append(time.perf_counter() - started)
-            self.answers.put(entry.path, label, answer)
+            self.predictions.put(entry.path, label, answer)
         return answer[0]
 
     def _known(self, candidates: list[RankedPath], model_row: ModelRow) -> list[RankedPath]:
@@ -167,7 +167,7 @@ class Chooser:
 
     def _say_accuracy(self, asked: Sequence[RankedPath], why_the: str) -> None:
         """Of images that were drawn whatever the model says of them."""
-        known = [(e.path, self.labels.of[e.path], self.answers.get(e.path, self.labels.of[e.path])) for e in asked]
+        known = [(e.path, self.labels.of[e.path], self.predictions.get(e.path, self.labels.of[e.path])) for e in asked]
         answers = [(path, label, *answer) for path, label, answer in known if answer is not None]
         if not answers:
             return

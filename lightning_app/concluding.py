@@ -1,90 +1,82 @@
-"""Puts a study to rest: sorted table, summary, picture. It trains nothing and needs no torch."""
+"""Puts a study to rest: table, step logs, picture, summary, all from its log. It trains nothing and needs no torch."""
 
 import contextlib
 import logging
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import math
 
 from lightning_app.analysis.closing import Closing, close
 from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.reading import Study, frame_of
-from lightning_app.results.fingerprint import versions
-from lightning_app.results.records import steps_of
-from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.study_files import PICTURE, SUMMARY
+from lightning_app.store.export import path_of, rows_of, steps_of
+from lightning_app.store.files import PICTURE, SUMMARY
+from lightning_app.store.fingerprint import VERSIONS
+from lightning_app.store.study import StoredStudy
+from lightning_app.store.writer import StudyFolder
 from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 
 
-@dataclass(frozen=True)
-class Account:
-    """What a study's summary says beside its rows.
+def conclude(folder: StudyFolder) -> Closing:
+    """Makes all that people read equal to the log. All but the table speak of the sample alone.
 
     Args:
-        settings: Those that a number depends on.
-        counts: Of images; `sampled` is the size of the sample.
-        ranking: What is known of it.
-        epsilon: Loss to reach.
-        max_steps: Steps after which an example was given up.
-    """
-
-    settings: Mapping[str, object]
-    counts: Mapping[str, int]
-    ranking: Mapping[str, object] | None
-    epsilon: float
-    max_steps: int
-
-
-def conclude(account: Account, beyond: Collection[str], folder: RunFolder, seconds: float) -> tuple[Closing, int]:
-    """Writes what is there at the end. All but the table speak of the sample alone.
-
-    Args:
-        account: Of the study.
-        beyond: Paths of the rows that are not in the sample.
         folder: Of the study.
-        seconds: That its training took.
 
     Returns:
-        The closing statistics, and how many examples of the sample are left.
+        The closing statistics.
+
+    Raises:
+        StorageError: If it can't be written.
     """
-    folder.rest()
-    rows = [row for path, row in folder.rows.items() if path not in beyond]
-    study = Study(folder.folder.name, folder.folder, frame_of(rows), account.epsilon, account.max_steps)
+    stored = folder.study
+    at_rest = folder.is_at_rest()
+    everything = [row for row, _ in rows_of(stored)] if at_rest else folder.export()
+    rows = [row for row in everything if path_of(row) in stored.sampled]
+    limit = stored.target.max_steps_per_example
+    study = Study(folder.folder.name, folder.folder, frame_of(rows), stored.epsilon, limit)
     closing = close(study)
-    done = sum(not gave_up_earlier(row, account.max_steps) for row in rows)
-    summary = {
-        "settings": account.settings,
-        "counts": {**account.counts, "done": done, "beyond_the_sample": len(beyond), **closing.counts},
-        "statistics": closing.as_dict(),
-        "ranking": account.ranking,
-        "versions": versions(),
-        "environments": [stretch.environment for stretch in folder.fingerprint.stretches],
-        "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
-        "timing": {
-            "seconds": seconds,
-            "steps": sum(map(steps_of, rows)),
-            "seconds_by_example": [row["seconds"] for row in rows],
-        },
-    }
-    folder.replace(SUMMARY, json_text(summary).encode())
-    picture = drawn("steps_vs_difficulty", study, closing)
-    if picture:
+    if at_rest:
+        return closing
+    if picture := drawn("steps_vs_difficulty", study, closing):
         folder.replace(PICTURE, picture["png"])
     else:
         with contextlib.suppress(OSError):  # one that is there is of another table
             (folder.folder / PICTURE).unlink()
-    return closing, account.counts["sampled"] - done
+    environments = stored.environments_in_use
+    seconds = [row["seconds"] for row in rows]
+    summary = {
+        "settings": stored.command.settings,
+        "counts": {
+            **stored.command.counts,
+            "sampled": len(stored.sampled),
+            "done": len(stored.sampled) - stored.left,
+            "beyond_the_sample": len(everything) - len(rows),
+            **closing.counts,
+        },
+        "statistics": closing.as_dict(),
+        "ranking": stored.command.ranking,
+        "versions": {name: environments[-1][name] for name in VERSIONS if name in environments[-1]},
+        "environments": environments,
+        "results": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
+        "timing": {
+            "store_bytes": stored.size,
+            "seconds": math.fsum(spent for spent in seconds if isinstance(spent, float)),
+            "steps": sum(map(steps_of, rows)),
+            "seconds_by_example": seconds,
+        },
+    }
+    folder.replace(SUMMARY, json_text(summary).encode())
+    return closing
 
 
-def say_closing(account: Account, closing: Closing, folder: RunFolder) -> None:
+def say_closing(closing: Closing, stored: StoredStudy) -> None:
     """Prints the closing table, and what is odd about it."""
-    log.info("%s\n\nEverything is in %s", words(closing), folder.folder)
-    if closing.limit < account.max_steps:
+    log.info("%s\n\nEverything is in %s", words(closing), stored.file.parent)
+    if closing.limit < stored.target.max_steps_per_example:
         log.warning("some rows were censored at %d steps and are still to be trained again: until then the table takes"
                     " every row as it stood at that step", closing.limit)  # fmt: skip
-    if len(folder.fingerprint.stretches) > 1:
+    if len(stored.environments_in_use) > 1:
         log.warning("the rows were made in %d environments; the summary names them",
-                    len(folder.fingerprint.stretches))  # fmt: skip
+                    len(stored.environments_in_use))  # fmt: skip

@@ -4,6 +4,7 @@ A results folder, a config or a list of classes may be somebody else's. Two ways
 `json_as` and `yaml_as` for what stands in it.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -54,6 +55,28 @@ def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -
         OSError: If it isn't there or can't be read.
         OutsideError: If it is no regular file, or too large.
     """
+    with open_regular(file, links) as (descriptor, size):
+        if size <= limit:
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read(size)  # and no more: somebody may be appending to it
+        raise OutsideError(f"it has more than the {limit:,} bytes that such a file can have")
+
+
+@contextlib.contextmanager
+def open_regular(file: Path | str, links: bool = True) -> Iterator[tuple[int, int]]:
+    """Opens a regular file for reading, and never waits for one that is something else.
+
+    Args:
+        file: Which.
+        links: Whether it may be a link.
+
+    Yields:
+        A descriptor, and the file's size in bytes.
+
+    Raises:
+        OSError: If it isn't there or can't be read.
+        OutsideError: If it is no regular file.
+    """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     try:
         descriptor = os.open(file, flags)
@@ -67,10 +90,7 @@ def read_regular(file: Path | str, links: bool = True, limit: int = MAX_BYTES) -
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode):
             raise OutsideError(f"it is {_kind(there.st_mode)}, not a regular file")
-        if there.st_size <= limit:
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                return stream.read(there.st_size)  # and no more: somebody may be appending to it
-        raise OutsideError(f"it has more than the {limit:,} bytes that such a file can have")
+        yield descriptor, there.st_size
     finally:
         os.close(descriptor)
 

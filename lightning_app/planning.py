@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 
-import numpy as np
-
 from lightning_app.analysis.forecast import Curve
 from lightning_app.analysis.outlook import Pilot, look_ahead
 from lightning_app.analysis.outlook_words import FEWEST_CURVES, size_in_words, words
@@ -21,21 +19,13 @@ from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
 from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
-from lightning_app.results.records import Row, path_of
-from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.study_files import PLAN
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
-from lightning_app.study import (
-    account_of,
-    engine_of,
-    flags_that_lightning_takes,
-    go_on,
-    opened,
-    stock_of,
-    train,
-)
+from lightning_app.store.export import step_log_text
+from lightning_app.store.files import PLAN
+from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
+from lightning_app.store.writer import StudyFolder
+from lightning_app.study import begin, engine_of, flags_that_lightning_takes, opened, resume_plan_of, train
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import StopRule, Trajectory
 from lightning_app.whole_files import json_text
@@ -76,7 +66,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             if study.dry_run:
                 show_sample(prepared)
                 return DONE
-            everything = stock_of(prepared)
+            everything = resume_plan_of(prepared)
             workers = (
                 at_the_end.enter_context(several_workers(prepared, lightning, everything.examples, folder.folder))
                 if everything.left
@@ -93,8 +83,8 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
         if stop.came is not None:
             log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
             return 128 + (stop.came or signal.SIGTERM)
-        rows = folder.rows or {path_of(row): row for row in (prepared.found.rows if prepared.found else [])}
-        curves = read_curves(prepared, rows, folder)
+        stored = folder.find()
+        curves = read_curves(prepared, stored)
         if len(curves) < 2:
             log.error("No forecast: it takes the curves of two examples or more, and there are %d", len(curves))
             return FAILED
@@ -102,7 +92,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log.warning("a forecast from %d examples says little; --pilot_minutes and --pilot_examples give more",
                         len(curves))  # fmt: skip
         outlook = look_ahead(
-            pilot_of(study, prepared, rows, curves, folder),
+            pilot_of(study, prepared, stored, curves),
             study.epsilon,
             study.max_steps_per_example,
             study.max_examples,
@@ -121,7 +111,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log.warning("the disk has %s left, the step logs may need more", size_in_words(free))
         if len(curves) == len(prepared.sample):
             log.info("Next: the same flags with run; it keeps what the pilot has trained")
-        failures = sum(rows[e.path]["outcome"] == "error" for e in prepared.sample if e.path in rows)
+        failures = [e for e in prepared.sample if stored and e.path in stored.examples and e.path not in curves]
     return DONE_WITH_ERRORS if failures else DONE
 
 
@@ -129,7 +119,7 @@ def train_pilot(
     prepared: Prepared,
     settings: PlanSettings,
     lightning: Lightning,
-    folder: RunFolder,
+    folder: StudyFolder,
     config: str,
     stop: StopSignal,
     workers: Engine | None = None,
@@ -140,13 +130,13 @@ def train_pilot(
         The pilot with the number of steps that its examples were given.
     """
     asked = settings.max_steps_per_example
-    left = stock_of(prepared).left  # with all the steps that are asked for
+    left = resume_plan_of(prepared).left  # with all the steps that are asked for
     if not left:
         log.info("The pilot's %d examples are there already", len(prepared.sample))
         return prepared
     found = prepared.found
-    before = found.fingerprint.trained_for if found else 0
-    is_part_of_more = found is not None and found.fingerprint.goal.examples > len(prepared.sample)
+    before = found.trained_for if found else 0
+    is_part_of_more = found is not None and len(found.sampled) > len(prepared.sample)
     engine, affordable = workers, 0.0
     if not is_part_of_more:
         with flags_that_lightning_takes(folder):
@@ -157,21 +147,18 @@ def train_pilot(
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
-    left = stock_of(prepared).left
+    left = resume_plan_of(prepared).left
     if not left:
         log.info("The pilot's %d examples are there already, with up to %d steps each", len(prepared.sample), limit)
         return prepared
     if limit < asked:
         log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
                  " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
-    started = time.monotonic()
-    stock = go_on(prepared, folder, config, found.fingerprint.goal if found and is_part_of_more else None)
-    train(prepared, stock, in_draw_order(stock.left, settings.seed), lightning, folder, stop, engine)
-    if is_part_of_more:  # whose summary and picture stay
-        folder.rest()
-    else:
-        conclude(account_of(prepared), frozenset(stock.beyond), folder, time.monotonic() - started)
-    there = sum(example.path in folder.rows for example in prepared.sample)
+    plan = resume_plan_of(prepared)
+    rows = begin(prepared, plan, folder, config, is_part_of_more)
+    train(prepared, plan, rows, in_draw_order(plan.left, settings.seed), lightning, folder, stop, engine)
+    conclude(folder)
+    there = sum(example.path in folder.study.examples for example in prepared.sample)
     if stop.is_over and there < len(prepared.sample):
         log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; the same command goes on",
                     settings.pilot_minutes, there, len(prepared.sample))  # fmt: skip
@@ -189,33 +176,28 @@ def steps_a_second(engine: Engine, left: Sequence[Example], epsilon: float) -> f
     return pace
 
 
-def read_curves(prepared: Prepared, rows: Mapping[str, Row], folder: RunFolder) -> dict[str, Curve]:
+def read_curves(prepared: Prepared, stored: StoredStudy | None) -> dict[str, Curve]:
     """The pilot's curves by path; examples that could not be trained have none."""
     curves: dict[str, Curve] = {}
     for example in prepared.sample:
-        row = rows.get(example.path)
-        if row is not None and row["outcome"] != "error":
-            losses = np.asarray(folder.losses_of(row), dtype=np.float64)
-            seconds = row["seconds"]
-            assert isinstance(seconds, float)
-            curves[example.path] = Curve(losses, row["outcome"] in ("reached", "diverged"), seconds)
+        there = stored.examples.get(example.path) if stored else None
+        if stored is not None and there is not None and there.line.seconds is not None:
+            has_ended = there.line.outcome in ("reached", "diverged")
+            curves[example.path] = Curve(stored.losses_of(example.path), has_ended, there.line.seconds)
     return curves
 
 
 def pilot_of(
-    study: StudySettings,
-    prepared: Prepared,
-    rows: Mapping[str, Row],
-    curves: Mapping[str, Curve],
-    folder: RunFolder,
+    study: StudySettings, prepared: Prepared, stored: StoredStudy | None, curves: Mapping[str, Curve]
 ) -> Pilot:
     """What the forecast needs to know of the pilot."""
+    assert stored is not None
     settings = prepared.settings
     in_draw = [entry.path for entry in in_draw_order(prepared.candidates, settings.seed)]
     sampled = {example.path for example in prepared.sample}
     is_whole = len(sampled) < settings.max_examples  # there are no more
     drawn = len(in_draw) if is_whole else 1 + max(place for place, path in enumerate(in_draw) if path in sampled)
-    sizes = [folder.step_log_size(rows[path]) for path in curves]
+    sizes = [stored.examples[path].size + len(step_log_text(curve.losses.tolist())) for path, curve in curves.items()]
     return Pilot(
         curves=list(curves.values()),
         examples=len(sampled),
@@ -226,11 +208,13 @@ def pilot_of(
         others_done=[
             place
             for place, path in enumerate(in_draw)
-            if path in rows and path not in sampled and _is_done(rows[path], study.max_steps_per_example)
+            if path in stored.examples
+            and path not in sampled
+            and _is_done(stored.examples[path].line, study.max_steps_per_example)
         ],
         bytes_a_step=sum(sizes) / sum(len(curve.losses) for curve in curves.values()),
     )
 
 
-def _is_done(row: Row, max_steps: int) -> bool:
-    return row["outcome"] != "error" and not gave_up_earlier(row, max_steps)
+def _is_done(line: ExampleLine, max_steps: int) -> bool:
+    return line.outcome != "error" and not gave_up_earlier(line, max_steps)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
 from lightning_app.parallel.hiring import require_workers
 from lightning_app.progress import say_left_out, say_remarks
-from lightning_app.results.answers import Answers
-from lightning_app.results.fingerprint import Shard, environment, file_sha256, require_same
-from lightning_app.results.run_folder import Found, RunFolder
-from lightning_app.results.study_files import sample_sha256
 from lightning_app.settings import StudySettings, require_folder
+from lightning_app.store.files import sample_sha256
+from lightning_app.store.fingerprint import environment, file_sha256, require_same
+from lightning_app.store.predictions import Predictions
+from lightning_app.store.study import Shard, StoredStudy
+from lightning_app.store.writer import StudyFolder
 from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
 from lightning_app.training.trainers import TrainerMaker
@@ -73,7 +75,7 @@ class Prepared:
     devices: tuple[Device, ...]
     sample: list[Example]
     shard: Shard | None
-    found: Found | None
+    found: StoredStudy | None
     identity: dict[str, object]
     environment: dict[str, object]
     counts: dict[str, int]
@@ -88,7 +90,7 @@ class Prepared:
         return self.devices[0]
 
 
-def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) -> Prepared:
+def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) -> Prepared:
     """Reads all that goes in and draws the sample; cheap checks come before the model is loaded.
 
     Raises:
@@ -150,9 +152,10 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: RunFolder) ->
                 raise
             log.warning("a run would be refused: %s", error)
             found = None
-    answers = Answers(folder.folder, {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())})
-    chooser = Chooser(settings, images, labels, pretrained, device, answers)
-    sample = chooser.choose(ranking, model_row)
+    of_predictions: dict[str, object] = {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())}
+    with closing(Predictions(folder.folder, of_predictions)) as predictions:
+        chooser = Chooser(settings, images, labels, pretrained, device, predictions)
+        sample = chooser.choose(ranking, model_row)
     examples, shard = part_of(in_training_order(sample, images.files, labels.of), settings)
     counts = {
         "ranked": len(ranking.paths),
@@ -190,7 +193,7 @@ def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Exampl
 
 
 def _require_the_same_study(
-    found: Found, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
+    found: StoredStudy, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
 ) -> None:
     """Refuses to go on where the rows to come would not be of the study that is there.
 
@@ -198,15 +201,15 @@ def _require_the_same_study(
         BadInputError: With what differs, old and new.
     """
     try:
-        require_same(found.fingerprint, identity, where, settings.allow_mixed_environment)
+        require_same(found, identity, where, settings.allow_mixed_environment)
     except BadInputError as error:
         raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
-    limit, asked = found.fingerprint.trained_for, settings.max_steps_per_example
+    limit, asked = found.trained_for, settings.max_steps_per_example
     if asked < limit:
         raise BadInputError(
             f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
             f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
-            f" its total_steps_to_epsilon is -1 or above {asked}, and its step log has the loss of each."
+            f" its total_steps_to_epsilon is -1 or above {asked}, and the loss of each is there."
             " --output_dir puts this study elsewhere"
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tqdm import tqdm
 
 from lightning_app.errors import StorageError, printable
-from lightning_app.results.workers import WorkerLine, forget_workers, write_workers
+from lightning_app.store.workers import WorkerLine, forget_workers, write_workers
 
 if TYPE_CHECKING:
     from lightning_app.inputs.images import ImagesBelow

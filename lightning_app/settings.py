@@ -13,7 +13,8 @@ Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer", "slots"]
 MatmulPrecision = Literal["highest", "high", "medium"]
 
-MOST_STEPS = 10**9
+MOST_STEPS = 50_000_000
+"""Their losses are one line of the store."""
 HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
 """Options of a study that say how one command runs, and nothing about what comes out."""
 WHO_TRAINS = frozenset(("engine", "slots", "workers", "ray_address", "max_retries", "shard"))
@@ -104,7 +105,7 @@ class TrainingSettings(ModelSettings):
         super().__post_init__()
         require("epsilon", "> 0", self.epsilon, 0 < self.epsilon < math.inf)
         steps = self.max_steps_per_example
-        require("max_steps_per_example", f"from 1 to {MOST_STEPS}", steps, 1 <= steps <= MOST_STEPS)
+        require("max_steps_per_example", f"from 1 to {MOST_STEPS:,}", steps, 1 <= steps <= MOST_STEPS)
         require("lr", "> 0", self.lr, 0 < self.lr < math.inf)
         require("weight_decay", ">= 0", self.weight_decay, 0 <= self.weight_decay < math.inf)
         require("momentum", ">= 0 and < 1", self.momentum, 0 <= self.momentum < 1)

@@ -6,14 +6,14 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_app.concluding import Account, conclude, say_closing
+from lightning_app.concluding import conclude, say_closing
 from lightning_app.engines import choose_engine
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
@@ -22,18 +22,14 @@ from lightning_app.inputs.ranking_facts import ranking_facts
 from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
-from lightning_app.results.fingerprint import (
-    Fingerprint,
-    Goal,
-    Stretch,
-)
-from lightning_app.results.records import Row, path_of
-from lightning_app.results.resuming import Stock, take_stock
-from lightning_app.results.run_folder import Found, RunFolder
-from lightning_app.results.study_files import TENSORBOARD, folder_name
-from lightning_app.results.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
 from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
+from lightning_app.store.export import Row
+from lightning_app.store.files import TENSORBOARD, folder_name
+from lightning_app.store.resume import ResumePlan, plan_resume
+from lightning_app.store.study import CommandLine, StoredStudy, Target
+from lightning_app.store.tensorboard import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
+from lightning_app.store.writer import StudyFolder
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
@@ -60,7 +56,7 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
 
 
 @contextmanager
-def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
+def opened(settings: StudySettings) -> Iterator[tuple[StudyFolder, StudyLog]]:
     """Holds a study's folder, and logs what ends the work on it.
 
     Raises:
@@ -69,7 +65,7 @@ def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
     """
     with StudyLog() as study_log:
         try:
-            folder = RunFolder(settings.output_dir / folder_name(settings.model_name, settings.part))
+            folder = StudyFolder(settings.output_dir / folder_name(settings.model_name, settings.part))
             with folder.locked():
                 yield folder, study_log
         except BadInputError:
@@ -88,102 +84,107 @@ def opened(settings: StudySettings) -> Iterator[tuple[RunFolder, StudyLog]]:
             raise
 
 
-def _run(settings: StudySettings, lightning: Lightning, config: str, folder: RunFolder, study_log: StudyLog) -> int:
-    started = time.monotonic()
-    deadline = math.inf if settings.max_hours is None else started + 3600 * settings.max_hours
+def _run(settings: StudySettings, lightning: Lightning, config: str, folder: StudyFolder, study_log: StudyLog) -> int:
+    deadline = math.inf if settings.max_hours is None else time.monotonic() + 3600 * settings.max_hours
     with ExitStack() as at_the_end:
         with exit_at_once("; the same command goes on"):
             prepared = prepare(settings, lightning, folder)
+            plan = resume_plan_of(prepared)
             if settings.dry_run:
                 show_sample(prepared)
-                if prepared.found is not None:
-                    _say_stock(stock_of(prepared), prepared.found, settings.max_steps_per_example)
+                _say_resume(plan, prepared)
                 return DONE
-            everything = stock_of(prepared)
             workers = (
-                at_the_end.enter_context(several_workers(prepared, lightning, everything.examples, folder.folder))
-                if everything.left
+                at_the_end.enter_context(several_workers(prepared, lightning, plan.examples, folder.folder))
+                if plan.left
                 else None
             )
             aside = folder.move_aside() if settings.overwrite else None
             study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
-            stock = go_on(prepared, folder, config)
+            rows = begin(prepared, plan, folder, config)
         with stop_between_examples(deadline, workers is not None) as stop:
-            failures = train(prepared, stock, stock.left, lightning, folder, stop, workers)
+            trained = train(prepared, plan, rows, plan.left, lightning, folder, stop, workers)
             at_the_end.close()
-            account = account_of(prepared)
-            closing, left = conclude(account, frozenset(stock.beyond), folder, time.monotonic() - started)
-            say_closing(account, closing, folder)
+            say_closing(conclude(folder), folder.study)
+    left = len(plan.left) - trained.total()
     if stop.came is not None or (stop.is_over and left):
-        _say_how_to_go_on(stop, stock, folder.rows, left)
+        _say_how_to_go_on(stop, plan, folder.study, left)
         return 128 + (stop.came or signal.SIGTERM)
-    if failures:
-        log.warning("%d examples are errors; the log names their reasons, the same command tries them again", failures)
+    if trained["error"]:
+        log.warning("%d examples are errors; the log names their reasons, the same command tries them again",
+                    trained["error"])  # fmt: skip
         return DONE_WITH_ERRORS
     return DONE
 
 
-def go_on(prepared: Prepared, folder: RunFolder, config: str, goal: Goal | None = None) -> Stock:
-    """Takes stock of what is there, numbers it anew where the sample has grown, and writes what the study is.
+def begin(
+    prepared: Prepared, plan: ResumePlan, folder: StudyFolder, config: str, is_part_of_more: bool = False
+) -> list[Row]:
+    """Writes down what the study is.
 
     Args:
         prepared: The study.
+        plan: What is there of it, and what is left.
         folder: Its folder.
         config: The text of `config.yaml`.
-        goal: What the study is to become; by default what was asked for.
+        is_part_of_more: Whether the study that is there stays as it was meant, and only gets more examples.
+
+    Returns:
+        The rows that are there.
     """
-    found, limit = prepared.found, prepared.settings.max_steps_per_example
-    stock = stock_of(prepared)
-    stretches: tuple[Stretch, ...] = (Stretch(prepared.environment),)
-    trained_for = 0
-    if found is not None:
-        stretches = found.fingerprint.went_on(prepared.environment, [path_of(row) for row in stock.rows])
-        trained_for = found.fingerprint.trained_for
-        _say_stock(stock, found, limit)
-    goal = goal or Goal(len(stock.examples), limit, stock.beyond, prepared.shard)
-    fingerprint = Fingerprint(prepared.identity, stretches, goal, trained_for)
-    folder.start(fingerprint, config, found.rows if found else [], stock.rows)
-    return stock
+    _say_resume(plan, prepared)
+    settings, found = prepared.settings, prepared.found
+    if found is not None and is_part_of_more:
+        target, command = found.target, found.command
+    else:
+        examples = tuple((example.rank, example.path) for example in plan.examples)
+        target = Target(settings.max_steps_per_example, examples, prepared.shard)
+        command = CommandLine(
+            config,
+            {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
+            prepared.counts,
+            ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
+        )
+    return folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
 
 
-def stock_of(prepared: Prepared) -> Stock:
+def resume_plan_of(prepared: Prepared) -> ResumePlan:
     """What is there of the sample, and what is left to train."""
-    rows, logged = (prepared.found.rows, prepared.found.logged) if prepared.found else ([], frozenset())
-    return take_stock(prepared.sample, rows, logged, prepared.settings.max_steps_per_example)
+    return plan_resume(prepared.sample, prepared.found, prepared.settings.max_steps_per_example)
 
 
-def _say_stock(stock: Stock, found: Found, limit: int) -> None:
-    if found.torn:
-        log.warning("The table ended in the middle of a row; what there was of it is set aside here, and its example"
-                    " is trained again: %r", found.torn.decode(errors="replace"))  # fmt: skip
-    outcomes = {path_of(row): row["outcome"] for row in found.rows}
-    for path in stock.dropped:
-        reason = "was an error" if outcomes[path] == "error" else "has lost its step log"
-        log.info("%r %s and is trained again", path, reason)
-    again = f", {len(stock.again)} of them censored at fewer steps than {limit}" if stock.again else ""
-    log.info("Going on: %d of %d examples done and kept, %d left%s",
-             len(stock.done), len(stock.examples), len(stock.left), again)  # fmt: skip
-    if stock.beyond:
+def _say_resume(plan: ResumePlan, prepared: Prepared) -> None:
+    if prepared.found is None:
+        return
+    for path in plan.errors:
+        log.info("%r was an error and is trained again", path)
+    limit = prepared.settings.max_steps_per_example
+    again = f", {len(plan.to_retrain)} of them censored at fewer steps than {limit}" if plan.to_retrain else ""
+    log.info("Resuming: %d of %d examples done and kept, %d left%s",
+             len(plan.done), len(plan.examples), len(plan.left), again)  # fmt: skip
+    if plan.out_of_sample:
         log.info("%d more rows are not in this sample; they stay in the table, the answer leaves them out",
-                 len(stock.beyond))  # fmt: skip
+                 len(plan.out_of_sample))  # fmt: skip
 
 
 def train(
     prepared: Prepared,
-    stock: Stock,
+    plan: ResumePlan,
+    rows: Sequence[Row],
     examples: Sequence[Example],
     lightning: Lightning,
-    folder: RunFolder,
+    folder: StudyFolder,
     stop: StopSignal,
     engine: Engine | None = None,
-) -> int:
+) -> Counter[str]:
     """Trains examples of the sample, begun in the order given, and puts each on disk as soon as it ends.
 
     Args:
         prepared: The study.
-        stock: What is there of it.
+        plan: What is there of it.
+        rows: Of these.
         examples: What to train.
         lightning: Lightning's part of the command line.
         folder: Of the study.
@@ -191,18 +192,18 @@ def train(
         engine: What trains; by default it is chosen here.
 
     Returns:
-        How many could not be trained.
+        How many examples ended how.
 
     Raises:
         BadInputError: If Lightning refuses its flags at the first example.
     """
     with curves_of(prepared, lightning, folder) as curves:
-        curves.keep(list(folder.rows.values()), stock.again, folder.losses_of)
+        curves.keep(rows, plan.coming, folder.study.losses_of)
         if not examples:
-            return 0
+            return Counter()
         with flags_that_lightning_takes(folder):
             engine = engine or engine_of(prepared, lightning, stop, len(examples))
-            return _train_each(prepared, stock, examples, engine, folder, curves, stop)
+            return _train_each(prepared, plan, examples, engine, folder, curves, stop)
 
 
 def engine_of(prepared: Prepared, lightning: Lightning, stop: StopSignal, examples: int) -> Engine:
@@ -218,7 +219,7 @@ def engine_of(prepared: Prepared, lightning: Lightning, stop: StopSignal, exampl
 
 
 @contextmanager
-def flags_that_lightning_takes(folder: RunFolder) -> Iterator[None]:
+def flags_that_lightning_takes(folder: StudyFolder) -> Iterator[None]:
     """Says of a user's callback or plugin that Lightning refuses at the first example, and leaves the folder free.
 
     Raises:
@@ -233,32 +234,32 @@ def flags_that_lightning_takes(folder: RunFolder) -> Iterator[None]:
 
 def _train_each(
     prepared: Prepared,
-    stock: Stock,
+    plan: ResumePlan,
     examples: Sequence[Example],
     engine: Engine,
-    folder: RunFolder,
+    folder: StudyFolder,
     curves: Curves,
     stop: StopSignal,
-) -> int:
+) -> Counter[str]:
     settings = prepared.settings
     log.info("To train: %d examples (loss <= %g, at most %d steps, lr %g)",
              len(examples), settings.epsilon, settings.max_steps_per_example, settings.lr)  # fmt: skip
-    kept = Counter(str(folder.rows[path]["outcome"]) for path in stock.done)
-    failures = 0
-    with StudyBar(len(stock.examples), kept) as bar:
+    kept = Counter[str](folder.study.examples[path].line.outcome for path in plan.done)
+    trained = Counter[str]()
+    with StudyBar(len(plan.examples), kept) as bar:
         rule = StopRule(settings.epsilon, settings.max_steps_per_example)
         for result in engine.train(examples, rule, stop.is_due, bar.steps_taken):
-            row = folder.commit(result, settings.epsilon)
+            row = folder.commit(result)
             curves.add(row, result.losses if isinstance(result, Trajectory) else ())
-            failures += isinstance(result, Failure)
+            trained[result.outcome] += 1
             bar.example(result.outcome)
             _say_result(result)
     if (closing := engine.closing()) is not None:
         log.info("%s", closing)
-    return failures
+    return trained
 
 
-def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Curves:
+def curves_of(prepared: Prepared, lightning: Lightning, folder: StudyFolder) -> Curves:
     """Where the study can be watched: TensorBoard in its folder, or the loggers that were asked for."""
     shown = shown_examples(prepared.sample, prepared.settings.seed, prepared.settings.tensorboard_examples)
     viewers: list[Viewer]
@@ -274,24 +275,12 @@ def curves_of(prepared: Prepared, lightning: Lightning, folder: RunFolder) -> Cu
     return Curves(viewers, shown, prepared.rank_digits)
 
 
-def account_of(prepared: Prepared) -> Account:
-    """What the summary says of a study beside its rows."""
-    settings = prepared.settings
-    return Account(
-        {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
-        prepared.counts,
-        ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
-        settings.epsilon,
-        settings.max_steps_per_example,
-    )
-
-
-def _say_how_to_go_on(stop: StopSignal, stock: Stock, rows: Mapping[str, Row], left: int) -> None:
-    reason, examples = stop.came.name if stop.came else "--max_hours", len(stock.examples)
+def _say_how_to_go_on(stop: StopSignal, plan: ResumePlan, study: StoredStudy, left: int) -> None:
+    reason, examples = stop.came.name if stop.came else "--max_hours", len(plan.examples)
     if not left:
         log.warning("stopped by %s after the last of %d examples: the study is complete", reason, examples)
         return
-    is_there = [example.path in rows for example in stock.examples]  # easiest first
+    is_there = [example.path in study.examples for example in plan.examples]  # easiest first
     is_the_easiest_part = not all(is_there) and is_there == sorted(is_there, reverse=True)
     easiest = ", the easiest ones: the table above says nothing of the others" if is_the_easiest_part else ""
     log.warning("stopped by %s: %d of %d examples are done%s. The same command goes on (a smaller --max_examples first"

@@ -18,13 +18,14 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
-def write_whole(file: Path, data: bytes, aside: str | None = None) -> None:
-    """Writes a file aside, flushes it to the disk and renames it.
+def write_whole(file: Path, data: bytes, aside: str | None = None, flush: bool = True) -> None:
+    """Writes a file aside and renames it.
 
     Args:
         file: Which.
         data: Its content.
         aside: Its name until then, in the same folder; by default one of its own.
+        flush: Whether it waits until the file is on the disk.
 
     Raises:
         StorageError: If it can't be written; what was there is as it was.
@@ -34,14 +35,16 @@ def write_whole(file: Path, data: bytes, aside: str | None = None) -> None:
         try:
             with os.fdopen(os.open(aside_file, NEW_FILE, 0o666), "wb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if flush:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             aside_file.replace(file)
         except OSError:
             with contextlib.suppress(OSError):
                 aside_file.unlink()  # a half-written file would hold the space that others need
             raise
-        flush_folder(file.parent)
+        if flush:
+            flush_folder(file.parent)
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lightning_app.inputs.example import Example
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.results.records import row_of, step_log_name, step_log_text, table_text
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.store.export import row_of, step_log_name, step_log_text, table_text
 from lightning_app.training.trajectory import Trajectory
 
 EPSILON = 1e-3

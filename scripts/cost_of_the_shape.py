@@ -33,10 +33,10 @@ from lightning_app.inputs.example import Example
 from lightning_app.inputs.image import read_image
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import read_ranking
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.results.records import row_of
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.tensorboard import Curves, TensorBoardFolder
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.store.export import row_of
+from lightning_app.store.writer import RunFolder
+from lightning_app.store.tensorboard import Curves, TensorBoardFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss

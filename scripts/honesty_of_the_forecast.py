@@ -20,8 +20,8 @@ from lightning_app.analysis.forecast import (
     share_of_rest,
     total_of_rest,
 )
-from lightning_app.results.records import Row
-from lightning_app.results.run_folder import RunFolder
+from lightning_app.store.export import Row
+from lightning_app.store.writer import RunFolder
 
 THRESHOLDS = (1e-2, 1e-3, 1e-4)
 SEED = 0

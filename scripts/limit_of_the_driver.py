@@ -24,9 +24,9 @@ from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.messages import Introduction, Order, Report
 from lightning_app.parallel.ray_crew import RayCrew, local_ray
 from lightning_app.parallel.worker import Worker
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.tensorboard import Curves, TensorBoardFolder, shown_examples
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.store.writer import RunFolder
+from lightning_app.store.tensorboard import Curves, TensorBoardFolder, shown_examples
 from lightning_app.training.engine import Engine, never, unseen
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 

@@ -11,8 +11,8 @@ import lightning_app.analysis
 from lightning_app.analysis import plots
 from lightning_app.cli import main
 from lightning_app.errors import StorageError
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.study_files import PICTURE, SUMMARY
+from lightning_app.store.writer import RunFolder
+from lightning_app.store.files import PICTURE, SUMMARY
 
 FOLDER = Path("outputs/tiny")
 

@@ -14,9 +14,9 @@ import yaml
 from lightning_app.cli import main
 from lightning_app.inputs.example import Example
 from lightning_app.preparing import part_of
-from lightning_app.results.fingerprint import read_fingerprint
-from lightning_app.results.lock import WriterLock
-from lightning_app.results.study_files import ELSEWHERE
+from lightning_app.store.fingerprint import read_fingerprint
+from lightning_app.store.lock import WriterLock
+from lightning_app.store.files import ELSEWHERE
 from lightning_app.settings import StudySettings
 from tests.parallel.studies import files
 

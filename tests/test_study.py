@@ -20,8 +20,8 @@ import yaml
 import lightning_app.study
 from lightning_app import stopping
 from lightning_app.cli import main
-from lightning_app.results import fingerprint
-from lightning_app.results.lock import WriterLock
+from lightning_app.store import fingerprint
+from lightning_app.store.lock import WriterLock
 from lightning_app.stopping import stop_between_examples
 from lightning_app.training.trainer_engine import TrainerEngine
 from tests.commands.test_run import OUT, rows, steps

@@ -172,7 +172,7 @@ def finished_rows(folder: Path) -> int:
 
 def trained_steps(folder: Path) -> int:
     """Steps of all rows of a study's table."""
-    from lightning_app.results.records import read_table, steps_of
+    from lightning_app.store.export import read_table, steps_of
 
     with contextlib.suppress(FileNotFoundError):
         return sum(map(steps_of, read_table((folder / RESULTS).read_bytes()).rows))
@@ -307,7 +307,7 @@ class Torture:
 
     def _left(self, stage: int) -> int:
         """Examples that a stage has still to train, as `status` says."""
-        from lightning_app.results.status import status_of
+        from lightning_app.store.status import status_of
 
         argv = self.argv("killed", stage)
         with contextlib.suppress(ValueError):

@@ -1,18 +1,11 @@
 """What a study's folder says of itself beside its table."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_app.inputs.ranking_facts import ranking_facts
-from lightning_app.outside import OutsideError, json_as, read_regular, yaml_as
-from lightning_app.results.fingerprint import Fingerprint
-from lightning_app.results.records import Row
-from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.study_files import CONFIG, SUMMARY
-
-Content = dict[str, object]
+from lightning_app.store.study import Content, StoredStudy
 
 
 @dataclass(frozen=True)
@@ -47,35 +40,25 @@ class Facts:
     environments: tuple[str, ...] = ()
 
 
-def facts_of(folder: Path, fingerprint: Fingerprint, rows: Sequence[Row]) -> Facts:
-    """Gathers what a study's folder says of itself.
-
-    Args:
-        folder: The study's.
-        fingerprint: Its `run.json`.
-        rows: Of its sample, in the order of their numbers.
-    """
-    settings = _mapping(folder / CONFIG, yaml_as)
-    model_name, root_dir, ranking_csv = (settings.get(name) for name in ("model_name", "root_dir", "examples_csv"))
-    ranking = _mapping(folder / SUMMARY, json_as).get("ranking")
-    if ranking is None and isinstance(ranking_csv, str):  # a first run has no summary yet
-        ranking = ranking_facts(Path(ranking_csv), str(model_name))
-    ranking = ranking if isinstance(ranking, dict) else {}
-    goal, optimizer = fingerprint.goal, fingerprint.identity.get("optimizer")
-    left = goal.examples - sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
-    in_it, lr = ranking.get("model_is_in_it"), optimizer.get("lr") if isinstance(optimizer, dict) else None
+def facts_of(study: StoredStudy) -> Facts:
+    """Gathers what a study says of itself beside its rows."""
+    settings, ranking = study.command.settings, study.command.ranking or {}
+    model_name, root_dir = settings.get("model_name"), settings.get("root_dir")
+    optimizer, in_it = study.identity.get("optimizer"), ranking.get("model_is_in_it")
+    lr = optimizer.get("lr") if isinstance(optimizer, dict) else None
+    done = [path in study.examples for _, path in study.target.examples]  # easiest first
     return Facts(
         model_name=str(model_name or ""),
-        select=str(fingerprint.identity.get("select", "")),
+        select=str(study.identity.get("select", "")),
         lr=lr if isinstance(lr, int | float) else None,
         root_dir=Path(root_dir) if isinstance(root_dir, str) else None,
-        examples=goal.examples,
-        left=max(0, left),
-        easiest_part=len(rows) < goal.examples and [row["example_index"] for row in rows] == list(range(len(rows))),
+        examples=len(done),
+        left=study.left,
+        easiest_part=not all(done) and done == sorted(done, reverse=True),
         in_its_ranking=in_it if isinstance(in_it, bool) else None,
         reliability=_number(ranking.get("reliability")),
         ceiling=_number(ranking.get("ceiling")),
-        environments=_differences([stretch.environment for stretch in fingerprint.stretches]),
+        environments=_differences(study.environments_in_use),
     )
 
 
@@ -83,15 +66,7 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _differences(environments: Sequence[dict[str, object]]) -> tuple[str, ...]:
+def _differences(environments: Sequence[Content]) -> tuple[str, ...]:
     keys = dict.fromkeys(key for environment in environments for key in environment)
     values = {key: dict.fromkeys(str(environment.get(key)) for environment in environments) for key in keys}
     return tuple(f"{key} {' and '.join(found)}" for key, found in values.items() if len(found) > 1)
-
-
-def _mapping(file: Path, read_as: Callable[[type[Content], bytes], Content]) -> Content:
-    """A file that only adds to what is known: where it can't be read, nothing."""
-    try:
-        return read_as(dict[str, object], read_regular(file, links=False))
-    except (OSError, OutsideError):
-        return {}

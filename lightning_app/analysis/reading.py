@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,33 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.analysis.facts import Facts, facts_of
+from lightning_app.analysis.losses import Losses, StoredLosses, step_logs_beside
 from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
-from lightning_app.outside import read_regular
-from lightning_app.results.records import (
-    COLUMNS,
-    COUNTS,
-    TEXT_COLUMNS,
-    Row,
-    loss_in,
-    read_step_log,
-    step_log_lines,
-    step_log_name,
-)
-from lightning_app.results.resuming import in_number_order
-from lightning_app.results.study_files import (
-    FINGERPRINT,
-    READ,
-    RESULTS,
-    STEP_LOGS,
-    name_on_the_move,
-    read_study,
-    require_no_links,
-)
+from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, path_of, rows_of
+from lightning_app.store.files import READ, RESULTS, require_no_links
+from lightning_app.store.study import STORE, read_study
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
-
-FOREIGN_LOG = re.compile(r"example_(\d+)_.*_steps\.csv", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,7 @@ class Study:
         limit: Steps that an example was allowed; where the table doesn't say, the most that any row took.
         says_limit: Whether it does.
         extra: More thresholds than the ladder's, each with a column `steps_to_…`.
-        logs_by_number: Whether its step logs may have names of their maker's own behind `example_N_`.
+        losses: Where those of each step are; None where the table is alone.
         facts: What else is known.
     """
 
@@ -66,13 +46,8 @@ class Study:
     limit: int
     says_limit: bool = True
     extra: tuple[float, ...] = ()
-    logs_by_number: bool = False
+    losses: Losses | None = None
     facts: Facts = field(default_factory=Facts)
-
-    @property
-    def folder(self) -> Path:
-        """Where its step logs are, if there are any."""
-        return self.place if self.place.is_dir() else self.place.parent
 
     @cached_property
     def is_trained(self) -> npt.NDArray[np.bool_]:
@@ -108,68 +83,30 @@ class Study:
         return np.where(self.steps_to() >= 0, "reached", np.where(diverged, "diverged", "censored")).astype(object)
 
     @cached_property
-    def _logs(self) -> dict[str, str]:
-        """The step logs' file names, by themselves and, where they may have names of their own, by `example_N_`."""
-        try:
-            names = sorted(os.listdir(self.folder / STEP_LOGS))
-        except OSError:
-            return {}
-        logs = {name: name for name in names}
-        if self.logs_by_number:
-            begins = [f"example_{found[1]}_" for name in names if (found := FOREIGN_LOG.fullmatch(name))]
-            for name, begin in zip(filter(FOREIGN_LOG.fullmatch, names), begins, strict=True):
-                if begins.count(begin) == 1:
-                    logs[begin] = name
-        return logs
+    def without_losses(self) -> int:
+        """How many trained rows have no losses of each step."""
+        there = [self.losses is not None and self.losses.has(*key) for key in self._keys]
+        return int((self.is_trained & ~np.array(there, dtype=bool)).sum())
 
-    @cached_property
-    def _log_files(self) -> list[str | None]:
-        """Each row's step log."""
-        folder = os.path.join(self.folder, STEP_LOGS, "")
-        files: list[str | None] = []
-        for index, path in zip(self.frame["example_index"].astype(int), self.frame["path"], strict=True):
-            names = (name_on_the_move(path), step_log_name(index, path), f"example_{index}_")
-            found = next((name for name in names if name in self._logs), None)
-            files.append(None if found is None else folder + self._logs[found])
-        return files
-
-    @property
-    def has_step_logs(self) -> bool:
-        """Whether any of its rows has one."""
-        return any(self._log_files)
-
-    @property
-    def without_step_log(self) -> int:
-        """How many trained rows have none."""
-        return sum(file is None for file, trained in zip(self._log_files, self.is_trained, strict=True) if trained)
-
-    def step_log(self, place: int) -> bytes:
-        """An example's step log, as it is on the disk.
-
-        Args:
-            place: Of its row in the frame, from 0.
-
-        Raises:
-            OSError: If it isn't there or can't be read.
-        """
-        file = self._log_files[place]
-        if file is None:
-            raise FileNotFoundError(f"{self.frame['path'].iat[place]!r} has no step log in {self.folder / STEP_LOGS}")
-        return read_regular(file, links=False)
-
-    def losses_of(self, place: int) -> Sequence[float]:
+    def losses_of(self, place: int) -> Floats:
         """The loss of each step of an example.
 
         Args:
             place: Of its row in the frame, from 0.
 
         Raises:
-            OSError: If its step log isn't there.
-            ValueError: If it is no step log.
+            OSError: If they aren't there.
+            ValueError: If what is there is something else.
         """
-        losses = read_step_log(self.step_log(place))
+        if self.losses is None:
+            raise FileNotFoundError(f"no losses lie beside {self.place}")
+        losses = self.losses.of(*self._keys[place])
         steps = self._steps_run[place]
-        return losses if math.isnan(steps) else losses[: int(steps)]  # a kill may have left more
+        return losses if math.isnan(steps) else losses[: int(steps)]
+
+    @cached_property
+    def _keys(self) -> list[tuple[int, str]]:
+        return list(zip(self.frame["example_index"].astype(int), self.frame["path"], strict=True))
 
     @cached_property
     def _steps_run(self) -> Floats:
@@ -184,7 +121,7 @@ def open_study(place: Path, epsilons: Sequence[float] = ()) -> Study:
     Args:
         place: The folder, its table, or any CSV with the seed's columns; of those `path`, `total_steps_to_epsilon` and
             `universal_difficulty_rank` have to be there.
-        epsilons: More thresholds, to be looked up in the step logs.
+        epsilons: More thresholds, to be looked up in the losses.
 
     Raises:
         BadInputError: If it can't be read or used, naming file, line and column.
@@ -192,11 +129,12 @@ def open_study(place: Path, epsilons: Sequence[float] = ()) -> Study:
     folder = place.parent if place.name == RESULTS else place
     if not os.path.lexists(place):
         raise BadInputError(f"there is no {place} ({place.absolute()}): expected a results folder or a CSV")
-    if os.path.lexists(folder / FINGERPRINT):
+    if os.path.lexists(folder / STORE):
         study = _of_folder(folder)
     elif place.is_dir():
         if not (place / RESULTS).is_file():
             raise BadInputError(_no_results(place))
+        require_no_links(place, READ)
         study = _of_csv(place / RESULTS)
     else:
         study = _of_csv(place)
@@ -212,24 +150,16 @@ def _no_results(place: Path) -> str:
 
 
 def _of_folder(folder: Path) -> Study:
-    require_no_links(folder, READ)
     try:
-        found = read_study(folder)
+        stored = read_study(folder)
+        rows = [] if stored is None else [row for row, _ in rows_of(stored) if path_of(row) in stored.sampled]
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
-    if found is None or not found[1].rows:
+    if stored is None or not rows:
         raise BadInputError(f"{folder}: no example of this study is done yet")
-    fingerprint, table = found
-    beyond = frozenset(fingerprint.goal.beyond)
-    rows = in_number_order(row for row in table.rows if row["path"] not in beyond)
-    frame = frame_of(rows)
-    epsilon = fingerprint.identity.get("epsilon", math.nan)
-    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or epsilon <= 0:
-        what = f"the epsilon in {FINGERPRINT} is {str(epsilon)[:60]!r}"
-        raise BadInputError(f"{folder} holds a study that can't be read: {what}")
     return Study(
-        folder.resolve().name, folder, frame, float(epsilon),
-        fingerprint.goal.max_steps_per_example, facts=facts_of(folder, fingerprint, rows),
+        folder.resolve().name, folder, frame_of(rows), stored.epsilon, stored.target.max_steps_per_example,
+        losses=StoredLosses(stored), facts=facts_of(stored),
     )  # fmt: skip
 
 
@@ -249,9 +179,8 @@ def _of_csv(file: Path) -> Study:
     name = file.resolve().parent.name if file.name == RESULTS else file.stem
     steps, run = (frame.get(column, pd.Series(dtype=float)) for column in ("total_steps_to_epsilon", "steps_run"))
     limit = int(np.nanmax([1, *steps, *run]))
-    # By their number alone only beside a table of the seed's name: beside any other they may be another study's.
     says_limit = "steps_run" in frame and bool((frame["outcome"] == "censored").any())
-    return Study(name, file, frame, math.nan, limit, says_limit, logs_by_number=file.name == RESULTS)
+    return Study(name, file, frame, math.nan, limit, says_limit, losses=step_logs_beside(file))
 
 
 def threshold_column(threshold: float) -> str:
@@ -260,7 +189,7 @@ def threshold_column(threshold: float) -> str:
 
 
 def _with_threshold(study: Study, epsilon: float) -> Study:
-    """Takes a threshold from the table where it is recorded, else from the step logs.
+    """Takes a threshold from the table where it is recorded, else from the losses.
 
     Raises:
         BadInputError: If they are not there, or end before it.
@@ -274,41 +203,26 @@ def _with_threshold(study: Study, epsilon: float) -> Study:
     if column in study.frame and study.trained[column].notna().all():
         found = study.frame[column].to_numpy(dtype=np.float64)
     else:
-        found = _from_step_logs(study, epsilon)
+        found = _from_losses(study, epsilon)
     return replace(study, frame=study.frame.assign(**{threshold_column(epsilon): found}), extra=(*study.extra, epsilon))
 
 
-def _from_step_logs(study: Study, epsilon: float) -> Floats:
-    if not study.has_step_logs:
+def _from_losses(study: Study, epsilon: float) -> Floats:
+    if study.losses is None:
         raise BadInputError(
-            f"--epsilon {epsilon:g} needs step logs, and {study.place} has none in {study.folder / STEP_LOGS}"
+            f"--epsilon {epsilon:g} needs the loss of each step, and {study.place} has no step logs beside it"
         )
     frame = study.frame
-    # No loss is at or below a threshold before it is at or below a larger one, which is recorded.
-    larger = [f"steps_to_{name}" for name, threshold in THRESHOLDS.items() if threshold >= epsilon]
-    recorded = frame[[column for column in larger if column in frame]].max(axis=1).fillna(0)
     found = np.full(len(frame), math.nan)
-    for place, (outcome, earliest) in enumerate(zip(frame["outcome"], recorded.clip(lower=1), strict=True)):
-        if outcome == "error":
-            continue
+    for place in np.flatnonzero(study.is_trained).tolist():
+        path = frame["path"].iat[place]
         try:
-            found[place] = _first_step(study.step_log(place), epsilon, int(earliest))
+            (found[place],) = first_steps(study.losses_of(place), [epsilon])
         except (OSError, ValueError) as error:
-            what = f"the step log of {frame['path'].iat[place]!r} can't be read: {error}"
-            raise BadInputError(f"--epsilon {epsilon:g}: {what}") from None
-        if found[place] == NEVER and outcome == "reached":
-            raise BadInputError(
-                f"--epsilon {epsilon:g}: {study.place} has not trained so far: {frame['path'].iat[place]!r} ended above"
-            )
+            raise BadInputError(f"--epsilon {epsilon:g}: the losses of {path!r} can't be read: {error}") from None
+        if found[place] == NEVER and frame["outcome"].iat[place] == "reached":
+            raise BadInputError(f"--epsilon {epsilon:g}: {study.place} has not trained so far: {path!r} ended above")
     return found
-
-
-def _first_step(log: bytes, threshold: float, earliest: int) -> int:
-    """The first step of a step log at or below a threshold, or -1; of a gigabyte of them in seconds."""
-    for step, line in enumerate(step_log_lines(log)[earliest - 1 :], start=earliest):
-        if loss_in(line) <= threshold:
-            return step
-    return NEVER
 
 
 def load_results(*places: str | Path, epsilon: float | None = None) -> pd.DataFrame:
@@ -320,7 +234,7 @@ def load_results(*places: str | Path, epsilon: float | None = None) -> pd.DataFr
 
     Args:
         places: Results folders, or CSV files with the seed's columns.
-        epsilon: Another, larger threshold: then `steps` and `not_reached` are to this one, from the step logs.
+        epsilon: Another, larger threshold: then `steps` and `not_reached` are to this one, from the losses.
 
     Raises:
         BadInputError: If one of them can't be read or used.

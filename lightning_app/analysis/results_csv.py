@@ -13,7 +13,7 @@ import pandas as pd
 
 from lightning_app.errors import BadInputError
 from lightning_app.outside import OutsideError, read_regular
-from lightning_app.results.records import COLUMNS, COUNTS, TEXT_COLUMNS
+from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS
 from lightning_app.training.trajectory import NEVER, Outcome
 
 EMPTY = ("", "None")

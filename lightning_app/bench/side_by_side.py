@@ -24,9 +24,9 @@ from lightning_app.exit_codes import DONE, FAILED
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.image import read_pixels
 from lightning_app.progress import StudyLog, progress_bar
-from lightning_app.results.fingerprint import environment
 from lightning_app.settings import BenchSettings
 from lightning_app.stopping import exit_at_once
+from lightning_app.store.fingerprint import environment
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import Snapshot, load_pretrained

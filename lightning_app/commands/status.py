@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_app.commands.plain import PlainParser
 from lightning_app.errors import say
-from lightning_app.results.status import Status, status_of
+from lightning_app.store.status import Status, status_of
 
 
 def parser() -> PlainParser:

@@ -25,8 +25,9 @@ from lightning_app.exit_codes import DONE
 from lightning_app.page.writing import PAGE
 from lightning_app.progress import StudyLog, progress_bar
 from lightning_app.report.making import read_report, studies_on_page, write_report
-from lightning_app.results.study_files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD, is_complete
 from lightning_app.stopping import exit_at_once
+from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD
+from lightning_app.store.writer import is_complete
 from lightning_app.training.device import pin_numerics
 
 log = logging.getLogger("lightning_app")

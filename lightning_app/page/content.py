@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+Losses = Sequence[float] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,6 @@ class StudyOnPage:
     epsilon: float
     limit: int
     thresholds: tuple[float, ...]
-    losses_of: Callable[[int], Sequence[float]] | None
+    losses_of: Callable[[int], Losses] | None
     image_of: Callable[[int], Path | None]
     class_names: Mapping[int, str]

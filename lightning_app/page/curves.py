@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lightning_app.page.content import StudyOnPage
+from lightning_app.page.content import Losses, StudyOnPage
 
 WHOLE = 10
 """The first steps are all kept."""
@@ -29,7 +29,7 @@ def kept_steps(limit: int) -> list[int]:
     return sorted({*first, *(int(step) for step in np.rint(spread) if step <= limit)})
 
 
-def thinned(losses: Sequence[float], steps: Sequence[int]) -> Curve | None:
+def thinned(losses: Losses, steps: Sequence[int]) -> Curve | None:
     """A curve at the kept steps and at its end, with four significant digits; None where it has no steps.
 
     Args:

@@ -13,8 +13,8 @@ from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.ray_crew import cluster_crew, local_crew, require_ray
 from lightning_app.parallel.task import Task
 from lightning_app.progress import WorkerLines
-from lightning_app.results.workers import forget_workers
 from lightning_app.settings import StudySettings
+from lightning_app.store.workers import forget_workers
 from lightning_app.training.device import Device
 
 if TYPE_CHECKING:

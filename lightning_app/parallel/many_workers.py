@@ -12,8 +12,8 @@ from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.leases import Leases
 from lightning_app.parallel.messages import Crew, Introduction, Lost, Message, Order, Report, Said
-from lightning_app.results.fingerprint import differences, told
-from lightning_app.results.workers import WorkerLine
+from lightning_app.store.fingerprint import differences, told
+from lightning_app.store.workers import WorkerLine
 from lightning_app.training.engine import never, unseen
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from lightning_app.engines import choose_engine
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.messages import Introduction
-from lightning_app.results.fingerprint import environment
 from lightning_app.settings import StudySettings
+from lightning_app.store.fingerprint import environment
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.engine import Engine
 from lightning_app.training.pretrained import Pretrained, weights_sha256

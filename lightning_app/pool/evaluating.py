@@ -23,10 +23,10 @@ from lightning_app.pool.image_folder import Images, find, identity_of, label, re
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
 from lightning_app.pool.pool_folder import Member, PoolFolder, best_first
 from lightning_app.progress import FILE_ONLY, StudyLog, progress_bar, seconds_between_bars
-from lightning_app.results.fingerprint import environment, file_sha256
-from lightning_app.results.lock import WriterLock
 from lightning_app.settings import EvaluationSettings
 from lightning_app.stopping import exit_at_once
+from lightning_app.store.fingerprint import environment, file_sha256
+from lightning_app.store.lock import WriterLock
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import classes_by_config, classes_of, load_pretrained, weights_sha256
 from lightning_app.whole_files import file_name

@@ -163,8 +163,9 @@ def studies_on_page(report: Report, root_dir: Path | None = None) -> list[StudyO
 
 
 def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPage:
-    if study.has_step_logs and study.without_step_log:
-        log.warning("%s: %d of its examples have no step log, and no loss curve", study.name, study.without_step_log)
+    has_curves = study.without_losses < study.is_trained.sum()
+    if has_curves and study.without_losses:
+        log.warning("%s: %d of its examples have no step log, and no loss curve", study.name, study.without_losses)
     steps, limit = study.steps_to(), study.limit_in_force
     examples = study.trained.assign(steps=not_reached_on_top(steps, limit), not_reached=steps < 0)
     places = np.flatnonzero(study.is_trained)
@@ -176,7 +177,7 @@ def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPa
         epsilon=study.epsilon,
         limit=limit,
         thresholds=tuple(line.threshold for line in closing.lines if line.threshold == line.threshold),
-        losses_of=(lambda place: study.losses_of(int(places[place]))) if study.has_step_logs else None,
+        losses_of=(lambda place: study.losses_of(int(places[place]))) if has_curves else None,
         image_of=lambda place: images.get(paths[place]),
         class_names=class_names(examples),
     )

@@ -9,7 +9,7 @@ from lightning_app.analysis.closing import Closing, close, step_rankings_agree
 from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.reading import Study, frame_of, threshold_column
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import row_of
+from lightning_app.store.export import row_of
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 

@@ -27,7 +27,7 @@ from lightning_app.analysis.plots import (
     survival,
 )
 from lightning_app.analysis.reading import Study
-from lightning_app.results.records import step_log_name, step_log_text
+from lightning_app.store.export import step_log_name, step_log_text
 
 
 def study(limit: int = 200) -> Study:

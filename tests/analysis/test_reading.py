@@ -13,8 +13,8 @@ from lightning_app.analysis.reading import open_studies, open_study
 from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Example
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.results.records import row_of, step_log_name, step_log_text, table_text
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.store.export import row_of, step_log_name, step_log_text, table_text
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 from tests.analysis.test_results_csv import SEED, table
 
@@ -154,7 +154,7 @@ def test_while_a_run_writes_its_last_row(study: Path) -> None:
 
 
 def test_a_log_on_the_move_and_one_that_is_longer_than_its_row(study: Path) -> None:
-    from lightning_app.results.study_files import name_on_the_move
+    from lightning_app.store.files import name_on_the_move
 
     log = study / "step_logs" / step_log_name(1, "cat/b.jpg")
     log.write_text(step_log_text([*CURVES["cat/b.jpg"][1], 0.007]))

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
-from lightning_app.results.records import COLUMNS
-from lightning_app.results.tensorboard import ALL_EXAMPLES
+from lightning_app.store.export import COLUMNS
+from lightning_app.store.tensorboard import ALL_EXAMPLES
 from tests import oracle
 from tests.conftest import CLASSES, SHARED, MakeModel
 from tests.results.test_tensorboard import scalars

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.results.run_folder import RunFolder
+from lightning_app.store.writer import RunFolder
 from lightning_app.training.trajectory import Failure
 from tests.results.test_status import EMPTY, example, trained
 

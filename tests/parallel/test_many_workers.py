@@ -14,7 +14,7 @@ from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.inputs.example import Example
 from lightning_app.parallel.many_workers import ManyWorkers
 from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
-from lightning_app.results.workers import WorkerLine
+from lightning_app.store.workers import WorkerLine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 from tests.parallel.crews import HERE, NUMBERS, SimulatedCrew, introduce, trained
 from tests.parallel.test_leases import examples

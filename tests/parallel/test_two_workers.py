@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.results.status import status_of
-from lightning_app.results.workers import WorkerLine
+from lightning_app.store.status import status_of
+from lightning_app.store.workers import WorkerLine
 from tests.parallel.processes import (
     LOOPBACK,
     descendants,

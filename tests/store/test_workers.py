@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lightning_app.commands.status import main
-from lightning_app.results.lock import WriterLock
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.status import status_of
-from lightning_app.results.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
+from lightning_app.store.lock import WriterLock
+from lightning_app.store.writer import RunFolder
+from lightning_app.store.status import status_of
+from lightning_app.store.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
 from tests.results.test_status import EMPTY, trained
 
 LINES = (

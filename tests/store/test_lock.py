@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lightning_app.errors import BadInputError
-from lightning_app.results import lock
-from lightning_app.results.lock import LOCK, WriterLock, is_held
+from lightning_app.store import lock
+from lightning_app.store.lock import LOCK, WriterLock, is_held
 
-HOLD = "import sys; from pathlib import Path; from lightning_app.results.lock import WriterLock; "
+HOLD = "import sys; from pathlib import Path; from lightning_app.store.lock import WriterLock; "
 HOLD += "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 
 

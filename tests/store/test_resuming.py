@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import Row, index_of, path_of, row_of
-from lightning_app.results.resuming import in_number_order, take_stock
+from lightning_app.store.export import Row, index_of, path_of, row_of
+from lightning_app.store.resume import in_number_order, take_stock
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 LIMIT = 10

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from lightning_app import __version__
 from lightning_app.errors import BadInputError
-from lightning_app.results import fingerprint as module
-from lightning_app.results.fingerprint import Fingerprint, Goal, Shard, Stretch, read_fingerprint, require_same
+from lightning_app.store import fingerprint as module
+from lightning_app.store.fingerprint import Fingerprint, Goal, Shard, Stretch, read_fingerprint, require_same
 
 IDENTITY: dict[str, object] = {"epsilon": 0.01, "optimizer": {"lr": 0.1, "name": "SGD"}, "sizes": [1, 2], "none": None}
 HERE: dict[str, object] = {"torch": "2.6", "cpu_threads": 1}

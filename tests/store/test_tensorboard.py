@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_app.inputs.example import Example, Rank
-from lightning_app.results.records import path_of, row_of
-from lightning_app.results.tensorboard import (
+from lightning_app.store.export import path_of, row_of
+from lightning_app.store.tensorboard import (
     ALL_EXAMPLES,
     EVENTS,
     Curves,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightning_app.csv_text import csv_text
 from lightning_app.inputs.example import Example
-from lightning_app.results.records import (
+from lightning_app.store.export import (
     COLUMNS,
     Row,
     UnreadableTableError,

@@ -9,11 +9,10 @@ from typing import Literal
 
 from lightning_app.errors import BadInputError
 from lightning_app.outside import OutsideError, read_regular
-from lightning_app.results.lock import is_held
-from lightning_app.results.records import path_of, steps_of
-from lightning_app.results.resuming import gave_up_earlier
-from lightning_app.results.study_files import FINGERPRINT, read_study
-from lightning_app.results.workers import WorkerLine, read_workers
+from lightning_app.store.files import earlier_version
+from lightning_app.store.lock import is_held
+from lightning_app.store.study import STORE, read_study
+from lightning_app.store.workers import WorkerLine, read_workers
 
 RECENT = 50
 """The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""
@@ -76,15 +75,9 @@ def status_of(folder: Path) -> Status:
                 f"{folder}: a run has begun there, but not to train yet: it reads, asks the model, or starts workers"
             )
         raise BadInputError(_no_study(folder))
-    fingerprint, table = study
-    goal = fingerprint.goal
-    beyond = frozenset(goal.beyond)
-    rows = [row for row in table.rows if path_of(row) not in beyond]
-    outcomes = Counter(str(row["outcome"]) for row in rows)
-    done = sum(not gave_up_earlier(row, goal.max_steps_per_example) for row in rows)
-    left = max(0, goal.examples - done)
-    recent = [(steps_of(row), row["seconds"]) for row in rows if isinstance(row["seconds"], float)][-RECENT:]
-    seconds = sum(spent for _, spent in recent if isinstance(spent, float))
+    lines, left = study.sample, study.left
+    recent = [(line.steps, line.seconds) for line in lines if line.seconds is not None][-RECENT:]
+    seconds = sum(spent for _, spent in recent)
     state: State = "running" if is_held(folder) else "stopped" if left else "complete"
     workers = read_workers(folder) if state == "running" else ()
     # Each row's seconds are those of its own worker.
@@ -92,13 +85,13 @@ def status_of(folder: Path) -> Status:
     return Status(
         folder=str(folder),
         state=state,
-        examples=goal.examples,
-        done=done,
+        examples=len(study.sampled),
+        done=len(study.sampled) - left,
         left=left,
-        outcomes=dict(sorted(outcomes.items())),
-        beyond_the_sample=len(table.rows) - len(rows),
-        max_steps_per_example=goal.max_steps_per_example,
-        steps=sum(map(steps_of, rows)),
+        outcomes=dict(sorted(Counter(line.outcome for line in lines).items())),
+        beyond_the_sample=len(study.examples) - len(lines),
+        max_steps_per_example=study.target.max_steps_per_example,
+        steps=sum(line.steps for line in lines),
         steps_per_second=sum(steps for steps, _ in recent) / seconds if seconds else None,
         examples_per_hour=3600 * len(recent) / seconds if seconds else None,
         seconds_left=left * seconds / len(recent) if recent else None if left else 0.0,
@@ -108,13 +101,13 @@ def status_of(folder: Path) -> Status:
 
 
 def _no_study(folder: Path) -> str:
-    files = glob.glob(f"*/{FINGERPRINT}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none
+    if (version := earlier_version(folder)) is not None:
+        return f"{folder} holds a study of {version}, without {STORE}; report reads its table"
+    files = glob.glob(f"*/{STORE}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none
     studies = sorted(str(folder / Path(file).parent) for file in files)
     if studies:
         return f"{folder} is not a study's folder; it holds these: {', '.join(studies)}"
-    return (
-        f"{folder} holds no study (no {FINGERPRINT} is there): give a folder that `run` writes, such as outputs/MODEL"
-    )
+    return f"{folder} holds no study (no {STORE} is there): give a folder that `run` writes, such as outputs/MODEL"
 
 
 def _last_error(folder: Path) -> str | None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.inputs.example import Example
-from lightning_app.results.answers import Answers
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint
-from lightning_app.results.records import COLUMNS, path_of, table_text
-from lightning_app.results.resuming import Stock, take_stock
-from lightning_app.results.run_folder import Found, RunFolder
-from lightning_app.results.study_files import ELSEWHERE, folder_name, is_complete, read_study
+from lightning_app.store.predictions import Answers
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint
+from lightning_app.store.export import COLUMNS, path_of, table_text
+from lightning_app.store.resume import Stock, take_stock
+from lightning_app.store.writer import Found, RunFolder
+from lightning_app.store.files import ELSEWHERE, folder_name, is_complete, read_study
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 from tests.torture import Killer, fork
 

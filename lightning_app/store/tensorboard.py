@@ -21,7 +21,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.results.records import Row, index_of, path_of, rank_of, steps_of
+from lightning_app.store.export import Row, index_of, path_of, rank_of, steps_of
+from lightning_app.store.study import Floats
 from lightning_app.training.trajectory import Outcome
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ EVERY_STEP_UP_TO = 100
 SPACING = 1.01
 
 Values = Mapping[str, float]
+Losses = Sequence[float] | Floats
 
 
 def shown_steps(count: int) -> list[int]:
@@ -87,7 +89,7 @@ def curve_name(row: Row, digits: int) -> str:
 CURVE_NAME = re.compile(r"rank_[\d.e+]+_[a-z]+_example_\d+")
 
 
-def points(losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
+def points(losses: Losses) -> Iterator[tuple[int, Values]]:
     """The points of a curve: a step, its loss and the loss's base-10 logarithm; non-finite values are left out."""
     for step in shown_steps(len(losses)):
         loss = losses[step - 1]
@@ -119,7 +121,7 @@ class Viewer(Protocol):
             there: Names of all that belong to a row.
         """
 
-    def curve(self, name: str, losses: Sequence[float]) -> None:
+    def curve(self, name: str, losses: Losses) -> None:
         """Takes one example's curve; called when the example ends."""
 
     def example(self, index: int, values: Values) -> None:
@@ -153,7 +155,7 @@ class TensorBoardFolder:
                     self._take_away(run)
         return [name for name in shown if not (self.folder / name / EVENTS).is_file()]
 
-    def curve(self, name: str, losses: Sequence[float]) -> None:
+    def curve(self, name: str, losses: Losses) -> None:
         """Writes one run."""
         events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
         self._write(name, [_beginning(), *events])
@@ -207,13 +209,13 @@ class LightningLogger:
     def __init__(self, logger: "Logger") -> None:
         self.name = type(logger).__name__
         self.logger = logger
-        self._curves: dict[str, Sequence[float]] = {}
+        self._curves: dict[str, Losses] = {}
 
     def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
         """All: a logger begins anew with every command."""
         return shown
 
-    def curve(self, name: str, losses: Sequence[float]) -> None:
+    def curve(self, name: str, losses: Losses) -> None:
         """Keeps the curve."""
         self._curves[name] = array("d", losses)
 
@@ -255,13 +257,13 @@ class Curves:
         status = "success" if kind is None else "failed"
         self._tell_all(lambda viewer: viewer.close(status))
 
-    def keep(self, rows: Sequence[Row], again: Collection[str], losses_of: Callable[[Row], Sequence[float]]) -> None:
+    def keep(self, rows: Sequence[Row], again: Collection[str], losses_of: Callable[[str], Losses]) -> None:
         """Shows the examples that were done before this command.
 
         Args:
             rows: All that are there.
             again: Paths of those that are about to be trained again, and shown then.
-            losses_of: Reads one's step log.
+            losses_of: The losses of a path.
         """
         rows = [row for row in rows if path_of(row) not in again]
         there = {curve_name(row, self.digits): row for row in rows}
@@ -270,13 +272,13 @@ class Curves:
 
         def tell(viewer: Viewer) -> None:
             for name in viewer.lacking(shown, there):
-                viewer.curve(name, losses_of(there[name]))
+                viewer.curve(name, losses_of(path_of(there[name])))
             for index, each in values:
                 viewer.example(index, each)
 
         self._tell_all(tell)
 
-    def add(self, row: Row, losses: Sequence[float]) -> None:
+    def add(self, row: Row, losses: Losses) -> None:
         """Shows a finished example.
 
         Args:
@@ -298,7 +300,7 @@ class Curves:
                 log.warning("%s failed and gets no more curves: %s", viewer.name, " ".join(str(error).split()))
 
 
-def _metrics(name: str, losses: Sequence[float]) -> Iterator[tuple[int, Values]]:
+def _metrics(name: str, losses: Losses) -> Iterator[tuple[int, Values]]:
     for step, values in points(losses):
         yield step, {f"step_loss/{name}/{tag}": value for tag, value in values.items()}
 

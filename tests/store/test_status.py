@@ -5,10 +5,10 @@ import pytest
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Example
-from lightning_app.results.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.results.lock import WriterLock
-from lightning_app.results.run_folder import RunFolder
-from lightning_app.results.status import status_of
+from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
+from lightning_app.store.lock import WriterLock
+from lightning_app.store.writer import RunFolder
+from lightning_app.store.status import status_of
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 EMPTY = Fingerprint({}, (Stretch({}),), Goal(4, 10))
