@@ -17,7 +17,6 @@ from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.outside import yaml_as
 from lightning_app.progress import StudyLog
-from lightning_app.store.export import rows_of
 from lightning_app.store.files import TENSORBOARD, earlier_version, folder_name, sample_sha256
 from lightning_app.store.fingerprint import differences, told
 from lightning_app.store.lock import is_held
@@ -228,7 +227,7 @@ def merged_lines(parts: Sequence[Part], settled: Mapping[str, object]) -> Iterat
     ranks = {path: part.study.examples[path].line.rank for path, part in home.items()}
     for path in places_by_difficulty(ranks):
         study = home[path].study
-        line = study.whole_line(path)
+        (line,) = study.lines_of([path])
         if line.steps:
             there = study.environments[line.environment]
             line.environment = 1 + next(n for n, known in enumerate(environments) if not differences(known, there))
@@ -243,4 +242,4 @@ def _show(first: Part, folder: StudyFolder) -> None:
         shown = shown_examples(examples, first.settings.seed, first.settings.tensorboard_examples)
         digits = len(str(study.command.counts.get("ranked", 0)))
         with Curves([TensorBoardFolder(folder.folder / TENSORBOARD)], shown, digits) as curves:
-            curves.keep([row for row, _ in rows_of(study)], (), study.losses_of)
+            curves.keep(study)

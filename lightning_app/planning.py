@@ -155,8 +155,8 @@ def train_pilot(
         log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
                  " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
     plan = resume_plan_of(prepared)
-    rows = begin(prepared, plan, folder, config, is_part_of_more)
-    train(prepared, plan, rows, in_draw_order(plan.left, settings.seed), lightning, folder, stop, engine)
+    begin(prepared, plan, folder, config, is_part_of_more)
+    train(prepared, plan, in_draw_order(plan.left, settings.seed), lightning, folder, stop, engine)
     conclude(folder)
     there = sum(example.path in folder.study.examples for example in prepared.sample)
     if stop.is_over and there < len(prepared.sample):

@@ -24,7 +24,6 @@ from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
-from lightning_app.store.export import Row
 from lightning_app.store.files import TENSORBOARD, folder_name
 from lightning_app.store.resume import ResumePlan, plan_resume
 from lightning_app.store.study import CommandLine, StoredStudy, Target
@@ -103,9 +102,9 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Stu
             study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
             if aside is not None:
                 log.info("The study that was here is now in %s", aside)
-            rows = begin(prepared, plan, folder, config)
+            begin(prepared, plan, folder, config)
         with stop_between_examples(deadline, workers is not None) as stop:
-            trained = train(prepared, plan, rows, plan.left, lightning, folder, stop, workers)
+            trained = train(prepared, plan, plan.left, lightning, folder, stop, workers)
             at_the_end.close()
             say_closing(conclude(folder), folder.study)
     left = len(plan.left) - trained.total()
@@ -121,7 +120,7 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Stu
 
 def begin(
     prepared: Prepared, plan: ResumePlan, folder: StudyFolder, config: str, is_part_of_more: bool = False
-) -> list[Row]:
+) -> None:
     """Writes down what the study is.
 
     Args:
@@ -130,9 +129,6 @@ def begin(
         folder: Its folder.
         config: The text of `config.yaml`.
         is_part_of_more: Whether the study that is there stays as it was meant, and only gets more examples.
-
-    Returns:
-        The rows that are there.
     """
     _say_resume(plan, prepared)
     settings, found = prepared.settings, prepared.found
@@ -147,7 +143,7 @@ def begin(
             prepared.counts,
             ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
         )
-    return folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
+    folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
 
 
 def resume_plan_of(prepared: Prepared) -> ResumePlan:
@@ -172,7 +168,6 @@ def _say_resume(plan: ResumePlan, prepared: Prepared) -> None:
 def train(
     prepared: Prepared,
     plan: ResumePlan,
-    rows: Sequence[Row],
     examples: Sequence[Example],
     lightning: Lightning,
     folder: StudyFolder,
@@ -184,7 +179,6 @@ def train(
     Args:
         prepared: The study.
         plan: What is there of it.
-        rows: Of these.
         examples: What to train.
         lightning: Lightning's part of the command line.
         folder: Of the study.
@@ -198,7 +192,7 @@ def train(
         BadInputError: If Lightning refuses its flags at the first example.
     """
     with curves_of(prepared, lightning, folder) as curves:
-        curves.keep(rows, plan.coming, folder.study.losses_of)
+        curves.keep(folder.study, plan.coming)
         if not examples:
             return Counter()
         with flags_that_lightning_takes(folder):
@@ -249,8 +243,8 @@ def _train_each(
     with StudyBar(len(plan.examples), kept) as bar:
         rule = StopRule(settings.epsilon, settings.max_steps_per_example)
         for result in engine.train(examples, rule, stop.is_due, bar.steps_taken):
-            row = folder.commit(result)
-            curves.add(row, result.losses if isinstance(result, Trajectory) else ())
+            stored = folder.commit(result)
+            curves.add(stored, result.example.index, result.losses if isinstance(result, Trajectory) else ())
             trained[result.outcome] += 1
             bar.example(result.outcome)
             _say_result(result)

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from lightning_app.csv_text import Value, csv_text
-from lightning_app.inputs.example import Rank
 from lightning_app.store.study import FORMAT, ExampleLine, Floats, StoredStudy
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
@@ -96,10 +95,9 @@ def rows_of(study: StoredStudy) -> Iterator[tuple[Row, Floats | None]]:
         OutsideError: If it isn't as it was written, naming the line.
     """
     places = study.places()
-    for path in sorted(study.examples, key=places.__getitem__):
-        line = study.examples[path].line
-        losses = study.losses_of(path) if line.steps else None
-        yield row_of(line, losses, places[path], study.epsilon), losses
+    for line in study.lines_of(sorted(study.examples, key=places.__getitem__)):
+        losses = study.losses_in(line) if line.steps else None
+        yield row_of(line, losses, places[line.path], study.epsilon), losses
 
 
 def row_text(row: Row) -> str:
@@ -122,13 +120,6 @@ def index_of(row: Row) -> int:
     index = row["example_index"]
     assert isinstance(index, int)
     return index
-
-
-def rank_of(row: Row) -> Rank:
-    """A row's universal difficulty."""
-    rank = row["universal_difficulty_rank"]
-    assert isinstance(rank, int | float)
-    return rank
 
 
 def steps_of(row: Row) -> int:

@@ -5,7 +5,7 @@ import binascii
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -146,7 +146,7 @@ def line_bytes(line: Line) -> bytes:
     if isinstance(line, ExampleLine):
         return msgspec.json.encode(line) + b"\n"
     content = {"kind": line.__struct_config__.tag, **msgspec.structs.asdict(line)}
-    return (json.dumps(content, default=_plain, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, default=_plain, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
 def _plain(value: object) -> object:
@@ -200,12 +200,14 @@ class Stored:
 
     Args:
         line: Without its losses, which are read when they are asked for.
+        final_loss: The last of them; NaN without any.
         number: Of the line, from 1.
         start: Where it begins in the file, in bytes.
         size: With its end, in bytes.
     """
 
     line: ExampleLine
+    final_loss: float
     number: int
     start: int
     size: int
@@ -322,39 +324,45 @@ class StoredStudy:
             raise OutsideError(
                 f"its losses are {len(line.losses)} characters, which are not those of {line.steps} steps"
             )
+        try:
+            final_loss = float(_floats(line.losses[-8:])[-1]) if line.steps else math.nan
+        except ValueError as error:
+            raise OutsideError(f"its losses are not base64: {error}") from None
         line.losses = ""
         self.examples.pop(line.path, None)
-        self.examples[line.path] = Stored(line, self.lines + 1, self.size, size)
+        self.examples[line.path] = Stored(line, final_loss, self.lines + 1, self.size, size)
 
-    def whole_line(self, path: str) -> ExampleLine:
-        """The line of an example with its losses.
+    def lines_of(self, paths: Iterable[str]) -> Iterator[ExampleLine]:
+        """The lines of examples, with their losses.
 
         Raises:
             OSError: If the log can't be read.
             OutsideError: If it isn't what it was.
             KeyError: If there is no such example.
         """
-        stored = self.examples[path]
         with open_regular(self.file, links=False) as (descriptor, _):
-            text = os.pread(descriptor, stored.size, stored.start)
-        line = parse_line(text)
-        if not isinstance(line, ExampleLine) or line.path != path:
-            raise OutsideError(f"{self.file.name} was replaced while it was read")
-        return line
+            for path in paths:
+                stored = self.examples[path]
+                line = parse_line(os.pread(descriptor, stored.size, stored.start))
+                if not isinstance(line, ExampleLine) or line.path != path:
+                    raise OutsideError(f"{self.file.name} was replaced while it was read")
+                yield line
 
-    def losses_of(self, path: str) -> Floats:
-        """The losses of an example that was trained, shape (steps,), as they were: float32, widened.
+    def losses_in(self, line: ExampleLine) -> Floats:
+        """The losses in a line that stands, shape (steps,), as they were: float32, widened.
 
         Raises:
-            OSError: If the log can't be read.
-            OutsideError: If it isn't what it was, or the losses are not those of the outcome.
-            KeyError: If there is no such example.
+            OutsideError: If they are not those of its steps and outcome.
         """
-        line = self.whole_line(path)
         try:
             return losses_in(line, self.epsilon)
         except OutsideError as error:
-            raise OutsideError(f"{self.file.name}, line {self.examples[path].number}: {error}") from None
+            raise OutsideError(f"{self.file.name}, line {self.examples[line.path].number}: {error}") from None
+
+    def losses_of(self, path: str) -> Floats:
+        """The losses of an example that was trained; see `lines_of` and `losses_in` for what may be wrong with it."""
+        (line,) = self.lines_of([path])
+        return self.losses_in(line)
 
 
 def losses_in(line: ExampleLine, epsilon: float) -> Floats:
@@ -364,18 +372,21 @@ def losses_in(line: ExampleLine, epsilon: float) -> Floats:
         OutsideError: If they are not those of its steps and outcome.
     """
     try:
-        data = binascii.a2b_base64(line.losses, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
+        losses = _floats(line.losses)
+    except ValueError as error:
         raise OutsideError(f"its losses are not base64: {error}") from None
-    losses = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float64)
-    if len(data) != 4 * line.steps or not line.steps:
-        raise OutsideError(f"its losses are {len(data)} bytes, which are not those of {line.steps} steps")
-    *_, last = losses
+    if len(losses) != line.steps or not line.steps:
+        raise OutsideError(f"its losses are {len(losses)}, and its steps {line.steps}")
+    last = float(losses[-1])
     goes_on = np.isfinite(losses[:-1]).all() and not (losses[:-1] <= epsilon).any()
     outcome = "diverged" if not math.isfinite(last) else "reached" if last <= epsilon else "censored"
     if not goes_on or outcome != line.outcome:
         raise OutsideError(f"its outcome is {line.outcome!r}, and its losses say otherwise")
     return losses
+
+
+def _floats(text: str) -> Floats:
+    return np.frombuffer(binascii.a2b_base64(text, strict_mode=True), "<f4").astype(np.float64)
 
 
 def places_by_difficulty(ranks: Mapping[str, Rank]) -> dict[str, int]:

@@ -21,8 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.store.export import Row, index_of, path_of, rank_of, steps_of
-from lightning_app.store.study import Floats
+from lightning_app.store.study import ExampleLine, Floats, Stored, StoredStudy
 from lightning_app.training.trajectory import Outcome
 
 if TYPE_CHECKING:
@@ -74,16 +73,17 @@ def shown_examples(examples: Iterable[Example], seed: int, count: int) -> frozen
     return frozenset(example.path for example in (drawn if count < 0 else drawn[:count]))
 
 
-def curve_name(row: Row, digits: int) -> str:
+def curve_name(line: ExampleLine, index: int, digits: int) -> str:
     """Names an example's curve by rank and outcome, such as `rank_00412_reached_example_7`.
 
     Args:
-        row: The finished example.
+        line: The finished example.
+        index: Its place in the difficulty-sorted sample.
         digits: To which the rank's whole part is filled up, so that names sort by difficulty.
     """
-    whole, _, part = str(rank_of(row)).partition(".")
+    whole, _, part = str(line.rank).partition(".")
     rank = whole.zfill(digits) + (f".{part}" if part else "")
-    return f"rank_{rank}_{row['outcome']}_example_{index_of(row)}"
+    return f"rank_{rank}_{line.outcome}_example_{index}"
 
 
 CURVE_NAME = re.compile(r"rank_[\d.e+]+_[a-z]+_example_\d+")
@@ -97,14 +97,14 @@ def points(losses: Losses) -> Iterator[tuple[int, Values]]:
         yield step, {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def example_values(row: Row) -> Values:
+def example_values(stored: Stored) -> Values:
     """What the run over all examples says of one; an `error` has an outcome alone."""
-    values = {"outcome": float(OUTCOME_CODES[str(row["outcome"])])}
-    loss = row["final_loss"]
-    if isinstance(loss, float):
-        values["steps"] = float(steps_of(row))
-        if math.isfinite(loss):
-            values["final_loss"] = loss
+    line = stored.line
+    values = {"outcome": float(OUTCOME_CODES[line.outcome])}
+    if line.steps:
+        values["steps"] = float(line.steps)
+        if math.isfinite(stored.final_loss):
+            values["final_loss"] = stored.final_loss
     return values
 
 
@@ -257,38 +257,38 @@ class Curves:
         status = "success" if kind is None else "failed"
         self._tell_all(lambda viewer: viewer.close(status))
 
-    def keep(self, rows: Sequence[Row], again: Collection[str], losses_of: Callable[[str], Losses]) -> None:
+    def keep(self, study: StoredStudy, coming: Collection[str] = ()) -> None:
         """Shows the examples that were done before this command.
 
         Args:
-            rows: All that are there.
-            again: Paths of those that are about to be trained again, and shown then.
-            losses_of: The losses of a path.
+            study: What is there.
+            coming: Paths of those that are about to be trained again, and shown then.
         """
-        rows = [row for row in rows if path_of(row) not in again]
-        there = {curve_name(row, self.digits): row for row in rows}
-        shown = [name for name, row in there.items() if path_of(row) in self.shown and row["outcome"] != "error"]
-        values = [(index_of(row), example_values(row)) for row in rows]
+        places = study.places()
+        done = {path: stored for path, stored in study.examples.items() if path not in coming}
+        there = {curve_name(stored.line, places[path], self.digits): path for path, stored in done.items()}
+        shown = [name for name, path in there.items() if path in self.shown and done[path].line.steps]
 
         def tell(viewer: Viewer) -> None:
             for name in viewer.lacking(shown, there):
-                viewer.curve(name, losses_of(path_of(there[name])))
-            for index, each in values:
-                viewer.example(index, each)
+                viewer.curve(name, study.losses_of(there[name]))
+            for path, stored in done.items():
+                viewer.example(places[path], example_values(stored))
 
         self._tell_all(tell)
 
-    def add(self, row: Row, losses: Losses) -> None:
+    def add(self, stored: Stored, index: int, losses: Losses) -> None:
         """Shows a finished example.
 
         Args:
-            row: Its row.
+            stored: The example.
+            index: Its place in the difficulty-sorted sample.
             losses: Of each step; none for an `error`.
         """
-        values = example_values(row)
-        self._tell_all(lambda viewer: viewer.example(index_of(row), values))
-        if losses and path_of(row) in self.shown:
-            name = curve_name(row, self.digits)
+        values = example_values(stored)
+        self._tell_all(lambda viewer: viewer.example(index, values))
+        if len(losses) and stored.line.path in self.shown:
+            name = curve_name(stored.line, index, self.digits)
             self._tell_all(lambda viewer: viewer.curve(name, losses))
 
     def _tell_all(self, tell: Callable[[Viewer], None]) -> None:
