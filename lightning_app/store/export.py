@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from lightning_app.csv_text import Value, csv_text
-from lightning_app.store.study import FORMAT, ExampleLine, Floats, StoredStudy
+from lightning_app.store.study import FORMAT, ExampleLine, StoredStudy
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
 SEED_COLUMNS = ("example_index", "path", "total_steps_to_epsilon", "final_loss", "universal_difficulty_rank")
@@ -28,6 +29,7 @@ COLUMNS = (
     "seconds",
 )
 
+Floats = npt.NDArray[np.float64]
 Row = dict[str, Value]
 """One line of the results: a value for every column; None is an empty cell."""
 

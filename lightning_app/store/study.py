@@ -5,19 +5,24 @@ import binascii
 import json
 import math
 import os
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from lightning_app.inputs.example import Rank
 from lightning_app.outside import OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
 from lightning_app.training.trajectory import NEVER, Failure, Outcome, Trajectory
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
 
 STORE = "study.jsonl"
 FORMAT = 3
@@ -25,7 +30,6 @@ FORMAT = 3
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Steps = Annotated[int, msgspec.Meta(ge=NEVER, le=10**12)]
-Floats = npt.NDArray[np.float64]
 Number = float | Literal["nan", "inf", "-inf"]
 """JSON has no word for what is not finite."""
 Content = dict[str, Any]
@@ -190,7 +194,7 @@ def example_line(result: Trajectory | Failure, environment: int) -> ExampleLine:
         weight_distance=distance if math.isfinite(distance) else repr(distance),  # type: ignore[arg-type]
         seconds=result.seconds,
         environment=environment,
-        losses=base64.b64encode(np.asarray(result.losses, dtype="<f4").tobytes()).decode(),
+        losses=base64.b64encode(struct.pack(f"<{len(result.losses)}f", *result.losses)).decode(),
     )
 
 
@@ -325,8 +329,9 @@ class StoredStudy:
                 f"its losses are {len(line.losses)} characters, which are not those of {line.steps} steps"
             )
         try:
-            final_loss = float(_floats(line.losses[-8:])[-1]) if line.steps else math.nan
-        except ValueError as error:
+            end = binascii.a2b_base64(line.losses[-8:], strict_mode=True)[-4:]
+            final_loss = struct.unpack("<f", end)[0] if line.steps else math.nan
+        except (ValueError, struct.error) as error:
             raise OutsideError(f"its losses are not base64: {error}") from None
         line.losses = ""
         self.examples.pop(line.path, None)
@@ -348,7 +353,7 @@ class StoredStudy:
                     raise OutsideError(f"{self.file.name} was replaced while it was read")
                 yield line
 
-    def losses_in(self, line: ExampleLine) -> Floats:
+    def losses_in(self, line: ExampleLine) -> "Floats":
         """The losses in a line that stands, shape (steps,), as they were: float32, widened.
 
         Raises:
@@ -359,20 +364,22 @@ class StoredStudy:
         except OutsideError as error:
             raise OutsideError(f"{self.file.name}, line {self.examples[line.path].number}: {error}") from None
 
-    def losses_of(self, path: str) -> Floats:
+    def losses_of(self, path: str) -> "Floats":
         """The losses of an example that was trained; see `lines_of` and `losses_in` for what may be wrong with it."""
         (line,) = self.lines_of([path])
         return self.losses_in(line)
 
 
-def losses_in(line: ExampleLine, epsilon: float) -> Floats:
+def losses_in(line: ExampleLine, epsilon: float) -> "Floats":
     """The losses in an example's line.
 
     Raises:
         OutsideError: If they are not those of its steps and outcome.
     """
+    import numpy as np  # here and not above: status does without
+
     try:
-        losses = _floats(line.losses)
+        losses = np.frombuffer(binascii.a2b_base64(line.losses, strict_mode=True), "<f4").astype(np.float64)
     except ValueError as error:
         raise OutsideError(f"its losses are not base64: {error}") from None
     if len(losses) != line.steps or not line.steps:
@@ -383,10 +390,6 @@ def losses_in(line: ExampleLine, epsilon: float) -> Floats:
     if not goes_on or outcome != line.outcome:
         raise OutsideError(f"its outcome is {line.outcome!r}, and its losses say otherwise")
     return losses
-
-
-def _floats(text: str) -> Floats:
-    return np.frombuffer(binascii.a2b_base64(text, strict_mode=True), "<f4").astype(np.float64)
 
 
 def places_by_difficulty(ranks: Mapping[str, Rank]) -> dict[str, int]:

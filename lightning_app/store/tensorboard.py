@@ -21,7 +21,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.store.study import ExampleLine, Floats, Stored, StoredStudy
+from lightning_app.store.export import Floats
+from lightning_app.store.study import ExampleLine, Stored, StoredStudy
 from lightning_app.training.trajectory import Outcome
 
 if TYPE_CHECKING:

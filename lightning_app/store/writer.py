@@ -15,6 +15,7 @@ import msgspec
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.outside import json_as, open_regular, read_regular
 from lightning_app.store.export import (
+    Floats,
     Row,
     fingerprint_text,
     index_of,
@@ -46,7 +47,6 @@ from lightning_app.store.study import (
     CommandLine,
     Content,
     EnvironmentLine,
-    Floats,
     Line,
     Stored,
     StoredStudy,
