@@ -52,6 +52,9 @@ class StoredLosses:
 
     def of(self, index: int, path: str) -> Floats:
         """Read from the log."""
+        line = self._study.examples[path].line
+        if line.outcome == "error":
+            raise FileNotFoundError(f"{path!r} is an error and has no losses: {line.reason}")
         return self._study.losses_of(path)
 
 

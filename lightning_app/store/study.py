@@ -168,8 +168,10 @@ def parse_line(text: bytes) -> Line:
         return line
     try:
         return _example.decode(text)
+    except msgspec.ValidationError as error:
+        raise OutsideError(f"it has another form: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise OutsideError(" ".join(str(error).split())) from None
+        raise OutsideError(f"it is not JSON: {error}") from None
 
 
 def example_line(result: Trajectory | Failure, environment: int) -> ExampleLine:

@@ -462,8 +462,10 @@ def _ends_with(file: Path, end: bytes) -> bool:
 
 def _write(file: Path, flags: int, text: str) -> None:
     descriptor = os.open(file, flags | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(text.encode())
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _flush_file_system(folder: Path) -> None:

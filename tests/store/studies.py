@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_app.concluding import conclude
 from lightning_app.inputs.example import Example
 from lightning_app.store.resume import ResumePlan, plan_resume
 from lightning_app.store.study import CommandLine, Shard, Target
@@ -49,3 +50,39 @@ def begun(
     target = Target(limit, tuple((each.rank, each.path) for each in plan.examples), shard)
     study.begin(found, {"epsilon": epsilon, **(identity or {})}, environment, target, command, plan.coming)
     return study, plan
+
+
+def trained(of: Example, limit: int) -> Trajectory:
+    """What training would give: every third example needs more than ten steps."""
+    needed = 30 if of.rank % 3 == 0 else 4
+    return trajectory(of, [2.0 - 1.6 * k / needed for k in range(1, min(needed, limit) + 1)])
+
+
+def sample_of(count: int) -> list[Example]:
+    """Paths drawn in another order than that of their difficulty; some step logs' names differ by number alone."""
+    paths = ["b/c", "b_c", "d", 'e,"\n', "a" * 300, "a/b", "a_b", "f", "g", "h"]
+    ranks = [7, 3, 8, 1, 4, 9, 2, 10, 5, 6]
+    drawn = sorted(zip(ranks[:count], paths[:count], strict=True))
+    return [example(index, path, rank) for index, (rank, path) in enumerate(drawn)]
+
+
+def study_of(folder: Path, sample: Sequence[Example], limit: int, shard: Shard | None = None) -> StudyFolder:
+    """A whole study, or the rest of one, at rest."""
+    study, plan = begun(folder, sample, limit, shard=shard)
+    for one in plan.left:
+        study.commit(trained(one, limit))
+    conclude(study)
+    return study
+
+
+def exports(folder: Path) -> dict[str, bytes]:
+    """All that is exported from a study, by name."""
+    files = (
+        "single_example_results.csv",
+        "run.json",
+        "config.yaml",
+        "training_summary.json",
+        "steps_vs_difficulty.png",
+    )
+    logs = {f"step_logs/{file.name}": file.read_bytes() for file in (folder / "step_logs").iterdir()}
+    return logs | {name: (folder / name).read_bytes() for name in files if (folder / name).exists()}
