@@ -10,6 +10,7 @@ from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.reading import Study, frame_of, threshold_column
 from lightning_app.inputs.example import Example
 from lightning_app.store.export import row_of
+from lightning_app.store.study import example_line
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
 
 
@@ -19,11 +20,12 @@ def study(steps: list[int | None], limit: int = 100, epsilon: float = 0.01, dive
     for i, count in enumerate(steps):
         example = Example(i, f"NA/{i},x.jpg", Path("x"), i % 2, 10 * (i + 1))
         if count is None:
-            rows.append(row_of(Failure(example, "broken"), epsilon))
+            rows.append(row_of(example_line(Failure(example, "broken"), 1), None, i, epsilon))
             continue
         losses = [0.5 + i / 100] * (limit if count < 0 else count - 1) + ([] if count < 0 else [epsilon / 2])
         outcome: Outcome = "diverged" if i in diverged else "censored" if count < 0 else "reached"
-        rows.append(row_of(Trajectory(example, outcome, losses, 0, 1, 0.1, 0.1), epsilon))
+        line = example_line(Trajectory(example, outcome, losses, 0, 1, 0.1, 0.1), 1)
+        rows.append(row_of(line, np.array(losses), i, epsilon))
     return Study("tiny", Path("tiny"), frame_of(rows), epsilon, limit)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from lightning_app.analysis.closing import close
 from lightning_app.analysis.facts import Facts
+from lightning_app.analysis.losses import StepLogs
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,
@@ -135,7 +136,7 @@ def test_curves_are_those_of_the_step_logs_coloured_by_difficulty(tmp_path: Path
     (tmp_path / "step_logs").mkdir()
     for index, losses in {0: [2.0, 0.5, 0.009], 3: [3.0, float("inf")], 5: [1.0, 0.1]}.items():
         (tmp_path / "step_logs" / step_log_name(index, f"{index}.png")).write_text(step_log_text(losses))
-    found = replace(study(), place=tmp_path)
+    found = replace(study(), losses=StepLogs(tmp_path / "step_logs", by_number=False))
     figure = loss_curves(found, close(found))
     assert figure is not None
     axes = figure.axes[0]
@@ -214,7 +215,7 @@ def digests(*kinds: str) -> dict[str, str]:
         "thresholds": correlation_over_thresholds([one], [close(one)]),
     }
     if Path("step_logs").is_dir():
-        figures["curves"] = loss_curves(replace(one, place=Path()), close(one))
+        figures["curves"] = loss_curves(replace(one, losses=StepLogs(Path("step_logs"), by_number=False)), close(one))
     return {
         f"{name}.{kind}": hashlib.sha256(as_file(figure, kind)).hexdigest()
         for name, figure in figures.items()

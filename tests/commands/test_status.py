@@ -6,19 +6,17 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.store.writer import RunFolder
 from lightning_app.training.trajectory import Failure
-from tests.results.test_status import EMPTY, example, trained
+from tests.store.studies import example
+from tests.store.test_status import study_of, trained
 
 
 @pytest.fixture
 def folder() -> Path:
     folder = Path("outputs/tiny")
-    folder.mkdir(parents=True)
-    study = RunFolder(folder)
-    study.start(EMPTY, "", [], [])
-    study.commit(trained(0), 0.1)
-    study.commit(Failure(example(1), "torn"), 0.1)
+    study = study_of(folder)
+    study.commit(trained(0))
+    study.commit(Failure(example(1), "torn"))
     return folder
 
 

@@ -24,7 +24,7 @@ def test_what_the_page_is_given() -> None:
     assert (study.epsilon, study.limit) == (0.01, 6)
     assert study.thresholds == pytest.approx((0.6931, 0.1, 0.01), abs=1e-4)
     assert study.losses_of is not None
-    assert [study.losses_of(k) for k in range(4)] == [losses for _, losses in CURVES.values()]
+    assert [list(study.losses_of(k)) for k in range(4)] == [losses for _, losses in CURVES.values()]
     assert study.image_of(0) == Path("images/cat/a,1.jpg")
     assert study.image_of(3) is None
     assert study.class_names == {0: "cat", 1: "dog"}

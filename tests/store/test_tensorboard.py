@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_app.inputs.example import Example, Rank
-from lightning_app.store.export import path_of, row_of
+from lightning_app.store.study import Stored, example_line
 from lightning_app.store.tensorboard import (
     ALL_EXAMPLES,
     EVENTS,
@@ -23,6 +23,7 @@ from lightning_app.store.tensorboard import (
     shown_steps,
 )
 from lightning_app.training.trajectory import Failure, Outcome, Trajectory
+from tests.store import studies
 
 
 def example(index: int, rank: Rank = 1) -> Example:
@@ -34,7 +35,9 @@ def trajectory(losses: list[float], outcome: Outcome = "reached", index: int = 0
 
 
 def add(curves: Curves, result: Trajectory | Failure) -> None:
-    curves.add(row_of(result, 0.5), result.losses if isinstance(result, Trajectory) else ())
+    losses = result.losses if isinstance(result, Trajectory) else []
+    stored = Stored(example_line(result, 1), losses[-1] if losses else math.nan, 1, 0, 0)
+    curves.add(stored, result.example.index, losses)
 
 
 def scalars(run: Path) -> dict[str, dict[int, float]]:
@@ -64,8 +67,9 @@ def test_a_curve_holds_the_loss_and_its_logarithm_and_leaves_out_what_is_not_fin
 
 
 def test_names_tell_rank_and_outcome_and_sort_by_difficulty() -> None:
-    assert curve_name(row_of(trajectory([1.0], "censored", 7, 412), 0.5), 5) == "rank_00412_censored_example_7"
-    assert curve_name(row_of(trajectory([1.0], "reached", 0, 12.5), 0.5), 5) == "rank_00012.5_reached_example_0"
+    censored, reached = trajectory([1.0], "censored", rank=412), trajectory([1.0], "reached", rank=12.5)
+    assert curve_name(example_line(censored, 1), 7, 5) == "rank_00412_censored_example_7"
+    assert curve_name(example_line(reached, 1), 0, 5) == "rank_00012.5_reached_example_0"
 
 
 def test_more_curves_include_fewer_whatever_the_order_of_the_examples() -> None:
@@ -105,20 +109,24 @@ def test_tensorboard_reads_every_curve_and_the_run_over_all_examples() -> None:
 
 
 def test_what_is_there_is_shown_but_not_what_is_trained_again() -> None:
-    results = [trajectory([1.0, 0.5], "reached", 5), trajectory([1.0, 0.9], "censored", 1), trajectory([2.0], index=0)]
-    rows = [row_of(result, 0.5) for result in results]
-    losses = {path_of(row): result.losses for row, result in zip(rows, results, strict=True)}
+    sample = [studies.example(index) for index in range(6)]
+    study, _ = studies.begun(Path("study"), sample, limit=2)
+    for index, losses in ((5, [1.0, 0.5]), (1, [1.0, 0.9]), (0, [0.4])):
+        study.commit(studies.trajectory(sample[index], losses))
+    study, plan = studies.begun(Path("study"), sample, limit=3)
+    assert plan.coming == {"1.jpg"}
     stale = Path("tb/rank_7_reached_example_5")
-    for run in (stale, Path("tb/rank_1_censored_example_1"), Path("tb/mine")):
+    for run in (stale, Path("tb/rank_2_censored_example_1"), Path("tb/mine")):
         run.mkdir(parents=True)
         (run / EVENTS).write_bytes(b"")
-    with Curves([TensorBoardFolder(Path("tb"))], frozenset(losses) - {"a/0.jpg"}, 1) as curves:
-        curves.keep(rows, {"a/1.jpg"}, lambda row: losses[path_of(row)])
-        names = {"mine", "rank_1_reached_example_5", ALL_EXAMPLES}
+    with Curves([TensorBoardFolder(Path("tb"))], frozenset({"1.jpg", "5.jpg"}), 1) as curves:
+        curves.keep(study.study, plan.coming)
+        names = {"mine", "rank_6_reached_example_5", ALL_EXAMPLES}
         assert {run.name for run in Path("tb").iterdir()} == names
-        add(curves, trajectory([1.0, 0.9, 0.4], "reached", 1))
-    assert {run.name for run in Path("tb").iterdir()} == names | {"rank_1_reached_example_1"}
-    assert list(scalars(Path("tb/rank_1_reached_example_5"))["step_loss/loss"].values()) == [1.0, 0.5]
+        result = studies.trajectory(sample[1], [1.0, 0.9, 0.4])
+        curves.add(study.commit(result), 1, result.losses)
+    assert {run.name for run in Path("tb").iterdir()} == names | {"rank_2_reached_example_1"}
+    assert list(scalars(Path("tb/rank_6_reached_example_5"))["step_loss/loss"].values()) == [1.0, 0.5]
     assert list(scalars(Path("tb") / ALL_EXAMPLES)["study/steps"].items()) == [(0, 1), (1, 3), (5, 2)]
 
 

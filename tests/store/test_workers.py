@@ -7,10 +7,9 @@ import pytest
 
 from lightning_app.commands.status import main
 from lightning_app.store.lock import WriterLock
-from lightning_app.store.writer import RunFolder
 from lightning_app.store.status import status_of
 from lightning_app.store.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
-from tests.results.test_status import EMPTY, trained
+from tests.store.test_status import study_of, trained
 
 LINES = (
     WorkerLine(1, "node1", "NVIDIA H100", "at work", 812.34, 12, 0, ("a.jpg", "b.jpg", "c.jpg")),
@@ -27,9 +26,8 @@ def test_lines_are_read_back_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_the_time_left_is_shared_by_those_at_work(tmp_path: Path) -> None:
-    study = RunFolder(tmp_path)
-    study.start(EMPTY, "", [], [])
-    study.commit(trained(0, seconds=6.0), 0.1)
+    study = study_of(tmp_path)
+    study.commit(trained(0, seconds=6.0))
     at_work = [replace(LINES[0], worker=number) for number in (1, 2, 3)]
     write_workers(tmp_path, [*at_work, LINES[1]])
     lock = WriterLock(tmp_path)
@@ -56,7 +54,7 @@ def test_words() -> None:
 
 
 def test_status_shows_them_while_a_run_holds_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunFolder(tmp_path).start(EMPTY, "", [], [])
+    study_of(tmp_path)
     write_workers(tmp_path, LINES)
     assert status_of(tmp_path).workers == ()  # left behind by a kill
     lock = WriterLock(tmp_path)
