@@ -52,7 +52,8 @@ class LogWriter:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with naming(file):
             self._descriptor = os.open(file, flags, 0o666)
-            os.ftruncate(self._descriptor, size)
+            if os.fstat(self._descriptor).st_size != size:
+                os.ftruncate(self._descriptor, size)
             if size == 0:
                 flush_folder(file.parent)
 

@@ -6,7 +6,7 @@ import filecmp
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -362,7 +362,7 @@ class StudyFolder:
         """
         logs = self.folder / STEP_LOGS
         rows: list[Row] = []
-        owned: dict[str, str] = {}
+        owned: dict[str, list[str]] = {}  # by what stands behind the number; paths may differ by more than that
         with naming(logs):
             logs.mkdir(exist_ok=True)
             names = frozenset(os.listdir(logs))
@@ -371,7 +371,7 @@ class StudyFolder:
                 rows.append(row)
                 if losses is not None:
                     name = step_log_name(index_of(row), path_of(row))
-                    owned[name.split("_", 2)[2]] = name
+                    owned.setdefault(name.split("_", 2)[2], []).append(name)
                     last = f"\n{len(losses)},{losses[-1].item()!r}\n".encode()
                     if is_quick and name in names and _ends_with(logs / name, last):
                         continue
@@ -383,17 +383,18 @@ class StudyFolder:
         with naming(logs):
             (logs / WRITING).unlink(missing_ok=True)
             if not is_quick:
-                self._tidy({name for name in names if STEP_LOG.fullmatch(name)}.difference(owned.values()), owned)
+                there = {name for name in names if STEP_LOG.fullmatch(name)}
+                self._tidy(there.difference(*owned.values()), owned)
         return rows
 
-    def _tidy(self, stale: Collection[str], owned: Mapping[str, str]) -> None:
+    def _tidy(self, stale: Collection[str], owned: Mapping[str, Sequence[str]]) -> None:
         """Takes away step logs of numbers that are no more, and sets aside what the log doesn't have."""
         logs = self.folder / STEP_LOGS
         unknown: list[str] = []
         for name in sorted(stale):
-            current = owned.get(name.split("_", 2)[2])
+            alike = owned.get(name.split("_", 2)[2], [])
             data = read_regular(logs / name, links=False)
-            if current is not None and read_regular(logs / current, links=False).startswith(data):
+            if any(read_regular(logs / other, links=False).startswith(data) for other in alike):
                 (logs / name).unlink()
             else:
                 unknown.append(name)

@@ -1,5 +1,6 @@
 """Studies for tests, made by the writer itself, without any training."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from lightning_app.training.trajectory import Outcome, StopRule, Trajectory
 
 EPSILON = 0.5
 ENVIRONMENT: dict[str, Any] = {"torch": "3"}
-COMMAND = CommandLine("model_name: tiny\n", {"model_name": "tiny"}, {"ranked": 100})
+COMMAND = CommandLine(
+    "model_name: tiny\n", {"model_name": "tiny", "seed": 0, "tensorboard_examples": 2}, {"ranked": 100}
+)
 
 
 def example(index: int, path: str = "", rank: float | None = None) -> Example:
@@ -55,7 +58,7 @@ def begun(
 def trained(of: Example, limit: int) -> Trajectory:
     """What training would give: every third example needs more than ten steps."""
     needed = 30 if of.rank % 3 == 0 else 4
-    return trajectory(of, [2.0 - 1.6 * k / needed for k in range(1, min(needed, limit) + 1)])
+    return trajectory(of, [0.4 if k == needed else 2.0 - k / needed for k in range(1, min(needed, limit) + 1)])
 
 
 def sample_of(count: int) -> list[Example]:
@@ -86,3 +89,10 @@ def exports(folder: Path) -> dict[str, bytes]:
     )
     logs = {f"step_logs/{file.name}": file.read_bytes() for file in (folder / "step_logs").iterdir()}
     return logs | {name: (folder / name).read_bytes() for name in files if (folder / name).exists()}
+
+
+def without_sizes(folder: Path) -> dict[str, object]:
+    """What is exported, without the length of the log: one that was resumed is longer."""
+    summary = json.loads((folder / "training_summary.json").read_text())
+    del summary["timing"]["store_bytes"]
+    return {**exports(folder), "training_summary.json": summary}

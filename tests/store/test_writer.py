@@ -1,37 +1,27 @@
 import json
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from lightning_app import concluding
+from lightning_app.concluding import conclude
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.inputs.example import Example
-from lightning_app.store.predictions import Answers
-from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch, read_fingerprint
-from lightning_app.store.export import COLUMNS, path_of, table_text
-from lightning_app.store.resume import Stock, take_stock
-from lightning_app.store.writer import Found, RunFolder
-from lightning_app.store.files import ELSEWHERE, folder_name, is_complete, read_study
-from lightning_app.training.trajectory import Failure, Outcome, Trajectory
-from tests.torture import Killer, fork
+from lightning_app.store.export import COLUMNS
+from lightning_app.store.files import folder_name
+from lightning_app.store.predictions import Predictions
+from lightning_app.store.study import STORE, read_study
+from lightning_app.store.writer import StudyFolder, is_complete
+from lightning_app.training.trajectory import Failure
+from tests.store.studies import begun, example, exports, sample_of, study_of, trained, trajectory, without_sizes
 
-FINGERPRINT = Fingerprint({"epsilon": 0.5}, (Stretch({"torch": "3"}),), Goal(9, 100))
+ROOT = Path(__file__).parents[2]
 HEADER = ",".join(COLUMNS)
-
-
-def example(index: int, path: str = "a.jpg", rank: int = 0) -> Example:
-    return Example(index, path, Path(path), 0, rank or index + 1)
-
-
-def result(index: int, path: str = "a.jpg", steps: int = 2, outcome: Outcome = "reached") -> Trajectory:
-    losses = [2.0 / k for k in range(1, steps + 1)]
-    return Trajectory(example(index, path), outcome, losses, 1, 2, 0.1, 1.0)
+SAMPLE = [example(0, "a.jpg"), example(1, "b.jpg"), example(2, "c.jpg")]
 
 
 def lines(folder: Path) -> list[str]:
@@ -42,11 +32,9 @@ def logs(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in (folder / "step_logs").iterdir()}
 
 
-def new(folder: Path) -> RunFolder:
-    study = RunFolder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    study.start(FINGERPRINT, "", [], [])
-    return study
+@pytest.fixture(autouse=True)
+def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concluding, "drawn", lambda *args: {"png": b"a picture"})
 
 
 @pytest.mark.parametrize(
@@ -73,344 +61,347 @@ def test_a_link_that_leads_to_itself_is_a_name_like_any_other(tmp_path: Path) ->
     assert folder_name(f"local-dir:{tmp_path}/loop") == "loop"
 
 
-def test_a_row_and_its_log_are_on_disk_as_soon_as_an_example_ends(tmp_path: Path) -> None:
-    study = new(tmp_path / "m")
+def test_a_row_and_a_step_log_are_there_as_soon_as_an_example_ends(tmp_path: Path) -> None:
+    study, _ = begun(tmp_path / "m", SAMPLE)
     assert lines(study.folder) == [HEADER]
-    study.commit(result(1), 0.5)
-    assert len(lines(study.folder)) == 2
-    assert logs(study.folder) == {"example_1_a.jpg_steps.csv": "step,loss\n1,2.0\n2,1.0\n"}
-    study.commit(Failure(example(0, "b.jpg"), "broken"), 0.5)
+    study.commit(trajectory(SAMPLE[1], [2.0, 0.25]))
+    assert logs(study.folder) == {"example_1_b.jpg_steps.csv": "step,loss\n1,2.0\n2,0.25\n"}
+    study.commit(Failure(SAMPLE[0], "broken"))
     assert [line.split(",")[0] for line in lines(study.folder)] == ["example_index", "1", "0"]
     assert len(logs(study.folder)) == 1
-    assert study.losses_of(study.rows["a.jpg"]) == [2.0, 1.0]
-    assert not list(tmp_path.rglob(".writing"))
+    assert not list(tmp_path.rglob("*.writing"))
 
 
-def test_at_rest_rows_are_sorted_by_index(tmp_path: Path) -> None:
-    study = new(tmp_path / "m")
+def test_at_rest_rows_are_in_the_order_of_difficulty(tmp_path: Path) -> None:
+    sample = [example(index) for index in range(101)]
+    study, _ = begun(tmp_path / "m", sample)
     for index in (10, 9, 0, 100):
-        study.commit(result(index, f"{index}.jpg"), 0.5)
-    study.rest()
+        study.commit(trajectory(sample[index], [0.25]))
+    conclude(study)
     assert [line.split(",")[0] for line in lines(study.folder)[1:]] == ["0", "9", "10", "100"]
 
 
-def test_what_was_written_is_found(tmp_path: Path) -> None:
-    study = new(tmp_path / "m")
-    assert study.find() is not None
-    rows = [study.commit(result(1), 0.5), study.commit(Failure(example(0, 'b,"\n.jpg'), "broken"), 0.5)]
-    found = RunFolder(tmp_path / "m").find()
-    assert found is not None
-    assert found == Found(replace(FINGERPRINT, trained_for=100), rows, b"", frozenset({"a.jpg"}))
+def test_at_rest_all_is_that_of_the_log_and_nothing_is_written_again(tmp_path: Path) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    summary = json.loads((tmp_path / "m" / "training_summary.json").read_text())
+    assert summary["timing"]["store_bytes"] == (tmp_path / "m" / STORE).stat().st_size
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "m").rglob("*")}
+    study, plan = begun(tmp_path / "m", sample_of(5), 10)
+    conclude(study)
+    assert not plan.left
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "m").rglob("*")} == times
 
 
-@pytest.mark.parametrize("cut", [1, 5, 60])
-def test_a_torn_last_row_is_told_from_the_others(tmp_path: Path, cut: int) -> None:
-    study = new(tmp_path / "m")
-    first = study.commit(result(0, "a"), 0.5)
-    study.commit(result(1, 'b"\n,c'), 0.5)
-    table = tmp_path / "m" / "single_example_results.csv"
-    whole = table.read_bytes()
-    table.write_bytes(whole[:-cut])
-    found = study.find()
-    assert found is not None
-    assert found.rows == [first]
-    assert table_text(found.rows).encode() + found.torn == whole[:-cut]
+def edit_the_table(folder: Path) -> None:
+    (folder / "single_example_results.csv").write_text("mine\n")
+
+
+def lose_a_log(folder: Path) -> None:
+    next((folder / "step_logs").iterdir()).unlink()
+
+
+def spoil_a_log(folder: Path) -> None:
+    file = next((folder / "step_logs").iterdir())
+    file.write_bytes(file.read_bytes().replace(b"1", b"7"))
+
+
+@pytest.mark.parametrize("spoil", [edit_the_table, lose_a_log, spoil_a_log])
+def test_what_people_do_to_the_exports_changes_nothing_in_the_study(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    study_of(tmp_path / "undisturbed", sample_of(5), 10)
+    store = (tmp_path / "m" / STORE).read_bytes()
+    spoil(tmp_path / "m")
+    (tmp_path / "m" / "training_summary.json").unlink()
+    study_of(tmp_path / "m", sample_of(5), 10)
+    assert exports(tmp_path / "m") == exports(tmp_path / "undisturbed")
+    assert (tmp_path / "m" / STORE).read_bytes() == store
+
+
+def test_a_torn_last_line_is_said_and_its_example_is_trained_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    expected = exports(tmp_path / "m")
+    store = tmp_path / "m" / STORE
+    whole = store.read_bytes()
+    store.write_bytes(whole[:-7])
+    study, plan = begun(tmp_path / "m", sample_of(5), 10)
+    assert len(plan.left) == 1
+    assert f"{STORE} ended in the middle of a line, whose example is trained again: " in caplog.text
+    study.commit(trained(plan.left[0], 10))
+    conclude(study)
+    assert store.read_bytes() == whole
+    assert exports(tmp_path / "m") == expected
+
+
+def test_a_study_that_can_not_be_read_is_refused_with_the_line(tmp_path: Path) -> None:
+    study, _ = begun(tmp_path / "m", SAMPLE)
+    (tmp_path / "m" / STORE).write_bytes(b"{}\n" * 3)
+    with pytest.raises(BadInputError, match=rf"m holds a study that can't be read: {STORE}, line 1: .*--overwrite mov"):
+        study.find()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("files", "version"),
     [
-        (lambda f: (f / "run.json").unlink(), "run.json, which says what its rows are, is not"),
+        ({"single_example_results.csv": "a,b\n"}, "an earlier version"),
+        ({"run.json": "{"}, "an earlier version"),
         (
-            lambda f: (f / "run.json").write_text("{"),
-            "run.json is not as it was written (it is not JSON: Expecting property name",
+            {"run.json": '{"format": 2, "stretches": [{"environment": {"steps-to-epsilon": "1.0.0"}}]}'},
+            "steps-to-epsilon 1.0.0",
         ),
-        (lambda f: (f / "run.json").write_text('{"format": 1}'), "(it has format 1, this version writes 2)"),
-        (lambda f: (f / "run.json").write_text('{"format": 2, "identity": 3}'), "run.json is not as it was written"),
-        (lambda f: (f / "single_example_results.csv").unlink(), "run.json is there, but single_example_results.csv is"),
-        (lambda f: (f / "single_example_results.csv").write_text("a,b\n1,2\n"), "line 1 is not the header"),
-        (lambda f: (f / "single_example_results.csv").write_text(HEADER + "\n1,2\n3,4\n"), "line 2: it has 2 cells"),
-        (lambda f: (f / "step_logs").rename(f / "elsewhere"), "step_logs, the folder of the step logs, is not there"),
     ],
 )
-def test_what_no_run_could_have_left_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
-    study = new(tmp_path / "m")
-    study.commit(result(0), 0.5)
-    spoil(tmp_path / "m")
-    with pytest.raises(BadInputError, match=r"m holds a study that can't be read: ") as error:
-        study.find()
-    assert message in str(error.value)
-    assert "Once that is mended, the same command goes on; --overwrite moves the study aside" in str(error.value)
+def test_an_earlier_versions_study_is_never_started_over(tmp_path: Path, files: dict[str, str], version: str) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    with pytest.raises(BadInputError, match=f"holds a study of {version}, without {STORE}: report reads its table"):
+        StudyFolder(folder).find()
+    assert {file.name: file.read_text() for file in folder.iterdir()} == files
 
 
 def test_a_study_that_was_killed_before_it_began_is_a_new_one(tmp_path: Path) -> None:
-    study = new(tmp_path / "m")
-    (tmp_path / "m" / "run.json").unlink()
-    assert study.find() is None
+    study_of(tmp_path / "expected", sample_of(3), 10)
+    (tmp_path / "m").mkdir()
+    whole = (tmp_path / "expected" / STORE).read_bytes()
+    (tmp_path / "m" / STORE).write_bytes(whole[:100])
+    study_of(tmp_path / "m", sample_of(3), 10)
+    assert (tmp_path / "m" / STORE).read_bytes() == whole
 
 
-def test_a_study_is_moved_aside_with_its_answers_kept(tmp_path: Path) -> None:
+def test_a_study_is_moved_aside_and_what_the_model_was_asked_is_kept(tmp_path: Path) -> None:
     for turn in range(3):
-        study = RunFolder(tmp_path / "m")
+        study = StudyFolder(tmp_path / "m")
         with study.locked():
             if turn == 0:
-                Answers(study.folder, {"k": 1}).put("a.jpg", 0, (True, 0))
-                assert study.move_aside() is None  # answers alone are no study
+                asked = Predictions(study.folder, {"k": 1})
+                asked.put("a.jpg", 0, (True, 0))
+                asked.close()
+                assert study.move_aside() is None  # that alone is no study
             else:
                 assert study.move_aside() is not None
-                with pytest.raises(BadInputError, match="another run is writing"), RunFolder(tmp_path / "m").locked():
+                with pytest.raises(BadInputError, match="another run is writing"), StudyFolder(tmp_path / "m").locked():
                     pass
-            study.start(FINGERPRINT, "", [], [])
-            if turn == 0:
-                study.commit(result(0), 0.5)
+        study, _ = begun(tmp_path / "m", SAMPLE)
+        if turn == 0:
+            study.commit(trajectory(SAMPLE[0], [0.25]))
     aside = list(tmp_path.glob("m.old-*"))
     assert sorted(len(lines(f)) for f in aside) == [1, 2]
     assert not list(tmp_path.rglob(".lock"))
     (first,) = (f for f in aside if len(lines(f)) == 2)
     assert (first / "step_logs" / "example_0_a.jpg_steps.csv").is_file()
-    assert Answers(study.folder, {"k": 1}).get("a.jpg", 0) == (True, 0)
+    assert Predictions(study.folder, {"k": 1}).get("a.jpg", 0) == (True, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match=r"--output_dir: .*can't be written: .*file is no folder"):
-        RunFolder(tmp_path / "file" / "m")
-    assert RunFolder(tmp_path / "new" / "m").folder.exists() is False
-    with pytest.raises(BadInputError, match="can't be written"), RunFolder(Path("/proc/nothing/m")).locked():
+        StudyFolder(tmp_path / "file" / "m")
+    assert StudyFolder(tmp_path / "new" / "m").folder.exists() is False
+    with pytest.raises(BadInputError, match="can't be written"), StudyFolder(Path("/proc/nothing/m")).locked():
         pass
 
 
 def test_a_folder_into_which_nothing_was_put_goes_again(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with RunFolder(tmp_path / "there" / "out" / "m").locked():
+    with StudyFolder(tmp_path / "there" / "out" / "m").locked():
         assert (tmp_path / "there" / "out" / "m").is_dir()
     assert not list((tmp_path / "there").iterdir())
-
-
-def resumed(folder: Path, sample: Sequence[Example], limit: int = 100) -> tuple[RunFolder, Stock]:
-    folder.mkdir(parents=True, exist_ok=True)
-    study = RunFolder(folder)
-    found = study.find()
-    stock = take_stock(sample, found.rows if found else [], found.logged if found else (), limit)
-    fingerprint = replace(found.fingerprint if found else FINGERPRINT, goal=Goal(len(sample), limit))
-    study.start(fingerprint, "", found.rows if found else [], stock.rows)
-    return study, stock
-
-
-def trained(example: Example, limit: int) -> Trajectory:
-    """What training would give: every third example needs more than ten steps."""
-    needed = 30 if example.rank % 3 == 0 else 4
-    outcome: Outcome = "reached" if needed <= limit else "censored"
-    return replace(result(0, example.path, min(needed, limit), outcome), example=example)
-
-
-def study_of(folder: Path, sample: Sequence[Example], limit: int) -> None:
-    """A whole study, or the rest of one."""
-    study, stock = resumed(folder, sample, limit)
-    for one in stock.left:
-        study.commit(trained(one, limit), 0.5)
-    study.rest()
-
-
-def sample_of(count: int) -> list[Example]:
-    """Paths drawn in another order than that of their difficulty; some of their logs' names differ by number alone."""
-    paths = ["b/c", "b_c", "d", 'e,"\n', "a" * 300, "a/b", "a_b", "f", "g", "h"]
-    ranks = [7, 3, 8, 1, 4, 9, 2, 10, 5, 6]
-    drawn = sorted(zip(ranks[:count], paths[:count], strict=True))
-    return [Example(index, path, Path(path), 0, rank) for index, (rank, path) in enumerate(drawn)]
-
-
-def contents(folder: Path) -> tuple[list[str], dict[str, str]]:
-    return lines(folder), logs(folder)
-
-
-STAGES = [(3, 10), (7, 10), (7, 50)]
-"""A study that grows, and then gets more steps: examples and limit."""
 
 
 def test_a_study_that_grew_is_one_that_was_large_from_the_start(tmp_path: Path) -> None:
     for count, limit in [(5, 10), (10, 10), (10, 50)]:
         study_of(tmp_path / "grown", sample_of(count), limit)
         study_of(tmp_path / f"fresh{count}{limit}", sample_of(count), limit)
-        assert contents(tmp_path / "grown") == contents(tmp_path / f"fresh{count}{limit}")
+        assert without_sizes(tmp_path / "grown") == without_sizes(tmp_path / f"fresh{count}{limit}")
     assert len(logs(tmp_path / "grown")) == 10
     assert sum("censored" in line for line in lines(tmp_path / "fresh1010")) == 3
+    assert not list((tmp_path / "grown").glob("step_logs.old-*"))
 
 
-def test_it_can_be_killed_at_every_operation_on_a_file(tmp_path: Path) -> None:
-    """A power cut or SIGKILL at any of them, then the rest: the same files as without."""
-    killed_at: list[str] = []
-    with multiprocessing.get_context("spawn").Pool(1) as one_thread:  # this process has more, and can't be forked
-        for stage, (count, limit) in enumerate(STAGES):
-            sample = sample_of(count)
-            study_of(tmp_path / f"expected{stage}", sample, limit)
-            for number in range(1, 10_000):
-                folder = tmp_path / f"killed{stage}_{number}"
-                for earlier in STAGES[:stage]:
-                    study_of(folder, sample_of(earlier[0]), earlier[1])
-                operation = one_thread.apply(killed, (folder, sample, limit, number, tmp_path / "operation"))
-                if not operation:
-                    break
-                killed_at.append(operation)
-                study_of(folder, sample, limit)
-                assert contents(folder) == contents(tmp_path / f"expected{stage}"), operation
-                assert not list(folder.rglob(".writing")), operation
-    kinds = {operation.split("/")[-1].split(" for")[0] for operation in killed_at}
-    assert len(killed_at) > 80
-    assert "half of a write of single_example_results.csv" in kinds
-    assert any(kind.startswith("moving_") for kind in kinds)
-    # All is flushed: rows, files before they are renamed, names.
-    for flushed in ("single_example_results.csv", ".writing", "step_logs"):
-        assert f"after a fsync of {flushed}" in kinds
-
-
-def killed(folder: Path, sample: Sequence[Example], limit: int, number: int, note: Path) -> str:
-    """Makes a study in a child that is killed at its so manyth operation on a file; which that was, empty if none."""
-    note.write_text("")
-    child = fork()
-    if not child:
-        left = [number]
-
-        def dies(operation: str) -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                note.write_text(operation)
-            return left[0] == 0
-
-        code = 1
-        try:
-            signal.alarm(60)  # so that a child that hangs ends, also when nobody waits for it any more
-            Killer(dies)
-            study_of(folder, sample, limit)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
-    return note.read_text() if code else ""
+@pytest.mark.parametrize("how", ["killed", "full"])
+def test_whatever_ends_it_at_an_operation_on_a_file_the_rest_is_the_undisturbed_study(how: str) -> None:
+    """A tenth of all operations; `make torture` tries each."""
+    subprocess.run([sys.executable, "-m", "tests.store.kills", "--share", "0.1", "--how", how], check=True, cwd=ROOT)
 
 
 def test_a_smaller_sample_deletes_nothing(tmp_path: Path) -> None:
     study_of(tmp_path / "m", sample_of(10), 10)
-    before = contents(tmp_path / "m")
-    _, stock = resumed(tmp_path / "m", sample_of(4), 10)
-    assert not stock.left
-    assert len(stock.beyond) == 6
-    assert contents(tmp_path / "m") == before
+    table, there = lines(tmp_path / "m"), logs(tmp_path / "m")
+    study, plan = begun(tmp_path / "m", sample_of(4), 10)
+    assert not plan.left
+    assert len(plan.out_of_sample) == 6
+    conclude(study)
+    assert (lines(tmp_path / "m"), logs(tmp_path / "m")) == (table, there)
+    summary = json.loads((tmp_path / "m" / "training_summary.json").read_text())
+    assert (summary["counts"]["beyond_the_sample"], len(summary["results"])) == (6, 4)
 
 
-def outcomes(study: RunFolder) -> list[str]:
-    found = study.find()
-    assert found is not None
-    return sorted(str(row["outcome"]) for row in found.rows)
-
-
-def test_a_censored_row_stays_until_its_example_is_trained_again(tmp_path: Path) -> None:
+def test_a_censored_example_stays_until_it_is_trained_again(tmp_path: Path) -> None:
     study_of(tmp_path / "m", sample_of(5), 10)
-    study, stock = resumed(tmp_path / "m", sample_of(5), 50)
-    assert [one.rank for one in stock.left] == [3]
-    assert outcomes(study) == ["censored", *["reached"] * 4]
-    study.commit(trained(stock.left[0], 50), 0.5)
-    assert outcomes(study) == ["reached"] * 5
+    study, plan = begun(tmp_path / "m", sample_of(5), 50)
+    assert [one.rank for one in plan.left] == [3]
+    assert sorted(stored.line.outcome for stored in study.study.examples.values()) == ["censored", *["reached"] * 4]
+    assert "censored" not in "".join(lines(tmp_path / "m"))  # it comes into the table when it ends
+    found = read_study(tmp_path / "m")
+    assert found is not None
+    assert (found.trained_for, len(found.examples)) == (10, 5)
+    study.commit(trained(plan.left[0], 50))
+    found = read_study(tmp_path / "m")
+    assert found is not None
+    assert found.trained_for == 50
+    assert [stored.line.outcome for stored in found.examples.values()] == ["reached"] * 5
+
+
+def test_an_example_whose_training_fails_the_second_time_keeps_what_it_has(tmp_path: Path) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    study, plan = begun(tmp_path / "m", sample_of(5), 50)
+    stored = study.commit(Failure(plan.left[0], "broken"))
+    assert stored.line.outcome == "censored"
+    conclude(study)
+    assert sum("censored" in line for line in lines(tmp_path / "m")) == 1
+
+
+def test_an_error_is_tried_again_and_stands_once(tmp_path: Path) -> None:
+    study, _ = begun(tmp_path / "m", SAMPLE)
+    for reason in ("broken", "broken", "worse"):
+        study.commit(Failure(SAMPLE[0], reason))
+    assert (tmp_path / "m" / STORE).read_text().count('"reason"') == 2
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    assert plan.errors == ("a.jpg",)
+    study.commit(trajectory(plan.left[0], [0.25]))
+    conclude(study)
+    assert [line.split(",")[5] for line in lines(tmp_path / "m")[1:]] == ["reached"]
 
 
 def test_files_of_others_among_the_step_logs_are_left_alone(tmp_path: Path) -> None:
     study_of(tmp_path / "m", sample_of(5), 10)
     (tmp_path / "m" / "step_logs" / "notes.txt").write_text("mine")
-    (tmp_path / "m" / "step_logs" / "example_99_gone_steps.csv").write_text("step,loss\n")
-    study_of(tmp_path / "m", sample_of(5), 10)
-    assert "notes.txt" in logs(tmp_path / "m")
-    assert len(logs(tmp_path / "m")) == 6
-    assert not list((tmp_path / "m").glob("step_logs.old-*"))
+    study_of(tmp_path / "m", sample_of(7), 10)
+    assert logs(tmp_path / "m").pop("notes.txt") == "mine"
+    assert len(logs(tmp_path / "m")) == 8
 
 
-def test_step_logs_whose_rows_somebody_took_out_are_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_step_logs_that_the_study_does_not_know_are_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     study_of(tmp_path / "m", sample_of(5), 10)
-    expected = contents(tmp_path / "m")
-    (tmp_path / "m" / "single_example_results.csv").write_text(HEADER + "\n")
-    study_of(tmp_path / "m", sample_of(5), 10)
+    odd = tmp_path / "m" / "step_logs" / "example_99_gone_steps.csv"
+    odd.write_text("step,loss\n1,7.0\n")
+    study_of(tmp_path / "m", sample_of(7), 10)
     (aside,) = (tmp_path / "m").glob("step_logs.old-*")
-    assert {file.name: file.read_text() for file in aside.iterdir()} == expected[1]
-    assert "5 step logs belong to no row of the table" in caplog.text
-    assert contents(tmp_path / "m") == expected
+    assert [file.read_text() for file in aside.iterdir()] == ["step,loss\n1,7.0\n"]
+    assert "1 step logs are not of this study as it is; they are now in " in caplog.text
+    assert len(logs(tmp_path / "m")) == 7
 
 
-def test_rows_of_an_earlier_environment_are_known_and_let_go_when_trained_again(tmp_path: Path) -> None:
-    study_of(tmp_path / "m", sample_of(5), 10)
-    study = RunFolder(tmp_path / "m")
-    found = study.find()
+def test_where_an_example_was_trained_is_in_its_line(tmp_path: Path) -> None:
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    study.commit(trajectory(plan.left[0], [0.25]))
+    elsewhere = trajectory(plan.left[1], [0.25])
+    study.commit(elsewhere.__class__(**{**vars(elsewhere), "environment": {"torch": "4"}}))
+    found = read_study(tmp_path / "m")
     assert found is not None
-    stock = take_stock(sample_of(5), found.rows, found.logged, 50)
-    other: dict[str, object] = {"torch": "4"}
-    stretches = found.fingerprint.went_on(other, [path_of(row) for row in stock.rows])
-    study.start(Fingerprint(found.fingerprint.identity, stretches, Goal(5, 50)), "", found.rows, stock.rows)
-    paths = {path_of(row) for row in found.rows}
-    assert [(s.environment, set(s.paths or ())) for s in stretches] == [({"torch": "3"}, paths), (other, set())]
-    again = study.commit(trained(stock.left[0], 50), 0.5)
-    found = RunFolder(tmp_path / "m").find()
-    assert found is not None
-    assert set(found.fingerprint.stretches[0].paths or ()) == paths - {path_of(again)}
+    assert found.environments == {1: {"torch": "3"}, 2: {"torch": "4"}}
+    assert [stored.line.environment for stored in found.examples.values()] == [1, 2]
+    study, plan = begun(tmp_path / "m", SAMPLE, environment={"torch": "4"})  # known already
+    study.commit(trajectory(plan.left[0], [0.25]))
+    conclude(study)
+    assert [stored.line.environment for stored in study.study.examples.values()] == [1, 2, 2]
+    run = json.loads((tmp_path / "m" / "run.json").read_text())
+    summary = json.loads((tmp_path / "m" / "training_summary.json").read_text())
+    assert run["environments"] == summary["environments"] == [{"torch": "3"}, {"torch": "4"}]
 
 
-@pytest.mark.parametrize("name", ["step_logs", "single_example_results.csv"])
-def test_a_write_that_fails_names_the_file_and_leaves_the_table_whole(tmp_path: Path, name: str) -> None:
-    study = new(tmp_path / "m")
-    study.commit(result(0, "a"), 0.5)
-    before = lines(study.folder)
-    (tmp_path / "m" / name).rename(tmp_path / "away")
-    with pytest.raises(StorageError, match=rf"m/{name}.* can't be written: No such file or directory"):
-        study.commit(result(1, "b"), 0.5)
-    assert not (tmp_path / "m" / name).exists()
-    (tmp_path / "away").rename(tmp_path / "m" / name)
-    assert lines(study.folder) == before
-    assert list(study.rows) == ["a"]
-
-
-def test_on_a_full_disk_a_row_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new(tmp_path / "m")
-    study.commit(result(0, "a"), 0.5)
-    before = lines(study.folder)
-    write, room = os.write, [20]
-
-    def little(descriptor: int, data: bytes) -> int:
-        if room[0] <= 0:
-            raise OSError(28, "No space left on device")
-        done = write(descriptor, data[: room[0]])
-        room[0] -= done
-        return done
-
-    monkeypatch.setattr(os, "write", little)
-    with pytest.raises(StorageError, match=r"single_example_results.csv can't be written: No space left on device"):
-        study.commit(result(1, "b"), 0.5)
-    assert lines(study.folder) == before
-
-
-def test_a_write_that_fails_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new(tmp_path / "m")
-    study.commit(result(1, "b"), 0.5)
+def test_a_full_disk_takes_back_the_line_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    study.commit(trajectory(plan.left[0], [0.25]))
+    before = (tmp_path / "m" / STORE).read_bytes()
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"example_0_a_steps.csv can't be written: No space left on device"):
-        study.commit(result(0, "a"), 0.5)
-    assert not list(tmp_path.rglob(".writing"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=rf"{STORE} can't be written: No space left on device"):
+            study.commit(trajectory(plan.left[1], [0.25]))
+    assert (tmp_path / "m" / STORE).read_bytes() == before
+    assert list(study.study.examples) == ["a.jpg"]
+    study.commit(trajectory(plan.left[1], [0.25]))
+    assert list(study.study.examples) == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_disk_that_is_full_while_the_exports_are_made_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    study, plan = begun(tmp_path / "m", SAMPLE, 10)
+    for one in plan.left:
+        study.commit(trained(one, 10))
+    shutil.rmtree(tmp_path / "m" / "step_logs")
+    replace, left = os.replace, [number]
+
+    def full(source: str, target: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        if number <= 8:  # three step logs, table, config, run.json, picture, summary
+            with pytest.raises(StorageError, match="can't be written: No space left on device"):
+                conclude(study)
+            assert not list((tmp_path / "m").rglob(".writing"))
+            assert not is_complete(tmp_path / "m")
+        else:
+            conclude(study)
+    study_of(tmp_path / "m", SAMPLE, 10)
+    study_of(tmp_path / "undisturbed", SAMPLE, 10)
+    assert logs(tmp_path / "m") == logs(tmp_path / "undisturbed")
+    assert is_complete(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["step_logs", "single_example_results.csv"])
+def test_a_study_goes_on_where_it_can_not_be_shown(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    study.commit(trajectory(plan.left[0], [0.25]))
+    (tmp_path / "m" / name).rename(tmp_path / "away")
+    if name == "step_logs":
+        (tmp_path / "m" / name).write_text("a file")
+    for one in plan.left[1:]:
+        study.commit(trajectory(one, [0.25]))
+    assert caplog.text.count("can't be written") == 1
+    assert "the study goes on, its table and step logs are made anew at the end" in caplog.text
+    if name == "step_logs":
+        (tmp_path / "m" / name).unlink()
+    conclude(study)
+    assert len(lines(tmp_path / "m")) == 4
+    assert len(logs(tmp_path / "m")) == 3
 
 
 def test_a_run_whose_folder_was_taken_away_does_not_write_into_the_next_one(tmp_path: Path) -> None:
-    study = RunFolder(tmp_path / "m")
+    study = StudyFolder(tmp_path / "m")
     with study.locked():
-        study.start(FINGERPRINT, "", [], [])
-        study.commit(result(0, "a"), 0.5)
+        begin(study)
+        study.commit(trajectory(SAMPLE[0], [0.25]))
         (tmp_path / "m").rename(tmp_path / "away")
-        with RunFolder(tmp_path / "m").locked():
+        with StudyFolder(tmp_path / "m").locked():
             study_of(tmp_path / "m", sample_of(3), 10)
-            before = contents(tmp_path / "m")
-            for write in (lambda: study.commit(result(1, "b"), 0.5), study.rest):
+            before = exports(tmp_path / "m"), (tmp_path / "m" / STORE).read_bytes()
+            for write in (lambda: study.commit(trajectory(SAMPLE[1], [0.25])), study.export):
                 with pytest.raises(StorageError, match="it was moved or removed, or another run has it"):
                     write()
-            assert contents(tmp_path / "m") == before
+            assert (exports(tmp_path / "m"), (tmp_path / "m" / STORE).read_bytes()) == before
+
+
+def begin(study: StudyFolder) -> None:
+    other, _ = begun(study.folder, SAMPLE)
+    found = other.find()
+    assert found is not None
+    study.begin(found, found.identity, found.environments[1], found.target, found.command)
 
 
 def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,95 +409,37 @@ def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monk
         raise PermissionError(13, "Permission denied")
 
     def fails() -> None:
-        with RunFolder(tmp_path / "m").locked():
+        with StudyFolder(tmp_path / "m").locked():
             monkeypatch.setattr(Path, "unlink", refused)
             raise StorageError("the study's own")
 
     with pytest.raises(StorageError, match="the study's own"):
         fails()
     monkeypatch.undo()
-    with RunFolder(tmp_path / "m").locked():
+    with StudyFolder(tmp_path / "m").locked():
         pass
 
 
-ELSEWHERE_MADE: dict[str, object] = {"torch": "4"}
-
-
-def test_where_a_row_is_from_is_on_disk_before_it_and_in_the_fingerprint_at_rest(tmp_path: Path) -> None:
-    study = new(tmp_path)
-    study.commit(result(0, "a.jpg"), 0.5)
-    study.commit(replace(result(1, "b.jpg"), environment=ELSEWHERE_MADE), 0.5)
-    found = RunFolder(tmp_path).find()  # as a run would that goes on after a kill
-    assert found is not None
-    assert found.fingerprint.stretches == (Stretch(ELSEWHERE_MADE, ("b.jpg",)), Stretch({"torch": "3"}))
-    assert json.loads((tmp_path / "run.json").read_text())["stretches"] == [
-        {"environment": {"torch": "3"}, "paths": None}
-    ]
-    study.rest()
-    assert not (tmp_path / ELSEWHERE).exists()
-    there = read_fingerprint((tmp_path / "run.json").read_text())
-    assert there.stretches == found.fingerprint.stretches
-
-
-def test_a_line_of_elsewhere_that_was_cut_short_has_no_row_and_is_no_error(tmp_path: Path) -> None:
-    study = new(tmp_path)
-    study.commit(replace(result(0, "a.jpg"), environment=ELSEWHERE_MADE), 0.5)
-    with (tmp_path / ELSEWHERE).open("a") as stream:
-        stream.write('{"path": "b.jp')
-    found = RunFolder(tmp_path).find()
-    assert found is not None
-    assert found.fingerprint.stretches[0] == Stretch(ELSEWHERE_MADE, ("a.jpg",))
-
-
-def test_another_limit_is_noted_before_the_first_row_that_has_it(tmp_path: Path) -> None:
-    study_of(tmp_path / "m", sample_of(5), 10)
-    study, stock = resumed(tmp_path / "m", sample_of(5), 50)
-    assert read_study(tmp_path / "m")[0].trained_for == 10  # type: ignore[index]
-    study.commit(trained(stock.left[0], 50), 0.5)
-    assert read_study(tmp_path / "m")[0].trained_for == 50  # type: ignore[index]
+def test_a_study_that_ends_before_its_first_example_leaves_the_folder_free(tmp_path: Path) -> None:
+    study, _ = begun(tmp_path / "m", SAMPLE)
+    study.withdraw()
+    assert not list((tmp_path / "m").iterdir())
+    study, _ = begun(tmp_path / "m", SAMPLE)
+    study.commit(trajectory(SAMPLE[0], [0.25]))
+    study.withdraw()
+    assert len(lines(tmp_path / "m")) == 2
 
 
 def test_what_is_complete(tmp_path: Path) -> None:
     assert not is_complete(tmp_path)
-    (tmp_path / "training_summary.json").write_text('{"counts": {"done": 4, "sampled": 5}}')
-    assert not is_complete(tmp_path)
-    (tmp_path / "training_summary.json").write_text('{"counts": {"done": 5, "sampled": 5}}')
-    assert is_complete(tmp_path)
-    (tmp_path / "training_summary.json").write_text("{")
-    assert not is_complete(tmp_path)
-
-
-def test_answers_are_kept_by_path_label_and_identity(tmp_path: Path) -> None:
-    answers = Answers(tmp_path, {"weights": "x"})
-    answers.put('a,"b"\n.jpg', 3, (True, 3))
-    answers.put("c.jpg", 0, (False, 2))
-    with answers.file.open("a") as stream:
-        stream.write("d.jpg,0,")  # a power cut in the middle of a line
-    again = Answers(tmp_path, {"weights": "x"})
-    assert again.get('a,"b"\n.jpg', 3) == (True, 3)
-    assert again.get("c.jpg", 0) == (False, 2)
-    assert again.get("d.jpg", 0) is None
-    assert again.get("c.jpg", 1) is None
-    again.put("d.jpg", 0, (True, 0))
-    assert Answers(tmp_path, {"weights": "x"}).get("d.jpg", 0) == (True, 0)
-    assert Answers(tmp_path, {"weights": "y"}).get("c.jpg", 0) is None
-
-
-@given(
-    st.binary() | st.text().map(str.encode),
-    st.lists(st.tuples(st.text(), st.integers(0, 9), st.tuples(st.booleans(), st.integers(0, 9)))),
-)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_any_file_of_answers_is_read_and_answers_read_back(
-    tmp_path: Path, junk: bytes, given: list[tuple[str, int, tuple[bool, int]]]
-) -> None:
-    answers = Answers(tmp_path, {"weights": "x"})
-    answers.file.unlink(missing_ok=True)
-    for path, label, answer in given:
-        answers.put(path, label, answer)
-    expected = {(path, label): answer for path, label, answer in given}
-    again = Answers(tmp_path, {"weights": "x"})
-    assert {key: again.get(*key) for key in expected} == expected
-    answers.file.write_bytes(junk)
-    Answers(tmp_path, {"weights": "x"}).put("a", 1, (True, 1))
-    assert Answers(tmp_path, {"weights": "x"}).get("a", 1) == (True, 1)
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    for one in plan.left[:2]:
+        study.commit(trained(one, 100))
+    conclude(study)
+    assert not is_complete(tmp_path / "m")
+    study.commit(trained(plan.left[2], 100))
+    assert not is_complete(tmp_path / "m")  # its exports don't have it
+    conclude(study)
+    assert is_complete(tmp_path / "m")
+    (tmp_path / "m" / STORE).write_text("{")
+    assert not is_complete(tmp_path / "m")
