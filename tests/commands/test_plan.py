@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
-from lightning_app.store.writer import RunFolder
+from lightning_app.store.writer import StudyFolder
 from tests.commands.test_run import rows, without_seconds
 
 FOLDER = Path("outputs/tiny")
@@ -55,6 +55,7 @@ def test_the_forecast_is_on_the_screen_and_in_a_file(flags: list[str], capsys: p
     assert found["thresholds"]["epsilon"]["share"]["value"] == share
     assert found["pilot_seconds"] == pytest.approx(sum(float(row["seconds"]) for row in table))
     sizes = [f.stat().st_size for f in (FOLDER / "step_logs").iterdir()]
+    sizes += [len(line) for line in (FOLDER / "study.jsonl").read_bytes().splitlines(keepends=True)[-10:]]
     assert found["step_log_bytes"]["value"] == pytest.approx(6 / 10 * sum(sizes), rel=1e-6)
     assert found["samples"][-1]["examples"] == 16
     for line in ("Forecast for 6 more examples from the curves of 10", "reached within 30 steps", "Recommended: ",
@@ -131,16 +132,16 @@ def test_a_pilot_whose_time_runs_out_forecasts_from_what_is_there(
 def test_stopped_in_the_middle_it_keeps_a_random_part(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commit = RunFolder.commit
+    commit = StudyFolder.commit
     order: list[str] = []
 
-    def then_stop(self: RunFolder, result: Any, epsilon: float) -> Any:
+    def then_stop(self: StudyFolder, result: Any) -> Any:
         order.append(result.example.path)
         if len(order) == 3:
             signal.raise_signal(signal.SIGTERM)
-        return commit(self, result, epsilon)
+        return commit(self, result)
 
-    monkeypatch.setattr(RunFolder, "commit", then_stop)
+    monkeypatch.setattr(StudyFolder, "commit", then_stop)
     assert plan(flags) == 143
     assert "what the pilot has trained is kept, the same command goes on" in capsys.readouterr().err
     assert {row["path"] for row in rows(FOLDER)} == set(order)
@@ -174,7 +175,7 @@ def test_a_study_that_is_done_keeps_its_summary_and_its_goal(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", *flags]) == 0
-    before = {name: (FOLDER / name).read_bytes() for name in ("training_summary.json", "run.json")}
+    before = {name: (FOLDER / name).read_bytes() for name in ("study.jsonl", "training_summary.json", "run.json")}
     capsys.readouterr()
     assert plan(flags, "--max_steps_per_example", "3000", "--epsilon", "0.1") == 0
     assert {name: (FOLDER / name).read_bytes() for name in before} == before

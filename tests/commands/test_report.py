@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_app.cli import main
-from tests.analysis.test_reading import CURVES, write_study
+from tests.analysis.test_reading import CURVES, begin, result_of, sample, write_study
 from tests.analysis.test_results_csv import SEED, table
 
 
@@ -156,18 +157,46 @@ def test_tables_that_say_nothing_have_a_report_too(
     json.loads(capsys.readouterr().out)
 
 
-def test_a_study_of_errors_alone_has_a_report_too(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = study / "single_example_results.csv"
-    header, *rows = results.read_text().splitlines(keepends=True)
-    results.write_text(header + rows[-1])
-    assert main(["report", str(study)]) == 0
+def test_a_study_of_errors_alone_has_a_report_too(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("outputs/odd")
+    study = begin(folder, sample(5)[4:])
+    study.commit(result_of(sample(5)[4]))
+    assert main(["report", str(folder)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "Too few images to say whether harder ones take more steps (n = 0)" in out
     assert "Left out: 1 that could not be trained." in out
-    assert (study / "report.html").is_file()
+    assert (folder / "report.html").is_file()
+
+
+def test_what_a_person_edits_in_a_studys_table_is_not_in_its_report(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(study), "--json"]) == 0
+    before = capsys.readouterr().out
+    results = study / "single_example_results.csv"
+    results.write_text(results.read_text().replace(",41,error", ",43,error").replace("diverged", "censored"))
+    shutil.rmtree(study / "step_logs")
+    for place in (study, results):
+        assert main(["report", str(place), "--json"]) == 0
+        assert capsys.readouterr().out == before
+
+
+def test_a_study_of_an_earlier_version_has_a_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(study), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["studies"]["tiny"]["statistics"]
+    (study / "study.jsonl").unlink()
+    (study / "run.json").write_text('{"format": 2, "identity": {"epsilon": 0.01}}')
+    assert main(["report", str(study), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["studies"]["tiny"]["statistics"]
+    assert (found["n"], found["outcomes"], found["limit"]) == (4, expected["outcomes"], 6)
+    for name, line in expected["thresholds"].items():
+        assert found["thresholds"][name]["spearman"] == line["spearman"]
+    assert main(["report", str(study)]) == 0
+    assert (study / "report" / "loss_curves.png").is_file()
 
 
 def test_step_logs_that_are_missing_are_counted(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "study.jsonl").unlink()  # as an earlier version leaves a study, or somebody else
     next((study / "step_logs").glob("example_1_*")).unlink()
     assert main(["report", str(study)]) == 0
     assert "tiny: 1 of its examples have no step log, and no loss curve" in capsys.readouterr().err

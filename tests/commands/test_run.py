@@ -1,5 +1,6 @@
 """The main job through the command line, on real files."""
 
+import base64
 import csv
 import json
 import math
@@ -18,7 +19,7 @@ from lightning_app.store.export import COLUMNS
 from lightning_app.store.tensorboard import ALL_EXAMPLES
 from tests import oracle
 from tests.conftest import CLASSES, SHARED, MakeModel
-from tests.results.test_tensorboard import scalars
+from tests.store.test_tensorboard import scalars
 
 Rows = list[dict[str, str]]
 OUT = Path("outputs/tiny")
@@ -126,9 +127,9 @@ def test_other_networks_are_the_oracles(
 
 def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) -> None:
     assert main(study) == 0
-    names = {re.sub(r"\d{8}-\d{6}", "TIME", f.name) for f in OUT.iterdir() if not f.name.startswith("answers-")}
+    names = {re.sub(r"\d{8}-\d{6}", "TIME", f.name) for f in OUT.iterdir() if not f.name.startswith("predictions-")}
     assert names == {
-        "single_example_results.csv", "step_logs", "steps_vs_difficulty.png", "training_summary.json",
+        "study.jsonl", "single_example_results.csv", "step_logs", "steps_vs_difficulty.png", "training_summary.json",
         "train_single_TIME.log", "run.json", "config.yaml", "tensorboard",
     }  # fmt: skip
     summary = json.loads((OUT / "training_summary.json").read_text())
@@ -140,17 +141,35 @@ def test_every_file_of_the_contract_is_there(study: list[str], tiny_model: str) 
     ]
     assert summary["statistics"]["thresholds"]["epsilon"]["n"] == 6
     assert summary["timing"]["steps"] == sum(int(row["steps_run"]) for row in table)
+    assert summary["timing"]["store_bytes"] == (OUT / "study.jsonl").stat().st_size
     assert {"torch", "timm", "lightning", "python"} <= set(summary["versions"])
     fingerprint = json.loads((OUT / "run.json").read_text())
-    (stretch,) = fingerprint["stretches"]
-    assert {"python", "torch", "torchvision", "timm", "lightning", "pillow", "device"} <= set(stretch["environment"])
-    assert (stretch["paths"], stretch["environment"]["cpu_threads"]) == (None, 1)
-    assert fingerprint["goal"] == {"examples": 6, "max_steps_per_example": 30, "beyond": [], "shard": None}
+    (environment,) = fingerprint["environments"]
+    assert {"python", "torch", "torchvision", "timm", "lightning", "pillow", "device"} <= set(environment)
+    assert environment["cpu_threads"] == 1
+    assert fingerprint["target"] == {"examples": 6, "max_steps_per_example": 30, "shard": None}
+    assert (fingerprint["format"], fingerprint["trained_for"]) == (3, 30)
     identity = fingerprint["identity"]
     assert {"weights_sha256", "transform", "label_rule", "optimizer", "loss", "epsilon", "seed", "select"} <= set(
         identity
     )
     assert {"ranking_sha256", "correctness", "device_kind", "numerics", "lightning"} <= set(identity)
+
+
+def test_the_log_holds_all_that_the_table_and_the_step_logs_say(study: list[str]) -> None:
+    assert main(study) == 0
+    lines = [json.loads(line) for line in (OUT / "study.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["study", "environment", "target", "command", *["example"] * 6]
+    assert lines[0]["identity"] == json.loads((OUT / "run.json").read_text())["identity"]
+    assert lines[3]["config"] == (OUT / "config.yaml").read_text()
+    table = rows()
+    assert lines[2]["examples"] == [[int(row["universal_difficulty_rank"]), row["path"]] for row in table]
+    for line, row in zip(lines[4:], table, strict=True):  # the Trainer takes one example after the other
+        losses = np.frombuffer(base64.b64decode(line["losses"]), "<f4").astype(float)
+        assert losses.tolist() == steps(OUT, row)
+        for name in ("path", "outcome", "label", "predicted_before", "steps_to_correct", "weight_distance", "seconds"):
+            assert str(line[name]) == row[name]
+        assert (line["steps"], line["environment"]) == (len(losses), 1)
 
 
 def curves(folder: Path = OUT) -> set[str]:
@@ -522,7 +541,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "epsilon": (["--epsilon", "0"], "--epsilon must be > 0, got 0"),
         "nan": (["--epsilon", ".nan"], "--epsilon must be > 0, got nan"),
         "lr": (["--lr", "-1"], "--lr must be > 0, got -1"),
-        "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 1000000000, got 0"),
+        "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 50,000,000, got 0"),
         "curves": (["--tensorboard_examples", "-2"], "--tensorboard_examples must be >= 0, or -1 for all, got -2"),
         "logger": (["--trainer.logger", "MLFlowLogger"], "--trainer: MLFlowLogger: Requirement 'mlflow"),
         "no such logger": (["--trainer.logger", "odd"], "--trainer.logger: got odd, expected a class's name, or "),
@@ -586,7 +605,7 @@ def test_bad_input_is_one_line_and_exit_code_2_before_anything_is_written(
     assert printed.count("error") == 1
     assert "Traceback" not in printed
     # Only what the model was asked may stay behind.
-    assert all(file.name.startswith("answers-") for file in Path("outputs").rglob("*.*"))
+    assert all(file.name.startswith("predictions-") for file in Path("outputs").rglob("*.*"))
 
 
 def test_folders_that_do_not_fit_the_classes(
