@@ -22,24 +22,28 @@ from pathlib import Path
 
 RESULTS = "single_example_results.csv"
 
+STORE = "study.jsonl"
+
 KILL_POINTS = {
-    "half a step log": "half of a fsync of step_logs/.writing",
-    "after the step log is written": "after a fsync of step_logs/.writing",
-    "after its rename": "after a rename to step_logs/example",
+    "in the middle of a line": f"half of a write of {STORE}",
+    "after the line, before its flush": f"after a write of {STORE}",
+    "after its flush": f"after a fsync of {STORE}",
+    "half a step log while it runs": "half of a write of step_logs/example",
     "in the middle of a row": f"half of a write of {RESULTS}",
     "after the row": f"after a write of {RESULTS}",
-    "half a table (numbering anew, more steps, the final sort)": "half of a fsync of .writing for the table",
-    "before a table's rename": "after a fsync of .writing for the table",
-    "after a table's rename": f"after a rename to {RESULTS}",
-    "a log set aside while rows are numbered anew": "after a rename to step_logs/moving",
+    "half a table": "half of a fsync of .writing for the table",
     "after run.json": "after a rename to run.json",
+    "the summary taken away": "after the end of training_summary.json",
+    "a step log exported": "after a rename to step_logs/example",
+    "a step log of an old number taken away": "after the end of step_logs/example",
+    "after the final table": f"after a rename to {RESULTS}",
     "after the picture": "after a rename to steps_vs_difficulty.png",
     "after the summary": "after a rename to training_summary.json",
 }
 """What happens to a process, by the operation on a file that it happens at."""
 
-
-THE_END = ("before a table's rename", "after a table's rename", "after the picture", "after the summary")
+THE_END = tuple(KILL_POINTS)[-4:]
+"""When every example is done."""
 
 
 class Killer:
@@ -171,12 +175,11 @@ def finished_rows(folder: Path) -> int:
 
 
 def trained_steps(folder: Path) -> int:
-    """Steps of all rows of a study's table."""
-    from lightning_app.store.export import read_table, steps_of
+    """Steps of all examples of a study."""
+    from lightning_app.store.study import read_study
 
-    with contextlib.suppress(FileNotFoundError):
-        return sum(map(steps_of, read_table((folder / RESULTS).read_bytes()).rows))
-    return 0
+    study = read_study(folder)
+    return 0 if study is None else sum(stored.line.steps for stored in study.examples.values())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -244,14 +247,14 @@ class Torture:
         """The study's folder."""
         return self.work / place / self.model
 
-    def kill_at(self, stage: int, point: str, count: int) -> bool:
+    def kill_at(self, stage: int, point: str, count: int, until_the_end: bool = False) -> bool:
         """Starts a stage and lets it die at the so manyth time of an operation, or at the end of its second example.
 
         Returns:
             Whether it died.
         """
         note = self.work / "point"
-        left = {"after its rename": 2} | {point: count}
+        left = {point: count} if until_the_end else {"after its flush": 2} | {point: count}
 
         def dies(operation: str) -> bool:
             for name in left:
@@ -292,15 +295,12 @@ class Torture:
         assert self.start("undisturbed", 2).ended() == 0, (self.work / "undisturbed.out").read_text()
         for stage in range(3):
             quota = max(0, kills - 12) * (stage + 1) // 3 + 4 * stage
-            if stage == 1:  # each leaves the numbering unfinished
-                for count in (1, 2, 3):
-                    self.kill_at(stage, "a log set aside while rows are numbered anew", count)
             while self.kills.total() < quota and self._once(stage):
                 pass
-            assert self.start("killed", stage).ended() == 0
-            # The end again, and again: the final sort, the picture, the summary.
+            # The end again, and again, as if it had not been: each leaves another part of the exports to be made.
             for point in THE_END:
-                self.kill_at(stage, point, 2 if "table" in point else 1)  # the first is that of the start
+                (self.folder("killed") / "training_summary.json").unlink(missing_ok=True)
+                self.kill_at(stage, point, 2 if "table" in point else 1, until_the_end=True)
             assert self.start("killed", stage).ended() == 0
         expected, found = contents(self.folder("undisturbed")), contents(self.folder("killed"))
         return sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
@@ -321,9 +321,10 @@ class Torture:
         left = self._left(stage)
         if left > 3 and self.random.random() < 0.3:
             return self.kill_after(stage, self.random.random() / 3)
-        points = [point for point in KILL_POINTS if point not in THE_END[2:] and (left > 1 or point != "after the row")]
-        point = self.random.choice(points)
-        return self.kill_at(stage, point, self.random.randint(1, 3) if "aside" in point else 1)
+        costs_none = ("after the line, before its flush", "after its flush", "half a step log while it runs",
+                      "in the middle of a row", "after the row")  # fmt: skip
+        points = [point for point in KILL_POINTS if point not in THE_END and (left > 1 or point not in costs_none)]
+        return self.kill_at(stage, self.random.choice(points), 1)
 
 
 @contextlib.contextmanager
@@ -390,17 +391,17 @@ def full_disk(torture: Torture) -> str:
 
 
 def size_limit(torture: Torture) -> str:
-    """A limit on the size of files that cuts the table in the middle of a row, and then is gone."""
+    """A limit on the size of files that cuts the log in the middle of a line, and then is gone."""
     place = "limited"
-    table = torture.folder(place) / RESULTS
+    table = torture.folder(place) / STORE
 
     def limit(child: int) -> None:
         wait_for_rows(torture.folder(place), torture.examples[1] // 2)
-        size = table.stat().st_size + 60  # a row is longer
+        size = table.stat().st_size + 60  # a line is longer
         resource.prlimit(child, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     told = fails_clearly(torture, place, limit)
-    assert table.read_bytes().endswith(b"\n"), "a part of a row was left behind"
+    assert table.read_bytes().endswith(b"\n"), "a part of a line was left behind"
     rows = finished_rows(torture.folder(place))
     goes_on(torture, place)
     return f"files limited in size after {rows} rows, then complete and equal: {told}"

@@ -34,7 +34,7 @@ def test_the_columns_and_their_order() -> None:
 
 
 def test_a_reached_row() -> None:
-    losses = np.float32([2.0, math.log(2), 0.1, 0.0099]).astype(float).tolist()
+    losses = np.array([2.0, math.log(2), 0.1, 0.0099], dtype=np.float32).astype(float).tolist()
     total = repr(math.fsum(losses))
     # As a float32, ln 2 is above ln 2, and 0.1 above 0.1.
     assert row_text(row(losses, 0.01)) == (

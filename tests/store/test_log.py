@@ -51,7 +51,12 @@ def test_a_log_that_is_cut_anywhere_has_its_whole_lines(file: Path, lines: list[
 def test_each_append_is_one_write_and_then_on_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     write = os.write
-    monkeypatch.setattr(os, "write", lambda to, data: (calls.append(data), write(to, data))[1])
+
+    def noted(descriptor: int, data: bytes) -> int:
+        calls.append(data)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", noted)
     monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append("flushed"))
     writer = LogWriter(file, 0)
     calls.clear()
@@ -118,7 +123,12 @@ def test_a_log_that_was_taken_away_is_not_written_on(file: Path, how: str) -> No
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
 def test_what_is_no_file_of_its_own_is_refused(file: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "victim").write_text("precious\n")
-    {"pipe": lambda: os.mkfifo(file), "link": lambda: file.symlink_to("victim"), "folder": file.mkdir}[kind]()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link":
+        file.symlink_to("victim")
+    else:
+        file.mkdir()
     with pytest.raises((OutsideError, OSError)):
         list(whole_lines(file))
     with pytest.raises(StorageError, match="can't be written"):
