@@ -38,9 +38,10 @@ MODEL, STUDY, POOL, IMAGES = "model", "outputs/model", "pool", "images"
 SHARDS = ("outputs/model_shard_1_of_2", "outputs/model_shard_2_of_2")
 BY_MATRIX = ("run", "--config", "run.yaml", "--dry_run", "--correctness_npy", "pool/correctness.npy",
              "--imagenet_models_csv", "pool/models.csv")  # fmt: skip
-STUDIES = ("run.json", "config.yaml", "training_summary.json", "single_example_results.csv", "workers.json",
-           "elsewhere.jsonl", "step_logs", "step_logs/*", "report.html", "report", "report/page.json", "report/*",
-           ".lock", ".writing", "tensorboard", "tensorboard/*", "train_single_0.log", "answers-0.csv")  # fmt: skip
+STUDIES = ("study.jsonl", "run.json", "config.yaml", "training_summary.json", "single_example_results.csv",
+           "workers.json", "step_logs", "step_logs/*", "report.html", "report", "report/page.json", "report/*", ".lock",
+           ".writing", ".study.jsonl.writing", "tensorboard", "tensorboard/*", "train_single_0.log",
+           "predictions-*.jsonl", "predictions-0.jsonl")  # fmt: skip
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(
         STUDIES,
@@ -61,8 +62,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("pool/ranking.json", "pool/ranking.csv"), (("run", "--config", "run.yaml", "--dry_run"),)),
     **dict.fromkeys(("pool/correctness.npy ", "pool/examples.csv ", "pool/models.csv "), (BY_MATRIX,)),
     **dict.fromkeys(
-        (f"{SHARDS[0]}/*", f"{SHARDS[0]}/run.json", f"{SHARDS[0]}/training_summary.json", f"{SHARDS[1]}/config.yaml",
-         f"{SHARDS[1]}/single_example_results.csv", f"{SHARDS[1]}/step_logs/*"),
+        (f"{SHARDS[0]}/*", f"{SHARDS[0]}/study.jsonl", f"{SHARDS[1]}/study.jsonl", f"{SHARDS[1]}/step_logs/*"),
         (("merge", *SHARDS), ("merge", *SHARDS, "--output_dir", "merged", "--overwrite")),
     ),
     **dict.fromkeys(
@@ -263,6 +263,16 @@ def _with_another_value(data: bytes, chance: random.Random) -> tuple[bytes, str]
     """JSON, YAML or CSV with another value somewhere."""
     odd = chance.choice(ODD)
     text = data.decode(errors="replace")
+    if text.startswith('{"'):  # lines of JSON
+        rows = text.splitlines()
+        row = chance.randrange(len(rows))
+        with contextlib.suppress(ValueError):
+            content = json.loads(rows[row])
+            where = _put(content, odd, chance)
+            rows[row] = json.dumps(content, separators=(",", ":"))
+            return "".join(f"{row}\n" for row in rows).encode(
+                "utf-8", "surrogatepass"
+            ), f"{row + 1}{where} is {odd!r:.40}"
     for load, dump in ((json.loads, json.dumps), (yaml.safe_load, yaml.safe_dump)):
         with contextlib.suppress(Exception):
             content = load(text)
@@ -339,7 +349,70 @@ def attack(good: Path, seed: int) -> tuple[str, Said, str]:
         return f"seed {seed}: {how}; {' '.join(argv)}", said, wrong
 
 
-def attack_many(seeds: range, say: Callable[[str], object]) -> int:
+READERS = (
+    ("status", STUDY), ("status", STUDY, "--json"), ("report", STUDY, "--json"),
+    ("report", STUDY, "--json", "--epsilon", "1.0"), ("merge", *SHARDS),
+)  # fmt: skip
+"""The commands that read a study's log."""
+
+
+def attack_store(good: Path, seed: int) -> tuple[str, Said, str]:
+    """One case of a log in which something was changed; see `attack`. Reading it must write nothing."""
+    chance = random.Random(seed)
+    argv = list(chance.choice(READERS))
+    with working_copy(good) as root:
+        file = root / chance.choice(SHARDS if argv[0] == "merge" else (STUDY,)) / "study.jsonl"
+        data, how = _another_log(file.read_bytes(), chance)
+        file.write_bytes(data)
+        before = snapshot(root.parent)
+        said = call(argv)
+        wrong = ""
+        if said.code is None or "Traceback" in said.text:
+            wrong = "a traceback"
+        elif said.code not in (0, 2):
+            wrong = "an unknown exit code"
+        elif (argv[0] != "merge" or said.code == 2) and snapshot(root.parent) != before:
+            wrong = "something was written"
+        elif said.code == 2 and "error:" not in said.text:
+            wrong = "no reason"
+        return f"seed {seed}: {how}; {' '.join(argv)}", said, wrong
+
+
+def _another_log(data: bytes, chance: random.Random) -> tuple[bytes, str]:
+    """A log with other lines, or something else in one of them."""
+    lines = data.splitlines(keepends=True)
+    one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
+    how = chance.choice(("value", "value", "value", "value", "bytes", "cut", "drop", "twice", "swap", "junk", "zeros",
+                         "deep", "long", "losses"))  # fmt: skip
+    if how == "value":
+        return _with_another_value(data, chance)
+    if how == "bytes":
+        place = chance.randrange(len(data))
+        junk = bytes(chance.choices(range(256), k=chance.randrange(1, 40)))
+        return data[:place] + junk + data[place + chance.randrange(40) :], f"bytes at {place}"
+    if how == "cut":
+        return data[: chance.randrange(len(data))], how
+    if how == "drop":
+        del lines[one]
+    elif how == "twice":
+        lines.insert(other, lines[one])
+    elif how == "swap":
+        lines[one], lines[other] = lines[other], lines[one]
+    elif how == "losses":
+        lines[one] = lines[one].replace(
+            b'"losses":"', b'"losses":"' + chance.choice((b"A", b"AAAA", b"=", b"/+//" * 9))
+        )
+    else:
+        lines[one] = {
+            "junk": b"{}\n", "zeros": bytes(100) + b"\n", "deep": b'{"kind":"example","x":' + b"[" * 100_000 + b"\n",
+            "long": b'{"kind":"study","x":"' + b"x" * 3_000_000 + b'"}\n',
+        }[how]  # fmt: skip
+    return b"".join(lines), f"{how} at line {one + 1}"
+
+
+def attack_many(
+    seeds: range, say: Callable[[str], object], attack: Callable[[Path, int], tuple[str, Said, str]] = attack
+) -> int:
     """Many cases over one good folder; says what goes wrong, and counts it."""
     codes: Counter[int | None] = Counter()
     bad = 0
@@ -362,5 +435,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=int)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--stores", action="store_true", help="studies' logs alone")
     asked = parser.parse_args()
-    sys.exit(bool(attack_many(range(asked.first, asked.first + asked.cases), lambda line: print(line, flush=True))))
+    seeds = range(asked.first, asked.first + asked.cases)
+    which = attack_store if asked.stores else attack
+    sys.exit(bool(attack_many(seeds, lambda line: print(line, flush=True), which)))

@@ -10,6 +10,8 @@ import pytest
 from tests import hostile
 
 CASES = 40
+STORES = 200
+"""A tenth of what `python -m tests.hostile 2000 --stores` tries."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,13 @@ def test_nothing_that_is_handed_over_ends_in_a_traceback_or_does_harm(good: Path
     assert not bad
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, STORES, 50))
+def test_a_log_that_was_changed_is_read_or_one_clear_error_and_nothing_is_written(good: Path, first: int) -> None:
+    cases = (hostile.attack_store(good, n) for n in range(first, first + 50))
+    assert not [(words, said) for words, said, wrong in cases if wrong]
+
+
 def link(name: str) -> Callable[[Path, Path], None]:
     """Puts a link to the victim's folder, or its file, in the place of something."""
 
@@ -42,7 +51,8 @@ def link(name: str) -> Callable[[Path, Path], None]:
 @pytest.mark.parametrize("more", [[], ["--overwrite"]])
 @pytest.mark.parametrize(
     "name", [".lock", ".writing", "single_example_results.csv", "step_logs", "run.json", "config.yaml", "tensorboard",
-             "training_summary.json", "steps_vs_difficulty.png", "workers.json", "plan.json", "answers-0.csv"]
+             "training_summary.json", "steps_vs_difficulty.png", "workers.json", "plan.json", "study.jsonl",
+             "predictions-0.jsonl", ".study.jsonl.writing"]
 )  # fmt: skip
 def test_a_study_that_was_handed_over_leads_nowhere(good: Path, more: list[str], name: str) -> None:
     with hostile.working_copy(good) as root:

@@ -5,8 +5,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,10 +15,10 @@ import yaml
 from lightning_app.cli import main
 from lightning_app.inputs.example import Example
 from lightning_app.preparing import part_of
-from lightning_app.store.fingerprint import read_fingerprint
-from lightning_app.store.lock import WriterLock
-from lightning_app.store.files import ELSEWHERE
 from lightning_app.settings import StudySettings
+from lightning_app.store.lock import WriterLock
+from lightning_app.store.study import STORE, read_study
+from lightning_app.store.writer import StudyFolder
 from tests.parallel.studies import files
 
 SHARDS = 5
@@ -95,22 +96,40 @@ def test_it_goes_where_it_is_told_and_moves_what_is_there_aside(
     assert json.loads(Path("elsewhere/tiny/training_summary.json").read_text())["settings"]["output_dir"] == "elsewhere"
     assert yaml.safe_load(Path("elsewhere/tiny/config.yaml").read_text())["output_dir"] == "elsewhere"
     capsys.readouterr()
-    assert main(["merge", *shards, "--output_dir", "elsewhere"]) == 2
-    assert "elsewhere/tiny holds a study already; --overwrite moves it aside" in capsys.readouterr().err
+    assert main(["merge", *shards, "--output_dir", "elsewhere"]) == 0  # the same once more changes nothing
+    assert len(list(Path("elsewhere").iterdir())) == 1
     assert main(["merge", *shards, "--output_dir", "elsewhere", "--overwrite"]) == 0
     assert (Path("elsewhere/tiny") / "run.json").read_bytes() == before
     assert len(list(Path("elsewhere").iterdir())) == 2
 
 
-def test_a_merge_that_is_killed_is_done_again(made: Path, shards: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_study_is_not_merged_into(shards: list[str], made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "whole", "elsewhere")
+    before = (Path("elsewhere/tiny") / STORE).read_bytes()
+    assert main(["merge", *shards, "--output_dir", "elsewhere"]) == 2
+    assert "elsewhere/tiny holds a study already; --overwrite moves it aside" in capsys.readouterr().err
+    assert (Path("elsewhere/tiny") / STORE).read_bytes() == before
+    assert not list(Path("elsewhere/tiny").glob("*.writing"))
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_merge_that_is_killed_is_done_again(
+    made: Path, shards: list[str], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Here with the whole command; `tests/store/kills.py` kills it at every operation."""
+
     class Killed(BaseException):
         pass
 
-    def die(*arguments: object) -> None:
+    install = StudyFolder.install
+
+    def die(self: StudyFolder, lines: Iterable[bytes]) -> None:
+        if where == "after":
+            install(self, lines)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "sync", die)
+        patch.setattr(StudyFolder, "install", die)
         with pytest.raises(Killed):
             main(["merge", *shards])
     assert main(["merge", *shards]) == 0
@@ -121,33 +140,42 @@ def shard(number: int, of: int = SHARDS) -> Path:
     return Path(f"shards/tiny_shard_{number}_of_{of}")
 
 
-def drop_last_row() -> None:
-    table = shard(2) / "single_example_results.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+def change_lines(number: int, change: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
+    """Changes every line of a shard's log."""
 
-
-def drop_step_log() -> None:
-    next((shard(2) / "step_logs").iterdir()).unlink()
-
-
-def change(number: int, key: str, value: object, name: str = "run.json") -> Callable[[], None]:
     def work() -> None:
-        content = json.loads((shard(number) / name).read_text())
-        *way, last = key.split(".")
-        holder = content
-        for step in way:
-            holder = holder[int(step) if step.isdigit() else step]
-        holder[last] = value
-        (shard(number) / name).write_text(json.dumps(content))
+        lines = [json.loads(line) for line in (shard(number) / STORE).read_text().splitlines()]
+        for line in lines:
+            change(line)
+        (shard(number) / STORE).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     return work
 
 
-def change_a_row() -> None:
-    table = shard(2) / "single_example_results.csv"
-    table.write_text(re.sub(r"(ant|bee|cat|dog)/", "other/", table.read_text()))
-    for log in (shard(2) / "step_logs").iterdir():
-        log.rename(log.with_name(re.sub(r"_(ant|bee|cat|dog)_", "_other_", log.name)))
+def change(number: int, kind: str, key: str, value: object) -> Callable[[], None]:
+    """Changes one value of the lines of a kind."""
+
+    def put(line: dict[str, Any]) -> None:
+        if line["kind"] == kind:
+            *way, last = key.split(".")
+            holder = line
+            for step in way:
+                holder = holder[step]
+            holder[last] = value
+
+    return change_lines(number, put)
+
+
+def drop_last_line() -> None:
+    file = shard(2) / STORE
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+
+
+def rename_paths(line: dict[str, Any]) -> None:
+    if line["kind"] == "target":
+        line["examples"] = [[rank, path.replace("/", "//")] for rank, path in line["examples"]]
+    elif line["kind"] == "example":
+        line["path"] = line["path"].replace("/", "//")
 
 
 @pytest.mark.parametrize(
@@ -155,20 +183,18 @@ def change_a_row() -> None:
     [
         (lambda: shutil.rmtree(shard(3)), "shards/tiny_shard_3_of_5 holds no shard that can be read: there is no such"),
         (lambda: shutil.copytree(shard(4), "twin"), "shard 4 of 5 is there twice: .* and twin|twin and .*"),
-        (drop_last_row, r"shard_2_of_5 is not complete: 1 of its \d examples are left; its own command goes on"),
-        (drop_step_log, "shard_2_of_5 has lost the step log of '.*'; its own command trains that example again"),
-        (change(2, "identity.epsilon", 0.2), r"shard_2_of_5 is of another study than .*: epsilon is 0.3 in .*, 0.2 in"),
-        (change(2, "goal.shard.sample_sha256", "x"), r"shard_2_of_5 is a shard of another sample than .*sample_sha256"),
-        (change(2, "goal.shard.of", 6), r"shard_2_of_5 is a shard of another sample than .*: of is 5 in .*, 6 in"),
-        (change(2, "goal.shard", None), "shard_2_of_5 is no shard, but a whole study"),
-        (change(2, "goal.shard.of", "many"), "shard_2_of_5 holds no shard that can be read: run.json is not as it was"),
-        (change(2, "stretches.0.environment.torch", "1.0"), r"several environments: torch was .*--allow_mixed_env"),
-        (change_a_row, "don't have the sample that was drawn: one of their tables was changed"),
-        (lambda: (shard(2) / "training_summary.json").write_text("[]"), "training_summary.json is not as it was"),
-        (lambda: (shard(2) / "training_summary.json").write_text('{"settings": {}}'), "summary.json is not as it was"),
-        (lambda: (shard(2) / "training_summary.json").unlink(), "was stopped before its summary was written; its own"),
-        (change(2, "counts.sampled", 7, "training_summary.json"), "shard_2_of_5 has grown since its summary was wr"),
-        (lambda: (shard(2) / "config.yaml").write_text("a: [b"), "shard_2_of_5 holds no shard that can be read: "),
+        (drop_last_line, r"shard_2_of_5 is not complete: 1 of its \d examples are left; its own command goes on"),
+        (change(2, "study", "identity.epsilon", 0.2), r"2_of_5 is of another study than .*: epsilon is 0.3 in .*, 0.2"),
+        (change(2, "target", "shard.sample_sha256", "x"), r"2_of_5 is a shard of another sample than .*sample_sha256"),
+        (change(2, "target", "shard.of", 6), r"shard_2_of_5 is a shard of another sample than .*: of is 5 in .*, 6 in"),
+        (change(2, "target", "shard", None), "shard_2_of_5 is no shard, but a whole study"),
+        (change(2, "target", "shard.of", "many"), "shard_2_of_5 holds no shard that can be read: study.jsonl, line 3"),
+        (change(2, "target", "max_steps_per_example", 11), "shard_2_of_5 is a shard of another .*max_steps is 12 in"),
+        (change(2, "environment", "environment.torch", "1.0"), r"several environments: torch was .*--allow_mixed_env"),
+        (change_lines(2, rename_paths), "don't have the sample that was drawn: one of them was changed"),
+        (change(2, "command", "settings", {}), "shard_2_of_5 holds no shard that can be read: .*model_name"),
+        (change(2, "command", "config", "a: [b"), "shard_2_of_5 holds no shard that can be read: "),
+        (lambda: (shard(2) / STORE).unlink(), "there is no study.jsonl, it was left by an earlier version"),
     ],
 )  # fmt: skip
 def test_what_does_not_make_one_study_is_one_error_and_nothing_is_written(
@@ -203,12 +229,14 @@ def test_a_shard_that_is_being_written_is_not_merged(shards: list[str], capsys: 
 
 
 def test_rows_of_several_environments_are_merged_where_that_is_allowed(shards: list[str]) -> None:
-    change(2, "stretches.0.environment.torch", "1.0")()
+    change(2, "environment", "environment.torch", "1.0")()
     assert main(["merge", *shards, "--allow_mixed_environment"]) == 0
-    elsewhere, here = read_fingerprint(Path("shards/tiny/run.json").read_text()).stretches
-    assert (elsewhere.environment["torch"], here.paths) == ("1.0", None)
-    assert sorted(elsewhere.paths or ()) == sorted(row["path"] for row in rows_of(shard(2)))
-    assert not (Path("shards/tiny") / ELSEWHERE).exists()
+    study = read_study(Path("shards/tiny"))
+    assert study is not None
+    here, elsewhere = study.environments_in_use
+    assert (elsewhere["torch"], elsewhere.keys()) == ("1.0", here.keys())
+    of_the_other = sorted(path for path, stored in study.examples.items() if stored.line.environment == 2)
+    assert of_the_other == sorted(row["path"] for row in rows_of(shard(2)))
 
 
 def test_more_shards_than_examples_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

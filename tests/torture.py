@@ -42,6 +42,8 @@ KILL_POINTS = {
 }
 """What happens to a process, by the operation on a file that it happens at."""
 
+COSTS_NOTHING = ("in the middle of a line", "half a table", "after run.json")
+"""Before the first example of a command is on the disk."""
 THE_END = tuple(KILL_POINTS)[-4:]
 """When every example is done."""
 
@@ -319,11 +321,11 @@ class Torture:
     def _once(self, stage: int) -> bool:
         """One kill, drawn. Mostly such as cost the study its example, so that it doesn't end before the kills do."""
         left = self._left(stage)
-        if left > 3 and self.random.random() < 0.3:
+        if left > 3 and self.random.random() < 0.2:
             return self.kill_after(stage, self.random.random() / 3)
-        costs_none = ("after the line, before its flush", "after its flush", "half a step log while it runs",
-                      "in the middle of a row", "after the row")  # fmt: skip
-        points = [point for point in KILL_POINTS if point not in THE_END and (left > 1 or point not in costs_none)]
+        if left <= 3 or self.random.random() < 0.6:
+            return self.kill_at(stage, self.random.choice(COSTS_NOTHING), 1)
+        points = [point for point in KILL_POINTS if point not in (*COSTS_NOTHING, *THE_END)]
         return self.kill_at(stage, self.random.choice(points), 1)
 
 

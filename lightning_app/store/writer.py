@@ -378,6 +378,8 @@ class StudyFolder:
                     data = step_log_text(losses.tolist()).encode()
                     if name not in names or read_regular(logs / name, links=False) != data:
                         write_whole(logs / name, data, aside=WRITING, flush=False)
+        except StorageError:
+            raise
         except (OSError, ValueError) as error:
             raise StorageError(f"{self.folder} can't be read: {error}") from error
         with naming(logs):
