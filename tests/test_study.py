@@ -20,16 +20,17 @@ import yaml
 import lightning_app.study
 from lightning_app import stopping
 from lightning_app.cli import main
+from lightning_app.stopping import stop_between_examples
 from lightning_app.store import fingerprint
 from lightning_app.store.lock import WriterLock
-from lightning_app.stopping import stop_between_examples
 from lightning_app.training.trainer_engine import TrainerEngine
-from tests.commands.test_run import OUT, rows, steps
+from tests.commands.test_run import OUT, cut_after, rows, steps
 from tests.conftest import MakeModel
-from tests.results.test_tensorboard import scalars
+from tests.store.test_tensorboard import scalars
 from tests.torture import contents, started
 
 RESULTS = OUT / "single_example_results.csv"
+LOG = OUT / "study.jsonl"
 
 
 @pytest.fixture
@@ -52,27 +53,22 @@ def undisturbed(study: list[str], *more: str) -> dict[str, bytes]:
     return contents(Path("undisturbed/tiny"))
 
 
-def interrupt(study: list[str], rows: int) -> None:
-    """Leaves a study as a kill would, after some rows."""
+def interrupt(study: list[str], examples: int) -> None:
+    """Leaves a study as a kill would, after some examples."""
     assert main(study) == 0
-    lines = RESULTS.read_bytes().splitlines(keepends=True)
-    RESULTS.write_bytes(b"".join(lines[: 1 + rows]))
-    for number in range(rows, len(lines) - 1):
-        next((OUT / "step_logs").glob(f"example_{number}_*")).unlink()
-    (OUT / "training_summary.json").unlink()
-    (OUT / "steps_vs_difficulty.png").unlink()
+    cut_after(OUT, examples)
 
 
 def test_a_complete_study_is_kept(study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(study) == 0
-    before, table = contents(OUT), RESULTS.read_bytes()
+    before, table, log = contents(OUT), RESULTS.read_bytes(), LOG.read_bytes()
     trained.clear()
     assert main(study) == 0
     assert not trained
-    assert RESULTS.read_bytes() == table
+    assert (RESULTS.read_bytes(), LOG.read_bytes()) == (table, log)
     assert contents(OUT) == before
     printed = capsys.readouterr().err
-    assert "Going on: 6 of 6 examples done and kept, 0 left" in printed
+    assert "Resuming: 6 of 6 examples done and kept, 0 left" in printed
     assert printed.count("Outcomes: ") == 2
 
 
@@ -87,29 +83,61 @@ def test_an_interrupted_study_becomes_the_one_that_would_have_been(
     assert contents(OUT) == expected
     assert rows()[:2] == kept  # seconds too: they were not trained again
     assert trained == [row["path"] for row in rows()[2:]]
-    assert "Going on: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
+    assert "Resuming: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
 
 
-def test_a_torn_row_is_set_aside_in_the_log_and_trained_again(study: list[str]) -> None:
+@pytest.mark.parametrize("lost", [["example_1_*"], ["single*.csv"], ["*.csv", "run.json", "config.yaml", "events*"]])
+def test_what_a_kill_has_left_of_the_exports_does_not_matter(
+    study: list[str], trained: list[str], lost: list[str]
+) -> None:
+    """An example's line is there before its row and its step log."""
     expected = undisturbed(study)
-    interrupt(study, 3)
-    torn = b'3,"a,b\n.jpg",-1'
-    with RESULTS.open("ab") as stream:
-        stream.write(torn)
-    shutil.rmtree(OUT / "tensorboard")
-    assert main(study) == 0
-    assert contents(OUT) == expected
-    assert repr(torn.decode()) in max(OUT.glob("*.log")).read_text()
-
-
-def test_a_row_without_its_step_log_is_trained_again(study: list[str], trained: list[str]) -> None:
-    expected = undisturbed(study)
-    assert main(study) == 0
-    next((OUT / "step_logs").glob("example_2_*")).unlink()
+    interrupt(study, 2)
+    for file in [file for pattern in lost for file in OUT.rglob(pattern)]:
+        file.unlink()
     trained.clear()
     assert main(study) == 0
     assert contents(OUT) == expected
-    assert trained == [rows()[2]["path"]]
+    assert trained == [row["path"] for row in rows()[2:]]
+    assert yaml.safe_load((OUT / "config.yaml").read_text())["max_examples"] == 6
+    assert json.loads((OUT / "run.json").read_text())["target"]["examples"] == 6
+    assert len(scalars(OUT / "tensorboard" / "all_examples")["study/steps"]) == 6
+
+
+@pytest.mark.parametrize("torn", [b'{"kind":"example","path":"a', b"\0" * 4096, b'{"kind":"exa\0\0\0\n', b"\xff"])
+def test_a_torn_last_line_is_said_and_its_example_trained_again(
+    study: list[str], torn: bytes, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = undisturbed(study)
+    interrupt(study, 3)
+    whole = LOG.read_bytes()
+    LOG.write_bytes(whole + torn)
+    shutil.rmtree(OUT / "tensorboard")
+    trained.clear()
+    assert main(study) == 0
+    assert contents(OUT) == expected
+    assert trained == [row["path"] for row in rows()[3:]]
+    assert LOG.read_bytes().startswith(whole + b'{"kind":"')
+    said = f"study.jsonl ended in the middle of a line, whose example is trained again: {len(torn):,} bytes are cut off"
+    assert said in capsys.readouterr().err
+    assert said in max(OUT.glob("*.log")).read_text()
+
+
+def test_a_table_that_a_person_edits_and_lost_step_logs_change_nothing_in_the_study(
+    study: list[str], trained: list[str]
+) -> None:
+    expected = undisturbed(study, "--max_examples", "8")
+    assert main(study) == 0
+    log = LOG.read_bytes()
+    RESULTS.write_text(RESULTS.read_text().replace("reached", "won").replace("censored", "won"))
+    next((OUT / "step_logs").glob("example_2_*")).unlink()
+    trained.clear()
+    assert main(study) == 0
+    assert not trained
+    assert LOG.read_bytes() == log
+    assert main([*study, "--max_examples", "8"]) == 0
+    assert len(trained) == 2
+    assert contents(OUT) == expected
 
 
 def test_a_study_grows(study: list[str], trained: list[str]) -> None:
@@ -208,7 +236,7 @@ def test_another_epsilon_is_refused_with_the_way(study: list[str], capsys: pytes
     assert main([*study, "--epsilon", "0.5"]) == 2
     printed = capsys.readouterr().err
     assert "outputs/tiny holds a study already, and it has another identity: epsilon was 0.1, is 0.5." in printed
-    assert "(steps-to-epsilon report FOLDER --epsilon 0.5 reads it from them)" in printed
+    assert "steps-to-epsilon report FOLDER --epsilon 0.5 finds the first step with one of 0.5 or less" in printed
 
 
 def keys(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -224,20 +252,22 @@ def test_every_key_of_the_identity_is_looked_at(
     study: list[str], trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*study, "--max_examples", "2"]) == 0
-    whole = (OUT / "run.json").read_text()
-    names = [name for name, _, _ in keys(json.loads(whole)["identity"])]
+    whole = LOG.read_text()
+    first, others = whole.split("\n", 1)
+    names = [name for name, _, _ in keys(json.loads(first)["identity"])]
     assert len(names) > 25
     trained.clear()
-    for name in names:
-        content = json.loads(whole)
+    for name in (name for name in names if name != "epsilon"):  # which is a number, or the log can't be read
+        content = json.loads(first)
         (holder, key), *_ = [(holder, key) for other, holder, key in keys(content["identity"]) if other == name]
         holder[key] = "another"
-        (OUT / "run.json").write_text(json.dumps(content))
+        LOG.write_text(f"{json.dumps(content)}\n{others}")
         capsys.readouterr()
         assert main([*study, "--max_examples", "2"]) == 2
         assert f'it has another identity: {name} was "another", is ' in capsys.readouterr().err
     assert not trained
-    (OUT / "run.json").write_text(whole)
+    LOG.write_text(whole)
+    (OUT / "run.json").write_text("an export, for people to read")
     assert main([*study, "--max_examples", "2"]) == 0
 
 
@@ -312,9 +342,9 @@ def test_another_environment_is_refused_unless_it_is_allowed_and_then_named(
     }
     summary = json.loads((OUT / "training_summary.json").read_text())
     assert [environment["torch"] for environment in summary["environments"]] == [here, "9.9"]
-    stretches = json.loads((OUT / "run.json").read_text())["stretches"]
-    assert stretches[0]["paths"] == sorted(row["path"] for row in rows()[:4])
-    assert stretches[1]["paths"] is None
+    assert json.loads((OUT / "run.json").read_text())["environments"] == summary["environments"]
+    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
+    assert [line["environment"] for line in lines if line["kind"] == "example"] == [1, 1, 1, 1, 2, 2]
     assert main(study) == 2  # a mixed study stays one
     config = yaml.safe_load((OUT / "config.yaml").read_text())
     assert (config["allow_mixed_environment"], config["max_hours"]) == (False, None)  # meant for once
@@ -394,7 +424,7 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
     assert "stopped at once; what is done is whole, and the same command goes on" in printed
     assert "Traceback" not in printed
     assert rows() == []
-    assert not list((OUT / "step_logs").iterdir())
+    assert not (OUT / "step_logs").exists()
 
 
 def test_a_folder_that_cannot_be_renamed_is_emptied_into_one_inside(
@@ -509,9 +539,9 @@ def test_a_signal_while_lightning_sets_itself_up_loses_no_example(study: list[st
 
 def test_a_limit_that_was_never_trained_for_binds_nobody(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*study, "--max_steps_per_example", "4"]) == 0
-    goal = json.loads((OUT / "run.json").read_text())
-    goal["goal"]["max_steps_per_example"] = 100_000  # what a run leaves that is killed before its first example
-    (OUT / "run.json").write_text(json.dumps(goal))
+    (target,) = (line for line in LOG.read_text().splitlines() if line.startswith('{"kind":"target"'))
+    with LOG.open("a") as stream:  # what a run leaves that is killed before its first example
+        stream.write(json.dumps({**json.loads(target), "max_steps_per_example": 100_000}) + "\n")
     assert main(study) == 0
     assert json.loads((OUT / "run.json").read_text())["trained_for"] == 30
     assert main([*study, "--max_steps_per_example", "4"]) == 2
@@ -555,7 +585,7 @@ def test_a_dry_run_says_what_a_run_would_find(study: list[str], capsys: pytest.C
     before = sorted(OUT.rglob("*"))
     capsys.readouterr()
     assert main([*study, "--dry_run"]) == 0
-    assert "Going on: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
+    assert "Resuming: 2 of 6 examples done and kept, 4 left" in capsys.readouterr().err
     assert main([*study, "--dry_run", "--lr", "1"]) == 0
     assert "warning: a run would be refused: --output_dir: outputs/tiny holds a study" in capsys.readouterr().err
     assert sorted(OUT.rglob("*")) == before
@@ -595,18 +625,47 @@ def test_overwrite_moves_a_study_aside_and_starts_anew(study: list[str]) -> None
     assert {OUT / file.relative_to(aside): file.read_bytes() for file in aside.rglob("*") if file.is_file()} == before
 
 
-def test_a_table_that_is_not_ours_is_refused_before_the_model_is_loaded(
-    study: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ('"outcome":"', '"outcome":"un', "line 5: "),
+        ('"format":3', '"format":4', "line 1: it has format 4, this version reads 3: it is of a newer version"),
+        ('"format":3', '"format":2', "line 1: it has format 2, this version reads 3"),
+        ('{"kind":"target"', "", "line 3: "),
+    ],
+    ids=["an odd outcome", "a newer format", "an older one", "no JSON"],
+)
+def test_a_log_that_can_not_be_read_is_refused_before_the_model_is_loaded(
+    study: list[str], was: str, becomes: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*study, "--max_examples", "2"]) == 0
     capsys.readouterr()
-    text = RESULTS.read_text()
-    RESULTS.write_text(text.replace("reached", "won").replace("censored", "won"))
+    LOG.write_text(LOG.read_text().replace(was, becomes))
+    before = {file: file.read_bytes() for file in OUT.rglob("*") if file.is_file()}
     assert main(study) == 2
     printed = capsys.readouterr().err
-    assert "tiny holds a study that can't be read: single_example_results.csv line 2: there is no outcome" in printed
+    assert f"outputs/tiny holds a study that can't be read: study.jsonl, {message}" in printed
     assert "Model: " not in printed
-    assert RESULTS.read_text() != text
+    assert {file: file.read_bytes() for file in OUT.rglob("*") if file.is_file()} == before
+
+
+def test_a_study_of_an_earlier_version_is_refused_by_its_name_and_not_started_over(
+    study: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*study, "--max_examples", "2"]) == 0
+    LOG.unlink()
+    old = {"format": 2, "stretches": [{"environment": {"steps-to-epsilon": "0.9.0"}, "paths": None}]}
+    (OUT / "run.json").write_text(json.dumps(old))
+    capsys.readouterr()
+    before = {file: file.read_bytes() for file in OUT.rglob("*") if file.is_file()}
+    assert main([*study, "--max_examples", "2"]) == 2
+    printed = capsys.readouterr().err
+    assert "outputs/tiny holds a study of steps-to-epsilon 0.9.0, without study.jsonl" in printed
+    assert "Model: " not in printed
+    assert {file: file.read_bytes() for file in OUT.rglob("*") if file.is_file()} == before
+    assert main([*study, "--max_examples", "2", "--overwrite"]) == 0
+    (aside,) = Path("outputs").glob("tiny.old-*")
+    assert {OUT / file.relative_to(aside): file.read_bytes() for file in aside.rglob("*") if file.is_file()} == before
 
 
 def test_a_disk_that_is_full_is_one_clear_error_and_the_study_goes_on(
@@ -616,9 +675,12 @@ def test_a_disk_that_is_full_is_one_clear_error_and_the_study_goes_on(
     write, written = os.write, [0]
 
     def full(descriptor: int, data: bytes) -> int:
-        written[0] += 1
-        if written[0] >= 4:
-            raise OSError(28, "No space left on device")
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == LOG.name:
+            written[0] += 1
+            if written[0] >= 4:
+                if written[0] == 4:
+                    return write(descriptor, data[: len(data) // 2])
+                raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
     with monkeypatch.context() as patched:
@@ -626,11 +688,12 @@ def test_a_disk_that_is_full_is_one_clear_error_and_the_study_goes_on(
         assert main(study) == 1
     printed = capsys.readouterr().err
     last = printed.strip().splitlines()[-1]
-    message = "outputs/tiny/single_example_results.csv can't be written: No space left on device. What is done is"
+    message = "outputs/tiny/study.jsonl can't be written: No space left on device. What is done is"
     assert last.startswith(f"steps-to-epsilon run: error: {message}")
     assert "the same command goes on" in last
     assert "Traceback" not in printed
-    assert 1 <= len(rows()) <= 3
+    assert len(rows()) == LOG.read_bytes().count(b'{"kind":"example"') == 2
+    assert LOG.read_bytes().endswith(b"}\n")  # what was written of the third is taken back
     assert main(study) == 0
     assert contents(OUT) == expected
 

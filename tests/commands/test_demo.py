@@ -21,7 +21,7 @@ from lightning_app.demo.small_networks import SmallNetwork
 from lightning_app.demo.whole_study import POOL, Recipe, last_words, run_demo
 from lightning_app.errors import BadInputError
 from tests import oracle
-from tests.commands.test_run import agrees_with_the_oracle, rows, without_seconds
+from tests.commands.test_run import agrees_with_the_oracle, cut_after, rows, without_seconds
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = Path("demo/outputs/digits_mambaout")
@@ -81,8 +81,11 @@ def contents(folder: Path) -> dict[str, object]:
             found[name] = None  # its contents hold times
         elif file.suffix == ".log":
             found[file.name[:4]] = None  # its name too
-        elif file.name.startswith("answers-"):
-            found["answers"] = file.read_bytes()  # its name holds the whole path of the images
+        elif file.name.startswith("predictions-"):
+            found["predictions"] = file.read_bytes()  # its name holds the whole path of the images
+        elif file.name == "study.jsonl":
+            lines = map(json.loads, file.read_text().splitlines())
+            found[name] = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
         elif file.name == "single_example_results.csv":
             found[name] = without_seconds(rows(file.parent))
         elif file.parent.name == "tables" and file.suffix == ".json":
@@ -155,14 +158,8 @@ def test_a_second_call_keeps_what_is_there(copy: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_what_was_interrupted_goes_on_and_ends_with_the_same_files(made: Path, copy: Path) -> None:
-    table = STUDY / "single_example_results.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))  # what a kill leaves
+    cut_after(STUDY, 2)
     kept = rows(STUDY)
-    for file in (
-        "training_summary.json",
-        *(f"step_logs/{f.name}" for f in (STUDY / "step_logs").glob("example_[23]_*")),
-    ):
-        (STUDY / file).unlink()
     shutil.rmtree(POOL)
     shutil.rmtree("demo/models/digits_vit")
     Path("demo/models/.digits_vit.unfinished").mkdir()

@@ -38,6 +38,20 @@ def steps(folder: Path, row: dict[str, str]) -> list[float]:
     return [float(line["loss"]) for line in lines]
 
 
+def cut_after(folder: Path, count: int) -> None:
+    """Leaves of a study that is done what a kill would after some examples."""
+    log = folder / "study.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    examples = [number for number, line in enumerate(lines) if line.startswith(b'{"kind":"example"')]
+    log.write_bytes(b"".join(lines[: examples[count]]))
+    table = folder / "single_example_results.csv"
+    table.write_bytes(b"".join(table.read_bytes().splitlines(keepends=True)[: 1 + count]))
+    for number in range(count, len(examples)):
+        next((folder / "step_logs").glob(f"example_{number}_*")).unlink()
+    (folder / "training_summary.json").unlink()
+    (folder / "steps_vs_difficulty.png").unlink()
+
+
 def without_seconds(table: Rows) -> Rows:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in table]
 
