@@ -108,7 +108,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log.info("The times are those of one device; %d share them, but for the longest examples at the end",
                      workers.devices)  # fmt: skip
         if outlook.step_log_bytes.high > free:
-            log.warning("the disk has %s left, the step logs may need more", size_in_words(free))
+            log.warning("the disk has %s left, log and step logs may need more", size_in_words(free))
         if len(curves) == len(prepared.sample):
             log.info("Next: the same flags with run; it keeps what the pilot has trained")
         failures = [e for e in prepared.sample if stored and e.path in stored.examples and e.path not in curves]

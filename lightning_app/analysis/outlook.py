@@ -38,7 +38,7 @@ class Pilot:
         known: How many of these are examples, where a matrix says so, else None.
         seconds_an_answer: That the model takes for an image; NaN if not known.
         others_done: For each other example that is done, its place among the candidates in draw order, from 0.
-        bytes_a_step: Of the step logs.
+        bytes_a_step: Of the study's log and the step logs.
     """
 
     curves: Sequence[Curve]
@@ -140,7 +140,7 @@ class Outlook:
         seconds_asking: For the answers of the model that drawing the sample still needs, within the hours; NaN if not
             known, and then not within the hours.
         hours_on_devices: At best, on so many such devices.
-        step_log_bytes: Of the step logs that are still to be written.
+        step_log_bytes: Of the study's log and the step logs that are still to be written.
         recommendation: What to do.
     """
 

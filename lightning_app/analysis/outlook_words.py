@@ -55,7 +55,7 @@ def words(outlook: Outlook, device: str) -> str:
         f" {outlook.available:,} examples to draw from.",
         "The last line is for what is left of the study as it was asked for; shared among such devices, at best:"
         f" {devices}.",
-        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms; step logs still to write:"
+        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms; log and step logs still to write:"
         f" {_interval(outlook.step_log_bytes, size_in_words)}.",
     ]
     if math.isnan(outlook.seconds_asking):
