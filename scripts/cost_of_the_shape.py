@@ -33,10 +33,9 @@ from lightning_app.inputs.example import Example
 from lightning_app.inputs.image import read_image
 from lightning_app.inputs.images import find_images
 from lightning_app.inputs.ranking import read_ranking
-from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.store.export import row_of
-from lightning_app.store.writer import RunFolder
+from lightning_app.store.study import CommandLine, Stored, Target, example_line
 from lightning_app.store.tensorboard import Curves, TensorBoardFolder
+from lightning_app.store.writer import StudyFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
@@ -160,22 +159,22 @@ def watching(folder: Path, steps: int, repeats: int) -> None:
     example = Example(steps, "z", file, 3, 1)
     (result,) = engine.train([example], rule)
     assert isinstance(result, Trajectory)
-    row = row_of(result, NEVER)
-    study = RunFolder(folder / "study")
+    stored = Stored(example_line(result, 1), result.losses[-1], 1, 0, 0)
+    study = StudyFolder(folder / f"study_{steps}")
     committed = (replace(result, example=replace(example, index=n, path=str(n))) for n in itertools.count())
     with study.locked(), Curves([TensorBoardFolder(folder / "tensorboard")], frozenset({"z"}), 1) as curves:
-        study.start(Fingerprint({}, (Stretch({}),), Goal(1, steps)), "", [], [])
+        study.begin(None, {"epsilon": NEVER}, {}, Target(steps, ((1, "z"),)), CommandLine("", {}, {}))
         times = compare(
             repeats,
             train=lambda: list(engine.train([example], rule)),
-            show=lambda: curves.add(row, result.losses),
+            show=lambda: curves.add(stored, steps, result.losses),
         )
         # In wall time: a commit waits for the disk.
         start = time.perf_counter()
         for _ in range(repeats):
-            study.commit(next(committed), NEVER)
+            study.commit(next(committed))
         times["commit"] = (time.perf_counter() - start) / repeats
-    for what, name in (("TensorBoard: the curve", "show"), ("Disk: the step log and the row", "commit")):
+    for what, name in (("TensorBoard: the curve", "show"), ("Disk: the line, its row and its step log", "commit")):
         print(
             f"{what} of {steps} steps takes {1e3 * times[name]:.1f} ms,"
             f" {100 * times[name] / times['train']:.2f} % of its training  (at most 2)"

@@ -20,8 +20,7 @@ from lightning_app.analysis.forecast import (
     share_of_rest,
     total_of_rest,
 )
-from lightning_app.store.export import Row
-from lightning_app.store.writer import RunFolder
+from lightning_app.store.study import read_study
 
 THRESHOLDS = (1e-2, 1e-3, 1e-4)
 SEED = 0
@@ -52,17 +51,14 @@ def main() -> None:
 
 def read(folder: Path) -> tuple[list[Curve], float, int]:
     """A study's whole curves, its epsilon, and the steps that its examples were given."""
-    run_folder = RunFolder(folder)
-    found = run_folder.find()
-    assert found is not None, f"{folder} holds no study"
-    rows: list[Row] = [row for row in found.rows if row["outcome"] != "error"]
+    study = read_study(folder)
+    assert study is not None, f"{folder} holds no study"
     curves = [
-        Curve(np.array(run_folder.losses_of(row)), row["outcome"] != "censored", float(row["seconds"] or 0))
-        for row in rows
+        Curve(study.losses_of(path), stored.line.outcome != "censored", stored.line.seconds or 0.0)
+        for path, stored in study.examples.items()
+        if stored.line.outcome != "error"
     ]
-    epsilon = found.fingerprint.identity["epsilon"]
-    assert isinstance(epsilon, float)
-    return curves, epsilon, found.fingerprint.goal.max_steps_per_example
+    return curves, study.epsilon, study.target.max_steps_per_example
 
 
 def judges(whole: list[Curve], epsilon: float, known_for: int, given: int) -> list[tuple[str, Judge, str]]:
