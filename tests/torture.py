@@ -296,9 +296,9 @@ class Torture:
         """
         assert self.start("undisturbed", 2).ended() == 0, (self.work / "undisturbed.out").read_text()
         for stage in range(3):
-            quota = max(0, kills - 12) * (stage + 1) // 3 + 4 * stage
-            while self.kills.total() < quota and self._once(stage):
-                pass
+            quota = max(0, kills - 9) * (stage + 1) // 3 + 3 * stage
+            while self.kills.total() < quota and self._left(stage):
+                self._once(stage)
             # The end again, and again, as if it had not been: each leaves another part of the exports to be made.
             for point in THE_END:
                 (self.folder("killed") / "training_summary.json").unlink(missing_ok=True)
@@ -318,15 +318,17 @@ class Torture:
                 return status.left
         return self.examples[1]
 
-    def _once(self, stage: int) -> bool:
+    def _once(self, stage: int) -> None:
         """One kill, drawn. Mostly such as cost the study its example, so that it doesn't end before the kills do."""
         left = self._left(stage)
         if left > 3 and self.random.random() < 0.2:
-            return self.kill_after(stage, self.random.random() / 3)
+            self.kill_after(stage, self.random.random() / 3)
+            return
         if left <= 3 or self.random.random() < 0.6:
-            return self.kill_at(stage, self.random.choice(COSTS_NOTHING), 1)
-        points = [point for point in KILL_POINTS if point not in (*COSTS_NOTHING, *THE_END)]
-        return self.kill_at(stage, self.random.choice(points), 1)
+            points = list(COSTS_NOTHING)
+        else:
+            points = [point for point in KILL_POINTS if point not in (*COSTS_NOTHING, *THE_END)]
+        self.kill_at(stage, self.random.choice(points), 1)
 
 
 @contextlib.contextmanager

@@ -126,11 +126,14 @@ def open_study(place: Path, epsilons: Sequence[float] = ()) -> Study:
     Raises:
         BadInputError: If it can't be read or used, naming file, line and column.
     """
+    for epsilon in epsilons:
+        if not 0 < epsilon < math.inf:
+            raise BadInputError(f"--epsilon must be a loss > 0, got {epsilon}")
     folder = place.parent if place.name == RESULTS else place
     if not os.path.lexists(place):
         raise BadInputError(f"there is no {place} ({place.absolute()}): expected a results folder or a CSV")
     if os.path.lexists(folder / STORE):
-        study = _of_folder(folder)
+        study = _of_folder(folder, epsilons)
     elif place.is_dir():
         if not (place / RESULTS).is_file():
             raise BadInputError(_no_results(place))
@@ -149,17 +152,24 @@ def _no_results(place: Path) -> str:
     return f"{place} holds no {RESULTS}{offer}"
 
 
-def _of_folder(folder: Path) -> Study:
+def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
+    """Reads a study of ours, and the steps to more thresholds on the same way through its losses."""
+    rows: list[Row] = []
+    found: list[Sequence[float]] = []
     try:
         stored = read_study(folder)
-        rows = [] if stored is None else [row for row, _ in rows_of(stored) if path_of(row) in stored.sampled]
+        for row, losses in rows_of(stored) if stored is not None else ():
+            if stored is not None and path_of(row) in stored.sampled:
+                rows.append(row)
+                found.append([math.nan] * len(epsilons) if losses is None else first_steps(losses, epsilons))
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
     if stored is None or not rows:
         raise BadInputError(f"{folder}: no example of this study is done yet")
+    columns = {threshold_column(epsilon): steps for epsilon, steps in zip(epsilons, np.array(found).T, strict=True)}
     return Study(
-        folder.resolve().name, folder, frame_of(rows), stored.epsilon, stored.target.max_steps_per_example,
-        losses=StoredLosses(stored), facts=facts_of(stored),
+        folder.resolve().name, folder, frame_of(rows).assign(**columns), stored.epsilon,
+        stored.target.max_steps_per_example, losses=StoredLosses(stored), facts=facts_of(stored),
     )  # fmt: skip
 
 
@@ -189,18 +199,18 @@ def threshold_column(threshold: float) -> str:
 
 
 def _with_threshold(study: Study, epsilon: float) -> Study:
-    """Takes a threshold from the table where it is recorded, else from the losses.
+    """Adds a threshold: of a table from where it is recorded, else from the losses.
 
     Raises:
         BadInputError: If they are not there, or end before it.
     """
-    if not 0 < epsilon < math.inf:
-        raise BadInputError(f"--epsilon must be a loss > 0, got {epsilon}")
     if epsilon < study.epsilon:
         raise BadInputError(f"--epsilon {epsilon:g}: {study.place} has trained to {study.epsilon:g} and no further")
     name = next((name for name, threshold in THRESHOLDS.items() if threshold == epsilon), "")
-    column = "total_steps_to_epsilon" if epsilon == study.epsilon else f"steps_to_{name}"
-    if column in study.frame and study.trained[column].notna().all():
+    column = f"steps_to_{name}"
+    if isinstance(study.losses, StoredLosses):
+        found = study.frame[threshold_column(epsilon)].to_numpy(dtype=np.float64)
+    elif column in study.frame and study.trained[column].notna().all():
         found = study.frame[column].to_numpy(dtype=np.float64)
     else:
         found = _from_losses(study, epsilon)

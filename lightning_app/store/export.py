@@ -84,6 +84,8 @@ def first_steps(losses: Floats, thresholds: Sequence[float]) -> list[int]:
         losses: Of the steps, shape (steps,); NaN is above every threshold.
         thresholds: In any order.
     """
+    if not thresholds:
+        return []
     lowest = np.minimum.accumulate(np.where(np.isnan(losses), math.inf, losses))  # falls, so that one search finds all
     places = np.searchsorted(-lowest, [-threshold for threshold in thresholds]).tolist()
     return [place + 1 if place < len(losses) else NEVER for place in places]
