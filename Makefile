@@ -40,8 +40,9 @@ type: .venv/.installed  ## check types
 cost: .venv/.installed  ## measure what a Trainer for every example costs on this machine
 	$(BIN)/python scripts/cost_of_the_shape.py
 
-torture: demo  ## kill a study of the demo's digits 60 times, fill its disk, and compare; six minutes
+torture: demo  ## kill a study of the demo's digits 60 times, and small ones at every file operation; eight minutes
 	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.store.kills
 
 build: .venv/.installed  ## build the wheel and the source archive into dist/, and check them
 	rm -rf build dist

@@ -79,7 +79,7 @@ def read_report(places: Sequence[Path], epsilons: Sequence[float] = ()) -> Repor
 
     Args:
         places: Results folders or CSV files.
-        epsilons: More thresholds, from the step logs.
+        epsilons: More thresholds, from the losses.
 
     Raises:
         BadInputError: If one of them can't be read or used.
