@@ -380,12 +380,12 @@ def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
 def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     study: list[str], number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    study = [*study, "--max_examples", "4", "--epsilon", "1e-6", "--max_steps_per_example", "30"]
+    study = [*study, "--max_examples", "5", "--epsilon", "1e-6", "--max_steps_per_example", "30"]
     expected = undisturbed(study)
     handlers = [signal.getsignal(each) for each in stopping.SIGNALS]
 
     def send() -> None:
-        while not (RESULTS.exists() and RESULTS.read_text().count("\n") > 1):
+        while not (RESULTS.exists() and RESULTS.read_text().count("\n") > 2):
             time.sleep(0.01)
         time.sleep(0.1)  # into the middle of the next example, where Lightning would answer SIGTERM its own way
         os.kill(os.getpid(), number)
@@ -402,7 +402,7 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     assert all(len(steps(OUT, row)) == int(row["steps_run"]) for row in table)
     again = "again" if number in (signal.SIGINT, signal.SIGTERM) else "Ctrl-C"
     assert f"{number.name}: stopping after what is in hand ({again}: at once)" in printed
-    assert f"stopped by {number.name}: {len(table)} of 4 examples are done" in printed
+    assert f"stopped by {number.name}: {len(table)} of 5 examples are done" in printed
     assert "The same command goes on" in printed
     assert "Traceback" not in printed
     assert main(study) == 0
@@ -607,9 +607,10 @@ def test_an_image_that_was_mended_is_trained_after_all(study: list[str], photogr
     study = [*study, "--root_dir", str(root)]
     whole = (root / victim).read_bytes()
     (root / victim).write_bytes(whole[:100])
-    assert main(study) == 3
-    assert [row["outcome"] for row in rows()].count("error") == 1
-    assert main(study) == 3
+    for _ in range(2):
+        assert main(study) == 3
+        assert [row["outcome"] for row in rows()].count("error") == 1
+        assert len(rows()) == 6
     (root / victim).write_bytes(whole)
     assert main(study) == 0
     found = contents(OUT)
