@@ -24,8 +24,8 @@ from lightning_app.commands.report import parser as report_parser
 from lightning_app.commands.run import Run
 from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
-from lightning_app.store.files import TENSORBOARD
 from lightning_app.settings import BenchSettings, EvaluationSettings, PlanSettings
+from lightning_app.store.files import TENSORBOARD
 from tests.analysis.test_reading import write_study
 
 REPOSITORY = Path(__file__).parents[1]
