@@ -136,6 +136,9 @@ def read_part(folder: Path) -> Part:
                 f"{folder} is not complete: {left} of its {len(study.sampled)} examples are left; its own command"
                 " goes on"
             )
+        for line in study.lines_of(study.examples):  # before anything is written
+            if line.steps:
+                study.losses_in(line)
         settings = msgspec.convert(study.command.settings, _Settings)
         config = yaml_as(dict[str, object], study.command.config)
     except BadInputError:

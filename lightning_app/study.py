@@ -19,6 +19,7 @@ from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.ranking_facts import ranking_facts
+from lightning_app.outside import OutsideError
 from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
@@ -69,6 +70,8 @@ def opened(settings: StudySettings) -> Iterator[tuple[StudyFolder, StudyLog]]:
                 yield folder, study_log
         except BadInputError:
             raise
+        except OutsideError as error:  # found when the losses are read: some commands need none
+            raise BadInputError(f"--output_dir: {folder.folder} holds a study that can't be read: {error}") from error
         except StorageError as error:
             log.error("%s", error, extra=FILE_ONLY)
             raise StorageError(

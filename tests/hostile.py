@@ -351,9 +351,10 @@ def attack(good: Path, seed: int) -> tuple[str, Said, str]:
 
 READERS = (
     ("status", STUDY), ("status", STUDY, "--json"), ("report", STUDY, "--json"),
-    ("report", STUDY, "--json", "--epsilon", "1.0"), ("merge", *SHARDS),
+    ("report", STUDY, "--json", "--epsilon", "1.0"), ("merge", *SHARDS), ("merge", *SHARDS),
+    ("run", "--config", "run.yaml"),
 )  # fmt: skip
-"""The commands that read a study's log."""
+"""The commands that read a study's log; the last one writes too."""
 
 
 def attack_store(good: Path, seed: int) -> tuple[str, Said, str]:
@@ -369,10 +370,14 @@ def attack_store(good: Path, seed: int) -> tuple[str, Said, str]:
         wrong = ""
         if said.code is None or "Traceback" in said.text:
             wrong = "a traceback"
-        elif said.code not in (0, 2):
+        elif said.code not in (0, 2, 3):
             wrong = "an unknown exit code"
-        elif (argv[0] != "merge" or said.code == 2) and snapshot(root.parent) != before:
+        elif (argv[0] in ("status", "report") or (argv[0] == "merge" and said.code == 2)) and (
+            snapshot(root.parent) != before
+        ):
             wrong = "something was written"
+        elif argv[0] == "run" and file.read_bytes()[: data.rfind(b"\n") + 1] != data[: data.rfind(b"\n") + 1]:
+            wrong = "the log was changed"
         elif said.code == 2 and "error:" not in said.text:
             wrong = "no reason"
         return f"seed {seed}: {how}; {' '.join(argv)}", said, wrong
@@ -383,7 +388,7 @@ def _another_log(data: bytes, chance: random.Random) -> tuple[bytes, str]:
     lines = data.splitlines(keepends=True)
     one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
     how = chance.choice(("value", "value", "value", "value", "bytes", "cut", "drop", "twice", "swap", "junk", "zeros",
-                         "deep", "long", "losses"))  # fmt: skip
+                         "deep", "long", "losses", "loss", "loss"))  # fmt: skip
     if how == "value":
         return _with_another_value(data, chance)
     if how == "bytes":
@@ -392,6 +397,10 @@ def _another_log(data: bytes, chance: random.Random) -> tuple[bytes, str]:
         return data[:place] + junk + data[place + chance.randrange(40) :], f"bytes at {place}"
     if how == "cut":
         return data[: chance.randrange(len(data))], how
+    if how == "loss":
+        places = [data.index(b'"losses":"', start) + 10 for start in range(0, data.rindex(b'"losses":"'), 300)]
+        place = chance.choice(places) + chance.randrange(6)
+        return data[:place] + chance.choice((b"/", b"A", b"f")) + data[place + 1 :], f"a loss at {place}"
     if how == "drop":
         del lines[one]
     elif how == "twice":

@@ -27,7 +27,7 @@ def parser() -> PlainParser:
     )  # fmt: skip
     parser.add_argument(
         "--epsilon", type=_threshold, action="append", default=[], metavar="X",
-        help="one more threshold, above the study's own epsilon: steps to it are in the step logs (may be given again)",
+        help="one more threshold, above the study's own epsilon: the losses have the steps to it (may be given again)",
     )  # fmt: skip
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR",

@@ -267,7 +267,8 @@ class StudyFolder:
 
     def _number_of(self, environment: Content) -> int | None:
         there = self.study.environments.items()
-        return next((number for number, known in there if not differences(known, environment)), None)
+        same = (number for number, known in there if known == environment or not differences(known, environment))
+        return next(same, None)
 
     def _append(self, lines: list[Line]) -> None:
         """Puts lines on the disk, and takes them as a reader would."""
@@ -380,7 +381,7 @@ class StudyFolder:
                         write_whole(logs / name, data, aside=WRITING, flush=False)
         except StorageError:
             raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise StorageError(f"{self.folder} can't be read: {error}") from error
         with naming(logs):
             (logs / WRITING).unlink(missing_ok=True)
