@@ -86,6 +86,8 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
     """
     parts = sorted((read_part(folder) for folder in folders), key=lambda part: part.shard.number)
     require_whole(parts, mixed)
+    for part in parts:
+        require_losses(part)
     first = parts[0]
     with StudyLog() as study_log:
         beside = Path(os.path.relpath(first.folder.absolute().parent))
@@ -136,9 +138,6 @@ def read_part(folder: Path) -> Part:
                 f"{folder} is not complete: {left} of its {len(study.sampled)} examples are left; its own command"
                 " goes on"
             )
-        for line in study.lines_of(study.examples):  # before anything is written
-            if line.steps:
-                study.losses_in(line)
         settings = msgspec.convert(study.command.settings, _Settings)
         config = yaml_as(dict[str, object], study.command.config)
     except BadInputError:
@@ -198,6 +197,20 @@ def require_whole(parts: Sequence[Part], mixed: bool) -> None:
             f"{first.folder} and its {len(parts) - 1} fellows don't have the sample that was drawn: one of them was"
             " changed"
         )
+
+
+def require_losses(part: Part) -> None:
+    """Reads every loss of a shard, before anything is written.
+
+    Raises:
+        BadInputError: If one is not what its example's outcome says.
+    """
+    try:
+        for line in part.study.lines_of(part.study.examples):
+            if line.steps:
+                part.study.losses_in(line)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{part.folder} holds no shard that can be read: {error}") from None
 
 
 def _whole_sample(parts: Sequence[Part]) -> list[tuple[int | float, str]]:

@@ -147,7 +147,7 @@ def open_study(place: Path, epsilons: Sequence[float] = ()) -> Study:
 
 
 def _no_results(place: Path) -> str:
-    inside = sorted(str(file.parent) for file in place.glob(f"*/{RESULTS}"))
+    inside = sorted({str(file.parent) for name in (RESULTS, STORE) for file in place.glob(f"*/{name}")})
     offer = f"; these below it do: {', '.join(inside)}" if inside else ""
     return f"{place} holds no {RESULTS}{offer}"
 

@@ -1,6 +1,7 @@
 """Where a study stands, read from its folder while a run may be writing to it."""
 
 import glob
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ def status_of(folder: Path) -> Status:
 
 
 def _no_study(folder: Path) -> str:
+    if os.path.lexists(folder / STORE):
+        return f"{folder}: a run was ended there before it had begun to train; the same command starts it"
     if (version := earlier_version(folder)) is not None:
         return f"{folder} holds a study of {version}, without {STORE}; report reads its table"
     files = glob.glob(f"*/{STORE}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none

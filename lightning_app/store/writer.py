@@ -230,6 +230,7 @@ class StudyFolder:
         self._environment = environment
         if not (is_killed or lines or coming):
             return
+        self._take_away_the_summary()
         self.replace(CONFIG, command.config.encode())
         self.replace(FINGERPRINT, fingerprint_text(study).encode())
         rows = self._put_step_logs(is_quick=True) if is_killed else [row for row, _ in rows_of(study)]
@@ -341,15 +342,19 @@ class StudyFolder:
             StorageError: If one can't be written.
         """
         self._require_lock()
-        with naming(self.folder / SUMMARY):
-            (self.folder / SUMMARY).unlink(missing_ok=True)
-            flush_folder(self.folder)
+        self._take_away_the_summary()
         rows = self._put_step_logs()
         self.replace(RESULTS, table_text(rows).encode())
         self.replace(CONFIG, self.study.command.config.encode())
         self.replace(FINGERPRINT, fingerprint_text(self.study).encode())
         _flush_file_system(self.folder)
         return rows
+
+    def _take_away_the_summary(self) -> None:
+        """From now on the exports are not those of the log."""
+        with naming(self.folder / SUMMARY):
+            (self.folder / SUMMARY).unlink(missing_ok=True)
+            flush_folder(self.folder)
 
     def _put_step_logs(self, is_quick: bool = False) -> list[Row]:
         """Makes the step logs those of the log, unflushed.

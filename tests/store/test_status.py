@@ -97,6 +97,13 @@ def test_the_last_error_is_of_the_newest_log_that_has_one(study: StudyFolder) ->
     assert status_of(study.folder).last_error == "2026-01-02 10:00:00: example 0 (rank 1) 'a.jpg': error: torn"
 
 
+@pytest.mark.parametrize("text", ["", '{"kind":"study","format":3,"identity":{"epsilon":0.5}}\n{"ki'])
+def test_a_run_that_was_killed_before_it_began_is_told_from_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.jsonl").write_text(text)
+    with pytest.raises(BadInputError, match="a run was ended there before it had begun to train"):
+        status_of(tmp_path)
+
+
 def test_a_run_that_has_not_begun_to_train_is_said_to_be_there(tmp_path: Path) -> None:
     lock = WriterLock(tmp_path)
     with pytest.raises(BadInputError, match="a run has begun there, but not to train yet"):
