@@ -33,7 +33,7 @@ def test_the_defaults_are_the_contracts() -> None:
         ("epsilon", math.inf, r"--epsilon must be > 0, got inf"),
         ("lr", 0.0, r"--lr must be > 0, got 0.0"),
         ("lr", math.nan, r"--lr must be > 0, got nan"),
-        ("max_steps_per_example", 0, r"--max_steps_per_example must be from 1 to 1000000000, got 0"),
+        ("max_steps_per_example", 0, r"--max_steps_per_example must be from 1 to 50,000,000, got 0"),
         ("max_examples", 0, r"--max_examples must be >= 1, or -1 for all, got 0"),
         ("max_examples", -2, r"--max_examples must be >= 1, or -1 for all, got -2"),
         ("weight_decay", -1.0, r"--weight_decay must be >= 0, got -1.0"),
