@@ -17,7 +17,6 @@ from lightning_app.concluding import conclude
 from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS, FAILED
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.parallel.hiring import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.stopping import StopSignal, exit_at_once, stop_between_examples
@@ -25,7 +24,15 @@ from lightning_app.store.export import step_log_text
 from lightning_app.store.files import PLAN
 from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study import begin, engine_of, flags_that_lightning_takes, opened, resume_plan_of, train
+from lightning_app.study import (
+    begin,
+    engine_of,
+    flags_that_lightning_takes,
+    opened,
+    resume_plan_of,
+    train,
+    workers_of,
+)
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import StopRule, Trajectory
 from lightning_app.whole_files import json_text
@@ -68,7 +75,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
                 return DONE
             everything = resume_plan_of(prepared)
             workers = (
-                at_the_end.enter_context(several_workers(prepared, lightning, everything.examples, folder.folder))
+                at_the_end.enter_context(workers_of(prepared, lightning, everything.examples, folder))
                 if everything.left
                 else None
             )

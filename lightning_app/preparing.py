@@ -17,7 +17,7 @@ from lightning_app.inputs.images import find_images
 from lightning_app.inputs.labels import BY_MAPPING, find_labels
 from lightning_app.inputs.ranking import RankedPath, read_ranking
 from lightning_app.inputs.sampling import in_training_order
-from lightning_app.parallel.hiring import require_workers
+from lightning_app.parallel.workers import require_workers
 from lightning_app.progress import say_left_out, say_remarks
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.store.files import sample_sha256

@@ -142,7 +142,8 @@ class StudySettings(FitSettings):
         workers: With --ray_address: no more devices of the cluster than these (default: all of the kind that
             --trainer.accelerator says). On one machine --trainer.devices says how many.
         ray_address: Train on a Ray cluster that runs already: auto, or HOST:PORT of its head.
-        max_retries: How often an example is trained again after the worker that had it was lost; then it is an error.
+        max_retries: How often an example is trained again after the worker that had it was lost, first among others and
+            then as often alone at the end; then it is an error.
         shard: Train only one part of the sample, such as 3/16: the third of sixteen parts, each with every sixteenth
             example by difficulty. merge puts them together.
         max_hours: Stop after the example in hand once this many hours are over; the same command goes on.

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -20,7 +20,8 @@ from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.ranking_facts import ranking_facts
 from lightning_app.outside import OutsideError
-from lightning_app.parallel.hiring import several_workers
+from lightning_app.parallel.worker import FOUND_BY_EACH_WORKER, Task
+from lightning_app.parallel.workers import several_workers
 from lightning_app.preparing import Lightning, Prepared, prepare, show_sample
 from lightning_app.progress import FILE_ONLY, StudyBar, StudyLog
 from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
@@ -97,9 +98,7 @@ def _run(settings: StudySettings, lightning: Lightning, config: str, folder: Stu
                 _say_resume(plan, prepared)
                 return DONE
             workers = (
-                at_the_end.enter_context(several_workers(prepared, lightning, plan.examples, folder.folder))
-                if plan.left
-                else None
+                at_the_end.enter_context(workers_of(prepared, lightning, plan.examples, folder)) if plan.left else None
             )
             aside = folder.move_aside() if settings.overwrite else None
             study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
@@ -201,6 +200,23 @@ def train(
         with flags_that_lightning_takes(folder):
             engine = engine or engine_of(prepared, lightning, stop, len(examples))
             return _train_each(prepared, plan, examples, engine, folder, curves, stop)
+
+
+def workers_of(
+    prepared: Prepared, lightning: Lightning, sample: Sequence[Example], folder: StudyFolder
+) -> AbstractContextManager[Engine | None]:
+    """What trains the sample on several devices, where the flags ask for that; else None."""
+    task = Task(
+        settings=prepared.settings,
+        pretrained=prepared.pretrained,
+        flags=lightning.flags,
+        trainers=lightning.make_trainer.but(accelerator=prepared.device.kind, devices=1),
+        numbers={name: prepared.identity[name] for name in FOUND_BY_EACH_WORKER},
+        environment=prepared.environment,
+        examples=len(sample),
+        image=sample[0].image.absolute(),
+    )
+    return several_workers(task, prepared.devices, folder.folder)
 
 
 def engine_of(prepared: Prepared, lightning: Lightning, stop: StopSignal, examples: int) -> Engine:

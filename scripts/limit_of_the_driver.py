@@ -4,53 +4,38 @@
     python scripts/limit_of_the_driver.py --examples 50000 --seconds 0.6      one long study, with the driver's memory
 
 The workers are Ray's actors with the project's own `Worker`, and an engine that sleeps for a length that is drawn. The
-driver hands out leases, takes trajectories and puts each on disk, with its step log and its curves, as a study does.
+driver hands out examples, takes trajectories and puts each on disk, with its step log and its curves, as a study does.
 """
 
 import argparse
 import logging
+import pickle
 import random
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning_app.inputs.example import Example
-from lightning_app.parallel.many_workers import ManyWorkers
-from lightning_app.parallel.messages import Introduction, Order, Report
-from lightning_app.parallel.ray_crew import RayCrew, local_ray
-from lightning_app.parallel.worker import Worker
-from lightning_app.store.fingerprint import Fingerprint, Goal, Stretch
-from lightning_app.store.writer import RunFolder
+from lightning_app.parallel.pool import WorkerPool
+from lightning_app.parallel.ray_actors import RayActors, local_ray
+from lightning_app.parallel.worker import Ready, Worker
+from lightning_app.store.study import CommandLine, Target
 from lightning_app.store.tensorboard import Curves, TensorBoardFolder, shown_examples
-from lightning_app.training.engine import Engine, never, unseen
+from lightning_app.store.writer import StudyFolder
+from lightning_app.training.engine import never, unseen
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
-NUMBERS: dict[str, object] = {"weights_sha256": "none"}
 HERE: dict[str, object] = {"device": "none"}
 RULE = StopRule(1e-3, 500)
 PACE = (2.0, 1.0, 0.5, 0.35, 0.25)
-STORE = 2**28
-"""Bytes of Ray's object store: it holds the sample, of which the largest is some megabytes."""
+STORE = 2**27
+"""Bytes of Ray's object store, which holds next to nothing."""
 BEFORE_THE_END = 4
 """Examples a worker that are not looked at: then the long ones end, and there is no next."""
-
-
-@dataclass(frozen=True)
-class StandInTask:
-    """What a worker is told.
-
-    Args:
-        sample: The examples.
-        seconds: That an example takes on average.
-    """
-
-    sample: Sequence[Example]
-    seconds: float
 
 
 class Sleeper:
@@ -79,7 +64,8 @@ class Sleeper:
             seconds = self.seconds * steps / MEAN_STEPS
             time.sleep(seconds)
             on_steps(steps)
-            yield Trajectory(example, "reached", [1.0 / k for k in range(1, steps + 1)], 0, 1, 0.1, seconds)
+            losses = [*(1.0 / k for k in range(1, steps)), rule.epsilon / 2]
+            yield Trajectory(example, "reached", losses, 0, 1, 0.1, seconds)
             if is_due():
                 return
 
@@ -92,24 +78,14 @@ def steps_of(example: Example) -> int:
 MEAN_STEPS = statistics.mean(steps_of(Example(i, "", Path(), 0, 1)) for i in range(20_000))
 
 
-class StandIn:
+class StandIn(Worker):
     """A worker's process."""
 
-    def begin(self, task: Sequence[Any]) -> Introduction:
-        """Gets ready."""
+    def __init__(self, task: bytes) -> None:
         import ray  # not above: in the driver it is loaded by `local_ray`
 
-        content = ray.get(task[0])
-
-        def get_ready() -> tuple[Engine, Introduction]:
-            return Sleeper(content.seconds), Introduction("here", "none", NUMBERS, HERE, 1, None, None)
-
-        self._worker = Worker(content.sample, get_ready)
-        return self._worker.begin()
-
-    def exchange(self, order: Order) -> Report:
-        """Takes an order and reports."""
-        return self._worker.exchange(order)
+        seconds = ray.get(pickle.loads(task))
+        super().__init__(lambda: Ready(Sleeper(seconds), "none"))
 
 
 def megabytes() -> float:
@@ -118,19 +94,20 @@ def megabytes() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def study(ray: Any, workers: int, examples: int, seconds: float, folder: RunFolder) -> None:
+def study(ray: Any, workers: int, examples: int, seconds: float, folder: StudyFolder) -> None:
     """Runs one study and prints how it went."""
     sample = [Example(i, f"val/n{i % 1000:08}/{i:08}.JPEG", Path(f"{i}"), 0, i + 1) for i in range(examples)]
-    crew = RayCrew(ray, StandInTask(sample, seconds), workers, {"num_cpus": 1}, StandIn)
-    engine = ManyWorkers(crew, sample, NUMBERS, HERE, False, 3, lambda lines: None)
+    actors = RayActors(ray, seconds, workers, {"num_cpus": 1}, 3, StandIn)
+    engine = WorkerPool(actors, 3, lambda lines: None)
     engine.wait_for_workers(600)
-    folder.start(Fingerprint({}, (Stretch(HERE),), Goal(examples, RULE.max_steps)), "", [], [])
+    target = Target(RULE.max_steps, tuple((example.rank, example.path) for example in sample))
+    folder.begin(None, {"epsilon": RULE.epsilon}, HERE, target, CommandLine("", {}, {}))
     start, cpu, done, busy = time.perf_counter(), time.process_time(), 0, 0.0
     shown = shown_examples(sample, 42, 50)
     with Curves([TensorBoardFolder(folder.folder / "tensorboard")], shown, 5) as curves:
         for result in engine.train(sample, RULE):
-            row = folder.commit(result, RULE.epsilon)
-            curves.add(row, result.losses if isinstance(result, Trajectory) else ())
+            stored = folder.commit(result)
+            curves.add(stored, result.example.index, result.losses if isinstance(result, Trajectory) else ())
             done += 1
             if done == examples - BEFORE_THE_END * workers:
                 busy = engine.busy
@@ -145,7 +122,7 @@ def study(ray: Any, workers: int, examples: int, seconds: float, folder: RunFold
         flush=True,
     )
     for worker in range(workers):
-        crew.dismiss(worker)
+        actors.dismiss(worker)
 
 
 def main() -> None:
@@ -159,7 +136,7 @@ def main() -> None:
     with local_ray(arguments.workers, (), STORE) as ray:
         for seconds in (arguments.seconds,) if arguments.seconds else PACE:
             with tempfile.TemporaryDirectory() as place:
-                folder = RunFolder(Path(place) / "study")
+                folder = StudyFolder(Path(place) / "study")
                 with folder.locked():
                     count = arguments.examples or round(40 * arguments.workers / seconds)
                     study(ray, arguments.workers, count, seconds, folder)

@@ -3,6 +3,7 @@
     python -m scripts.several_workers --turns 3 -- FLAGS OF run      one and two CPU workers, in turns
     python -m scripts.several_workers --shards -- FLAGS OF run       and two shards at once
     python -m scripts.several_workers --kills 30 -- FLAGS OF run     a study by one, then by two, killed at random
+    python -m scripts.several_workers --kills 30 --killer IMAGE -- FLAGS OF run    and an image that kills its worker
 
 Results go to a temporary folder; `--output_dir` and `--trainer.devices` are not for FLAGS. The pace is that of the log:
 from the line that says what is to be trained to the last example, so that neither loading nor starting counts.
@@ -11,6 +12,7 @@ from the line that says what is to be trained to the last example, so that neith
 import argparse
 import contextlib
 import csv
+import json
 import math
 import os
 import random
@@ -21,15 +23,45 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import lightning.pytorch as L
+import torch
+
+from lightning_app.inputs.image import read_pixels
+from lightning_app.training.pretrained import load_pretrained
 from tests.parallel.processes import descendants
 from tests.parallel.studies import RESULTS, files
 
-AT_WORK = "ray::_Actor.exchange"
+WORKER, STARTING = "ray::StudyWorker", "__init__"
 TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \w+ +(.*)", re.MULTILINE)
+
+
+class Killer(L.Callback):
+    """Kills the worker that trains a certain image; one device, which has no Ray, trains it as any other.
+
+    Args:
+        total: Of the image's pixels, as the model sees them.
+    """
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Kills."""
+        if "ray" in sys.modules and float(trainer.datamodule.batch[0].sum()) == self.total:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def flags_of_a_killer(flags: Sequence[str], image: Path) -> list[str]:
+    """What makes an image kill its workers."""
+    torch.set_num_threads(1)  # as where it trains
+    total = float(read_pixels(image, load_pretrained(flags[flags.index("--model_name") + 1]).transform).sum())
+    kind = f"{Killer.__module__}.{Killer.__qualname__}".replace("__main__", "scripts.several_workers")
+    return ["--trainer.callbacks", kind, "--trainer.callbacks.total", repr(total)]
 
 
 @dataclass(frozen=True)
@@ -41,12 +73,16 @@ class Run:
         files: What must be the same.
         closing: What the log says of the workers.
         kills: Workers that were killed.
+        rows: Paths of the table's rows.
+        errors: Those of them that are errors.
     """
 
     pace: float
     files: dict[str, bytes]
     closing: str
     kills: int
+    rows: list[str]
+    errors: list[str]
 
 
 def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path) -> Run:
@@ -66,15 +102,19 @@ def run(flags: list[str], devices: int, kills: int, seconds: float, place: Path)
     dice, killed = random.Random(0), 0
     while killed < kills and process.poll() is None:  # and not afterwards: looking at processes takes its time too
         time.sleep(dice.expovariate(kills / seconds))
-        if there := [pid for pid, words in descendants(process.pid).items() if words.startswith(AT_WORK)]:
+        below = descendants(process.pid).items()
+        if there := [pid for pid, words in below if words.startswith(WORKER) and STARTING not in words]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(there), signal.SIGKILL)
                 killed += 1
-    if process.wait() != 0:
+    if process.wait() not in (0, 3):
         raise SystemExit(f"the study ended with {process.returncode}")
     (folder,) = (file.parent for file in place.glob(f"*/{RESULTS}"))
     pace, closing = pace_of(folder)
-    return Run(pace, files(folder), closing, killed)
+    with (folder / RESULTS).open(newline="") as stream:
+        outcomes = [(row["path"], row["outcome"]) for row in csv.DictReader(stream)]
+    errors = [path for path, outcome in outcomes if outcome == "error"]
+    return Run(pace, files(folder), closing, killed, [path for path, _ in outcomes], errors)
 
 
 def pace_of(folder: Path) -> tuple[float, str]:
@@ -85,7 +125,7 @@ def pace_of(folder: Path) -> tuple[float, str]:
     end = max(when for when, what in said if what.startswith("example "))
     closing = next((what for _, what in said if what.startswith("Workers: ") and "at work" in what), "one device")
     with (folder / RESULTS).open(newline="") as stream:
-        steps = sum(int(row["steps_run"]) for row in csv.DictReader(stream))
+        steps = sum(int(row["steps_run"] or 0) for row in csv.DictReader(stream))
     return steps / (end - begin).total_seconds(), closing
 
 
@@ -109,11 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--killer", type=Path, help="an image of the study's")
     parser.add_argument("--shards", action="store_true")
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     flags = [flag for flag in arguments.flags if flag != "--"]
+    if arguments.killer:
+        flags += flags_of_a_killer(flags, arguments.killer)
     ratios = []
     with tempfile.TemporaryDirectory() as place:
         for turn in range(arguments.turns):
@@ -124,13 +167,17 @@ def main() -> None:
             best = math.nan
             if arguments.shards:
                 best = side_by_side(flags, arguments.devices, Path(place, f"side-{turn}"))
+            for a_run in (one, many):  # all rows but those of errors have to be the same
+                rows = [row for row in json.loads(a_run.files["rows"]) if row["path"] not in many.errors]
+                a_run.files["rows"] = json.dumps(rows).encode()
             differing = [name for name in one.files if one.files[name] != many.files.get(name)]
             ratios.append(many.pace / one.pace)
             print(
                 f"one {one.pace:.1f} steps/s, {arguments.devices} workers {many.pace:.1f}: {ratios[-1]:.3f}; shards"
                 f" side by side {best:.1f}: {best / one.pace:.3f};"
                 f" {many.kills} kills; {many.closing}; files that differ: {', '.join(differing) or 'none'}"
-                f" of {len(one.files)}",
+                f" of {len(one.files)}; {len(many.rows)} rows of {len(one.rows)}, {len(set(many.rows))} different;"
+                f" errors: {', '.join(many.errors) or 'none'}",
                 flush=True,
             )
     print(f"median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")

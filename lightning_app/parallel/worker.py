@@ -1,152 +1,312 @@
-"""What runs on each device: an engine, fed with examples a few at a time."""
+"""What runs on each device: an engine in a thread of its own, and an actor of Ray's that feeds it.
 
+This module is loaded before a worker's environment is set, so it loads nothing heavy.
+"""
+
+import asyncio
+import heapq
 import logging
+import os
+import pickle
+import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Example
-from lightning_app.parallel.messages import Introduction, Order, Report, Said
+from lightning_app.process import settle_process
 from lightning_app.training.engine import Engine
 from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_app.settings import StudySettings
+    from lightning_app.training.pretrained import Pretrained
+    from lightning_app.training.trainers import TrainerMaker
+
 REFUSAL = "MisconfigurationException"
 """Of Lightning, by name: a worker's process has not loaded Lightning when it loads this."""
-PATIENCE = 1.0
-"""Seconds that an engine waits for the next example before it is told that there is none for now. A report comes at
-least as often."""
+PATIENCE_SECONDS = 1.0
+"""How long an engine waits for the next example before it is told that there is none for now."""
+REPORT_SECONDS = 1.0
+FOUND_BY_EACH_WORKER = ("weights_sha256", "device_kind", "numerics")
+"""Of a study's identity."""
+LAST_WORDS_SECONDS = 0.5
+"""How long a process whose engine has failed lives on after it has said so."""
+
+Said = tuple[int, str]
+"""A level of `logging`, and a text."""
+Result = Trajectory | Failure
+
+
+class RefusedError(BadInputError):
+    """A worker doesn't fit the study. Raised by its constructor, so that Ray doesn't restart it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker has to know of a study. It travels to each machine once.
+
+    Args:
+        settings: Of the study.
+        pretrained: The model.
+        flags: Those of Lightning's flags that numbers may depend on.
+        trainers: Builds an example's Trainer on one device of this kind.
+        numbers: What each worker must find as the driver did: weights, kind of device, numerics.
+        environment: The driver's.
+        examples: How many the study has.
+        image: One of its images, by its absolute path.
+    """
+
+    settings: "StudySettings"
+    pretrained: "Pretrained"
+    flags: Mapping[str, object]
+    trainers: "TrainerMaker"
+    numbers: Mapping[str, object]
+    environment: Mapping[str, object]
+    examples: int
+    image: "Path"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker is.
+
+    Args:
+        engine: That trains.
+        device: The model of its GPU; the kind itself elsewhere.
+        environment: Where it trains, if that isn't the driver's environment.
+    """
+
+    engine: Engine
+    device: str
+    environment: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a worker is doing.
+
+    Args:
+        process: Its number on its machine.
+        host: Its machine.
+        device: The model of its GPU; the kind itself elsewhere.
+        at_once: How many examples its engine takes before the first has ended.
+        steps_a_second: Of its engine, where that was measured.
+        steps: That this process has taken.
+        seconds: Since it was given its first example.
+        idle_seconds: Of them, those without any example.
+        in_hand: Paths of the examples that it has begun.
+        said: What there was to log since the last report.
+        failed: What ended its engine, or None. The process ends soon after.
+        is_refusal: Whether that was Lightning, refusing its flags.
+    """
+
+    process: int
+    host: str
+    device: str
+    at_once: int
+    steps_a_second: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    idle_seconds: float = 0.0
+    in_hand: tuple[str, ...] = ()
+    said: tuple[Said, ...] = ()
+    failed: str | None = None
+    is_refusal: bool = False
+
+
+def get_ready(task: Task) -> Ready:
+    """Makes the engine of this process's one device, and sees that it fits the study.
+
+    Raises:
+        BadInputError: If the device isn't there.
+        RefusedError: If the weights, the numerics or the environment are others, or an image can't be seen.
+    """
+    from lightning_app.engines import choose_engine
+    from lightning_app.store.fingerprint import differences, environment, told
+    from lightning_app.training.device import pin_numerics, resolve_device
+    from lightning_app.training.pretrained import weights_sha256
+    from lightning_app.training.trainers import quieten_lightning
+
+    quieten_lightning()
+    device, host = resolve_device(task.trainers, "a worker's own device"), socket.gethostname()
+    numbers = {
+        "weights_sha256": weights_sha256(task.pretrained.network),
+        "device_kind": device.kind,
+        "numerics": pin_numerics(device.kind, task.settings.matmul_precision),
+    }
+    if differing := differences(dict(task.numbers), numbers):
+        raise RefusedError(f"{host} would train another study (here, there): {told(differing)}")
+    if not task.image.is_file():
+        raise RefusedError(
+            f"--root_dir: {host} can't see {task.image}: the images must lie under the same path on every machine"
+        )
+    here = environment(device.name, device.threads, device.instructions)
+    differing = differences(dict(task.environment), here)
+    if differing and not task.settings.allow_mixed_environment:
+        raise RefusedError(
+            f"{host} is another environment than this one: {told(differing)}. The last bits of its rows may differ:"
+            " --allow_mixed_environment takes it all the same"
+        )
+    engine = choose_engine(task.settings, task.pretrained, device, task.flags, task.trainers, task.examples)
+    return Ready(engine, device.name, here if differing else None)
 
 
 class Worker:
-    """An engine in a thread of its own, and what is said between it and the driver.
+    """An engine that is fed by calls that wait for their example's end.
 
     Args:
-        sample: The study's examples.
-        introduce: Makes the engine, in the thread that will train, and says what it is.
+        make: Makes the engine, in the thread that will train; what it raises is raised here.
     """
 
-    def __init__(self, sample: Sequence[Example], introduce: Callable[[], tuple[Engine, Introduction]]) -> None:
-        self._sample = sample
-        self._introduce = introduce
+    def __init__(self, make: Callable[[], Ready]) -> None:
         self._changed = threading.Condition()
-        self._coming: deque[Example] = deque()
+        self._coming: list[tuple[int, Example, StopRule]] = []
         self._in_hand: dict[str, None] = {}
-        self._results: list[Trajectory | Failure] = []
-        self._steps = 0
-        self._rule: StopRule | None = None
-        self._is_due = False
-        self._is_training = False
+        self._answers: dict[str, Future[Result | None]] = {}
+        self._is_stopping = self._has_reported = False
         self._failed: BaseException | None = None
+        self._steps, self._idle = 0, 0.0
+        self._began = self._looked = 0.0
         self._said = _Said()
         logging.getLogger("lightning_app").setLevel(logging.INFO)
         logging.getLogger("lightning_app").addHandler(self._said)
-        self._reported = self._looked = time.perf_counter()
-        self._idle = 0.0
+        ready: Future[Ready] = Future()
+        threading.Thread(target=self._work, args=(make, ready), name="engine", daemon=True).start()
+        self._ready = ready.result()
 
-    def begin(self) -> Introduction:
-        """Waits for the engine; whatever its making raises is raised here."""
-        introductions: list[Introduction] = []
+    async def train(self, number: int, example: Example, rule: StopRule) -> Result | None:
+        """Trains an example.
 
-        def work() -> None:
-            try:
-                engine, introduction = self._introduce()
-                with self._changed:
-                    introductions.append(introduction)
-                    self._changed.notify_all()
-                self._work(engine)
-            except BaseException as error:  # a user's callback may even call sys.exit, and a thread ends in silence
-                with self._changed:
-                    self._failed = error
-                    self._changed.notify_all()
+        Args:
+            number: Its place in the order of training: Ray doesn't keep the order of calls.
+            example: With its image's absolute path.
+            rule: When it is done.
 
-        threading.Thread(target=work, name="engine", daemon=True).start()
+        Returns:
+            None if it was not begun before a stop.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: introductions or self._failed)
-            if isinstance(self._failed, Exception):
-                raise self._failed
-            if self._failed is not None:
-                raise RuntimeError(f"{type(self._failed).__name__}: {self._failed}") from self._failed
-        return replace(introductions[0], said=self._said.take())
-
-    def _work(self, engine: Engine) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._coming)
-                self._is_training = True
-            assert self._rule is not None
-            for result in engine.train(self._feed(), self._rule, self._is_stopping, self._count):
-                with self._changed:
-                    self._look()
-                    self._in_hand.pop(result.example.path)
-                    self._results.append(result)
-                    self._changed.notify_all()
-            with self._changed:
-                self._is_training = False
-                self._in_hand.clear()  # what was decoded ahead when the end came
+            answer = self._answers.get(example.path)
+            if answer is None:  # else Ray asks again, since the connection was lost for a while
+                answer = self._answers[example.path] = Future()
+                heapq.heappush(self._coming, (number, example, rule))
+                self._is_stopping = False
+                self._began = self._began or time.perf_counter()
+                self._looked = self._looked or self._began
                 self._changed.notify_all()
+        return await asyncio.wrap_future(answer)
 
-    def _feed(self) -> Iterator[Example | None]:
+    async def report(self, is_stopping: bool) -> Report:
+        """Says how it is doing: the first time and at a stop at once, else after a second.
+
+        So there is always a report that is owed, and fails as soon as the process is gone.
+
+        Args:
+            is_stopping: To begin no more examples until others are given; those not begun are answered at once.
+        """
+        if self._has_reported and not is_stopping:
+            await asyncio.sleep(REPORT_SECONDS)
+        self._has_reported = True
+        with self._changed:
+            if is_stopping:
+                self._is_stopping = True
+                for _, example, _ in self._coming:
+                    self._answers.pop(example.path).set_result(None)
+                self._coming.clear()
+                self._changed.notify_all()
+            self._look()
+            failed = self._failed
+            report = Report(
+                process=os.getpid(),
+                host=socket.gethostname(),
+                device=self._ready.device,
+                at_once=self._ready.engine.at_once,
+                steps_a_second=self._ready.engine.steps_a_second,
+                steps=self._steps,
+                seconds=self._looked - self._began,
+                idle_seconds=self._idle,
+                in_hand=tuple(self._in_hand),
+                said=self._said.take(),
+                failed=None if failed is None else f"{type(failed).__name__}: {' '.join(str(failed).split())}",
+                is_refusal=type(failed).__name__ == REFUSAL,
+            )
+        if failed is not None:  # nothing can be trained here any more: Ray restarts the process
+            asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, os._exit, 1)
+        return report
+
+    def _work(self, make: Callable[[], Ready], ready: "Future[Ready]") -> None:
+        try:
+            engine = (made := make()).engine
+        except BaseException as error:  # a user's plugin may even call sys.exit
+            why = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+            ready.set_exception(why)
+            return
+        ready.set_result(made)
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._coming)
+                    rule = self._coming[0][2]
+                for result in engine.train(self._feed(rule), rule, lambda: self._is_stopping, self._count):
+                    if isinstance(result, Trajectory) and made.environment:
+                        result = replace(result, environment=made.environment)
+                    self._answer(result.example.path, result)
+                for path in tuple(self._in_hand):  # what was decoded ahead when the stop came
+                    self._answer(path, None)
+        except BaseException as error:  # a user's callback may even call sys.exit, and a thread ends in silence
+            self._failed = error
+
+    def _feed(self, rule: StopRule) -> Iterator[Example | None]:
         while True:
             with self._changed:
                 if not self._in_hand:  # else whoever asks has others to look after
-                    self._changed.wait_for(lambda: self._coming or self._is_due, PATIENCE)
-                if self._is_due or not (self._coming or self._in_hand):
+                    self._changed.wait_for(lambda: self._coming, PATIENCE_SECONDS)
+                if not (self._coming or self._in_hand) or (self._coming and self._coming[0][2] != rule):
                     return
                 self._look()
-                example = self._coming.popleft() if self._coming else None
+                example = heapq.heappop(self._coming)[1] if self._coming else None
                 if example is not None:
                     self._in_hand[example.path] = None
             yield example
 
-    def _is_stopping(self) -> bool:
-        return self._is_due
+    def _answer(self, path: str, result: Result | None) -> None:
+        with self._changed:
+            self._look()
+            del self._in_hand[path]
+            self._answers.pop(path).set_result(result)
 
     def _count(self, steps: int) -> None:
-        with self._changed:
-            self._steps += steps
+        self._steps += steps
 
     def _look(self) -> None:
         """Adds the time since the last look to that without an example, if there was none."""
-        now = time.perf_counter()
-        if not self._in_hand:
-            self._idle += now - self._looked
-        self._looked = now
-
-    def exchange(self, order: Order) -> Report:
-        """Takes an order, and answers as soon as an example has ended, or after a second."""
-        with self._changed:
-            if self._rule is None:  # the first: before it there was nothing to do
-                self._reported = self._looked = time.perf_counter()
-            self._coming.extend(self._sample[place] for place in order.places)
-            self._rule, self._is_due = order.rule, order.is_due
-            if order.is_due:
-                self._coming.clear()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._results or self._failed or (self._is_due and self._is_idle), PATIENCE)
-            self._look()
-            report = Report(
-                results=self._results,
-                steps=self._steps,
-                in_hand=list(self._in_hand),
-                seconds=self._looked - self._reported,
-                idle_seconds=self._idle,
-                is_idle=self._is_idle,
-                failed=None if self._failed is None else f"{type(self._failed).__name__}: {_one_line(self._failed)}",
-                is_refusal=type(self._failed).__name__ == REFUSAL,
-                said=self._said.take(),
-            )
-            self._results, self._steps, self._idle, self._reported = [], 0, 0.0, self._looked
-            return report
-
-    @property
-    def _is_idle(self) -> bool:
-        return not (self._is_training or self._coming)
+        if self._began:
+            now = time.perf_counter()
+            self._idle += 0.0 if self._in_hand else now - self._looked
+            self._looked = now
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+class StudyWorker(Worker):
+    """The actor.
+
+    Args:
+        task: A pickled reference to the task: Ray would load a bare one, and torch with it, before this call.
+    """
+
+    def __init__(self, task: bytes) -> None:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        settle_process()
+        import ray
+
+        content = ray.get(pickle.loads(task))
+        super().__init__(lambda: get_ready(content))
 
 
 class _Said(logging.Handler):
@@ -154,14 +314,12 @@ class _Said(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._kept: deque[Said] = deque()
+        self._kept: list[Said] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self._kept.append((record.levelno, record.getMessage()))
 
-    def take(self) -> list[Said]:
+    def take(self) -> tuple[Said, ...]:
         """What was said since the last time."""
-        taken: list[Said] = []
-        while self._kept:
-            taken.append(self._kept.popleft())
+        taken, self._kept = tuple(self._kept), []
         return taken

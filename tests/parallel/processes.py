@@ -38,7 +38,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 def workers(pid: int) -> list[int]:
     """The processes below one that train."""
-    return [one for one, words in descendants(pid).items() if words.startswith("ray::_Actor")]
+    return [one for one, words in descendants(pid).items() if words.startswith("ray::StudyWorker")]
 
 
 def environment(pid: int) -> dict[str, str]:

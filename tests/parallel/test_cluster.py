@@ -53,7 +53,7 @@ def test_a_driver_that_is_killed_leaves_no_process_and_two_workers_go_on(
     below = descendants(study.pid)
     study.kill()
     study.wait()
-    trains = [pid for pid, words in below.items() if words.startswith("ray::_Actor") or "/raylet" in words]
+    trains = [pid for pid, words in below.items() if words.startswith("ray::StudyWorker") or "/raylet" in words]
     assert len(trains) == 3
     assert wait_until(lambda: not any(map(is_alive, trains)), 30)  # Ray's agents, which do nothing, take a minute more
     assert main(["run", *flags, "--trainer.devices", "2", "--output_dir", str(tmp_path)]) == 0

@@ -1,21 +1,33 @@
-"""A worker with an engine that does what it is told: what it takes, what it reports, how it ends."""
+"""A worker with an engine that does what it is told: what it takes, what it answers, how it ends."""
 
+import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightning_app.inputs.example import Example
-from lightning_app.parallel.messages import Introduction, Order, Report
-from lightning_app.parallel.worker import Worker
-from lightning_app.training.engine import Engine, never, unseen
-from lightning_app.training.trajectory import Failure, StopRule, Trajectory
-from tests.parallel.crews import introduce, trained
-from tests.parallel.test_leases import examples
+from lightning_app.parallel.worker import Ready, RefusedError, Report, Result, Task, Worker, get_ready
+from lightning_app.settings import StudySettings
+from lightning_app.store.fingerprint import environment
+from lightning_app.training.device import pin_numerics, resolve_device
+from lightning_app.training.engine import never, unseen
+from lightning_app.training.pretrained import load_pretrained, weights_sha256
+from lightning_app.training.trainers import TrainerMaker
+from lightning_app.training.trajectory import StopRule, Trajectory
+from tests.parallel.actors import examples, trained
 
 RULE = StopRule(0.1, 10)
+SAMPLE = examples(8)
 
 
 class Obedient:
@@ -24,7 +36,7 @@ class Obedient:
     devices = 1
     steps_a_second = None
 
-    def __init__(self, at_once: int = 1, fails: str | None = None) -> None:
+    def __init__(self, at_once: int = 1, fails: BaseException | None = None) -> None:
         self.at_once = at_once
         self.fails = fails
         self.may = threading.Semaphore(0)
@@ -40,23 +52,38 @@ class Obedient:
         rule: StopRule,
         is_due: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
-    ) -> Iterator[Trajectory | Failure]:
+    ) -> Iterator[Result]:
         self.rounds.append(rule)
-        source, hands = iter(examples), list[Example]()
+        source, hands, is_over = iter(examples), list[Example](), False
         while True:
-            while len(hands) < self.at_once and (example := next(source, None)) is not None:
+            while not is_over and len(hands) < self.at_once and (example := next(source, None)) is not None:
                 hands.append(example)
             self.asked_in_vain += len(hands) < self.at_once
             if not hands:
                 return
             if not self.may.acquire(timeout=0.02):
                 continue
-            if hands[0].path == self.fails:
-                raise RuntimeError("CUDA error:\n no kernel")
+            if self.fails is not None:
+                raise self.fails
             on_steps(2)
             yield trained(hands.pop(0), rule)
-            if is_due():
-                return
+            is_over = is_due()
+
+
+class Told:
+    """A worker whose calls run in an event loop of their own, as Ray's do."""
+
+    def __init__(self, engine: Obedient, environment: dict[str, object] | None = None) -> None:
+        self.worker = Worker(lambda: Ready(engine, "cpu", environment))
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def train(self, *numbers: int, rule: StopRule = RULE) -> list[Future[Result | None]]:
+        calls = [self.worker.train(number, SAMPLE[number], rule) for number in numbers]
+        return [asyncio.run_coroutine_threadsafe(call, self._loop) for call in calls]
+
+    def report(self, is_stopping: bool = False) -> Report:
+        return asyncio.run_coroutine_threadsafe(self.worker.report(is_stopping), self._loop).result(10)
 
 
 @pytest.fixture(autouse=True)
@@ -67,129 +94,203 @@ def tidy_log() -> Iterator[None]:
     log.handlers, log.level = before, level
 
 
-def begun(engine: Obedient, count: int = 8) -> Worker:
-    worker = Worker(examples(count), lambda: (engine, introduce()))
-    worker.begin()
-    return worker
+def paths(results: Sequence[Future[Result | None]]) -> list[str | None]:
+    ended = [result.result(10) for result in results]
+    return [result.example.path if result else None for result in ended]
 
 
-def told(worker: Worker, *places: int, is_due: bool = False, until: Callable[[Report], bool] = bool) -> list[Report]:
-    """Sends an order, and empty ones after it until a report is as it is meant to be."""
-    reports = [worker.exchange(Order(places, RULE, is_due))]
-    for _ in range(20):
-        if until(reports[-1]):
-            return reports
-        reports.append(worker.exchange(Order((), RULE, is_due)))
-    raise AssertionError(reports)
-
-
-def paths(reports: Iterable[Report]) -> list[str]:
-    return [result.example.path for report in reports for result in report.results]
-
-
-def test_it_answers_as_soon_as_an_example_has_ended() -> None:
+def test_it_answers_as_soon_as_an_example_has_ended_and_reports_once_a_second() -> None:
     engine = Obedient()
-    worker = begun(engine)
+    told = Told(engine)
+    first = told.report()
+    assert (first.process, first.at_once, first.steps, first.seconds) == (os.getpid(), 1, 0, 0.0)
+    time.sleep(0.3)  # until it is given something for the first time, it isn't idle
+    begun, later = told.train(3, 4)
     engine.may.release()
-    time.sleep(0.5)  # until it is asked for the first time, it isn't idle
+    assert paths([begun]) == ["3.jpg"]
     start = time.perf_counter()
-    report = worker.exchange(Order([3, 4], RULE))
-    assert report.seconds < 0.5
-    assert report.idle_seconds < 0.2
-    assert time.perf_counter() - start < 0.9
-    assert (paths([report]), report.steps, report.failed, report.is_idle) == (["3.jpg"], 2, None, False)
-    report = worker.exchange(Order([], RULE))  # a second passes
-    assert (report.results, report.steps, report.in_hand) == ([], 0, ["4.jpg"])
-    assert 0.9 < report.seconds < 10
-    assert report.idle_seconds < 0.2
+    report = told.report()
+    assert 0.9 < time.perf_counter() - start < 5
+    assert (report.steps, report.in_hand, report.failed) == (2, ("4.jpg",), None)
+    assert report.idle_seconds < 0.2 < 0.9 < report.seconds
     engine.may.release(2)
-    assert paths(told(worker, 5, until=lambda report: report.is_idle)) == ["4.jpg", "5.jpg"]
-    assert engine.rounds == [RULE]  # one training, however many orders
+    assert paths([later, *told.train(5)]) == ["4.jpg", "5.jpg"]
+    assert engine.rounds == [RULE]  # one training
+
+
+def test_easiest_first_however_the_calls_come() -> None:
+    engine = Obedient()
+    told = Told(engine)
+    results = told.train(7)
+    time.sleep(0.1)
+    results += told.train(5, 2, 4)
+    order: list[str] = []
+    for result in results:
+        result.add_done_callback(lambda ended: order.append(ended.result().example.path))  # type: ignore[union-attr]
+    for _ in results:
+        engine.may.release()
+        time.sleep(0.1)
+    paths(results)
+    assert order == ["7.jpg", "2.jpg", "4.jpg", "5.jpg"]
+
+
+def test_a_call_that_comes_twice_is_one_training() -> None:
+    engine = Obedient()
+    told = Told(engine)
+    results = told.train(1, 1)
+    engine.may.release(2)
+    assert paths(results) == ["1.jpg", "1.jpg"]
+    assert told.report().steps == 2
 
 
 def test_a_worker_without_work_says_so_and_takes_more_later() -> None:
     engine = Obedient()
-    worker = begun(engine)
+    told = Told(engine)
     engine.may.release(2)
-    assert paths(told(worker, 0, until=lambda report: report.is_idle)) == ["0.jpg"]
-    report = worker.exchange(Order([], RULE))
-    assert report.idle_seconds > 0.9 * report.seconds > 0.8
-    assert paths(told(worker, 1, until=lambda report: report.is_idle)) == ["1.jpg"]
+    assert paths(told.train(0)) == ["0.jpg"]
+    told.report()
+    report = told.report()
+    assert report.in_hand == ()
+    assert report.idle_seconds > 0.8 * report.seconds > 0.7
+    assert paths(told.train(1)) == ["1.jpg"]
 
 
 def test_an_engine_with_free_slots_is_not_kept_waiting() -> None:
     engine = Obedient(at_once=3)
-    worker = begun(engine)
-    worker.exchange(Order([0], RULE))
-    assert engine.asked_in_vain > 5  # within a second: it went on looking after what it had
-    report = worker.exchange(Order([1, 2], RULE))
-    assert list(report.in_hand) == ["0.jpg", "1.jpg", "2.jpg"]
+    told = Told(engine)
+    results = told.train(0)
+    time.sleep(0.5)
+    assert engine.asked_in_vain > 5  # it went on looking after what it had
+    results += told.train(1, 2)
+    told.report()
+    assert told.report().in_hand == ("0.jpg", "1.jpg", "2.jpg")
     assert engine.rounds == [RULE]
     engine.may.release(3)
-    assert paths(told(worker, until=lambda report: report.is_idle)) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert paths(results) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
 def test_a_stop_ends_it_after_what_is_in_hand_and_the_next_rule_is_another_training() -> None:
     engine = Obedient()
-    worker = begun(engine)
-    worker.exchange(Order([0, 1], RULE))
+    told = Told(engine)
+    results = told.train(0, 1)
+    time.sleep(0.1)
+    assert told.report(is_stopping=True).in_hand == ("0.jpg",)
     engine.may.release()
-    reports = told(worker, is_due=True, until=lambda report: report.is_idle)
-    assert paths(reports) == ["0.jpg"]
-    assert list(reports[-1].in_hand) == []
+    assert paths(results) == ["0.jpg", None]
     engine.may.release()
     other = StopRule(0.1, 5)
-    assert paths([worker.exchange(Order([1], other))]) == ["1.jpg"]
+    assert paths(told.train(1, rule=other)) == ["1.jpg"]
     assert engine.rounds == [RULE, other]
 
 
-def test_what_its_engine_raises_is_told_in_one_line_again_and_again() -> None:
-    worker = begun(Obedient(fails="0.jpg"))
-    engine_of(worker).may.release()
-    for order in (Order([0], RULE), Order([], RULE)):
-        report = worker.exchange(order)
-        assert report.failed == "RuntimeError: CUDA error: no kernel"
-        assert not report.is_refusal
+def test_results_of_another_environment_say_so() -> None:
+    engine = Obedient()
+    engine.may.release()
+    (result,) = Told(engine, {"torch": "another"}).train(0)
+    trajectory = result.result(10)
+    assert isinstance(trajectory, Trajectory)
+    assert trajectory.environment == {"torch": "another"}
 
 
-def engine_of(worker: Worker) -> Obedient:
-    engine = worker._introduce()[0]
-    assert isinstance(engine, Obedient)
-    return engine
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [
+        (RuntimeError("CUDA error:\n no kernel"), "RuntimeError: CUDA error: no kernel"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_what_its_engine_raises_is_told_in_one_line_and_then_the_process_ends(
+    error: BaseException, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: Future[int] = Future()
+    monkeypatch.setattr(os, "_exit", ended.set_result)
+    engine = Obedient(fails=error)
+    told = Told(engine)
+    (result,) = told.train(0)
+    engine.may.release()
+    told.report()
+    report = told.report()
+    assert (report.failed, report.is_refusal) == (failed, False)
+    assert ended.result(10) == 1
+    assert not result.done()  # its process is restarted, and it is given the example again
 
 
-def test_what_is_said_while_it_gets_ready_comes_with_its_introduction() -> None:
+def test_what_is_said_comes_with_its_reports() -> None:
     log = logging.getLogger("lightning_app")
 
-    def get_ready() -> tuple[Engine, Introduction]:
+    def make() -> Ready:
         assert threading.current_thread().name == "engine"
         log.info("Engine: %s", "one")
         log.debug("nobody's")
-        return Obedient(), introduce()
+        return Ready(Obedient(), "cpu")
 
-    worker = Worker(examples(1), get_ready)
-    assert worker.begin().said == [(logging.INFO, "Engine: one")]
+    worker = Worker(make)
+    assert asyncio.run(worker.report(False)).said == ((logging.INFO, "Engine: one"),)
     log.warning("odd")
-    assert worker.exchange(Order([], RULE)).said == [(logging.WARNING, "odd")]
+    assert asyncio.run(worker.report(True)).said == ((logging.WARNING, "odd"),)
 
 
-def test_an_engine_that_ends_its_thread_is_told_too() -> None:
-    class Leaves(Obedient):
-        def train(self, *arguments: object, **more: object) -> Iterator[Trajectory | Failure]:
-            raise SystemExit(3)
+@pytest.mark.parametrize(
+    ("error", "kind", "words"), [(ValueError("no"), ValueError, "no"), (SystemExit(4), RuntimeError, "SystemExit: 4")]
+)
+def test_what_keeps_it_from_getting_ready_is_raised(error: BaseException, kind: type[Exception], words: str) -> None:
+    def make() -> Ready:
+        raise error
 
-    assert begun(Leaves()).exchange(Order([0], RULE)).failed == "SystemExit: 3"
-
-    def get_ready() -> tuple[Engine, Introduction]:
-        raise SystemExit(4)
-
-    with pytest.raises(RuntimeError, match="SystemExit: 4"):
-        Worker(examples(1), get_ready).begin()
+    with pytest.raises(kind, match=words):
+        Worker(make)
 
 
-def test_what_keeps_it_from_getting_ready_is_raised() -> None:
-    def get_ready() -> tuple[Engine, Introduction]:
-        raise ValueError("no such device")
+@pytest.fixture
+def task(tiny_model: str, photographs: Path) -> Task:
+    trainers = TrainerMaker({"accelerator": "cpu", "devices": 1})
+    pretrained = load_pretrained(tiny_model)
+    device = resolve_device(trainers, "cpu")
+    return Task(
+        settings=StudySettings(model_name=tiny_model),
+        pretrained=pretrained,
+        flags={},
+        trainers=trainers,
+        numbers={
+            "weights_sha256": weights_sha256(pretrained.network),
+            "device_kind": "cpu",
+            "numerics": pin_numerics("cpu"),
+        },
+        environment=environment(device.name, device.threads, device.instructions),
+        examples=3,
+        image=photographs / "ant" / "00.jpg",
+    )
 
-    with pytest.raises(ValueError, match="no such device"):
-        Worker(examples(1), get_ready).begin()
+
+def test_a_worker_that_fits_gets_ready(task: Task) -> None:
+    ready = get_ready(task)
+    assert (ready.device, ready.environment, ready.engine.devices) == ("cpu", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda task: {"image": task.image.with_name("gone.jpg")}, r"--root_dir: .* can't see .*/gone\.jpg: the"),
+        (lambda task: {"numbers": {**task.numbers, "weights_sha256": "x"}},
+         r'would train another study \(here, there\): weights_sha256 was "x", is'),
+        (lambda task: {"environment": {**task.environment, "torch": "2.5"}},
+         r'another environment than this one: torch was "2.5", is .*--allow_mixed_environment'),
+    ],
+)  # fmt: skip
+def test_a_worker_that_does_not_fit_is_refused(task: Task, change: Callable[[Task], Any], words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        get_ready(replace(task, **change(task)))
+
+
+def test_another_environment_is_taken_where_that_is_asked_for(task: Task) -> None:
+    settings = replace(task.settings, allow_mixed_environment=True)
+    there = {**task.environment, "torch": "2.5"}
+    ready = get_ready(replace(task, settings=settings, environment=there))
+    assert ready.environment is not None
+    assert ready.environment["torch"] == task.environment["torch"]
+
+
+def test_it_loads_nothing_heavy_before_its_environment_is_set() -> None:
+    code = "import sys, lightning_app.parallel.worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "lightning", "numpy", "ray"} & {*done.stdout.split()}

@@ -8,7 +8,7 @@ import torch
 
 from lightning_app.cli import main
 from lightning_app.errors import BadInputError
-from lightning_app.parallel.hiring import require_workers
+from lightning_app.parallel.workers import require_workers
 from lightning_app.settings import StudySettings
 from lightning_app.training.device import Device
 

@@ -1,6 +1,7 @@
 """The workers' processes, by Ray: on this machine alone, or on a cluster that runs already.
 
-Ray places the workers, carries the task to each machine once, tells who is lost, and ends them with the driver.
+Ray places the workers, carries the task to each machine once, restarts those that are lost and gives them their
+examples again, and ends them with the driver.
 """
 
 import contextlib
@@ -14,18 +15,17 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from lightning_app.errors import BadInputError, WorkersError
-from lightning_app.parallel.messages import Introduction, Lost, Message, Order, Report
-from lightning_app.parallel.worker import Worker
-from lightning_app.process import settle_process
-
-if TYPE_CHECKING:
-    from lightning_app.parallel.task import Task
+from lightning_app.inputs.example import Example
+from lightning_app.parallel.worker import RefusedError, Report, Result, StudyWorker, Task, Worker
+from lightning_app.training.trajectory import StopRule
 
 log = logging.getLogger("lightning_app")
 
@@ -54,9 +54,12 @@ OF_A_CLUSTER = {
     "RAY_BACKEND_LOG_LEVEL": "error",  # what it says of each time; the error says it too
 }
 CONNECT_SECONDS = 5.0
+LAST_CALLS_SECONDS = 2.0
 ROOM = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
 REASON_LENGTH = 300
+ENDED = "its process has ended"
+"""All that is known of a worker that Ray restarts."""
 FOR_THE_DRIVER = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -80,22 +83,25 @@ def require_ray(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def local_crew(task: "Task", devices: Sequence[int | None], task_bytes: int) -> Iterator["RayCrew"]:
+def local_workers(task: Task, gpus: Sequence[int | None]) -> Iterator["RayActors"]:
     """A worker for each of some devices of this machine, by a Ray of their own that nobody else can reach.
 
     Args:
         task: For all of them.
-        devices: The number of each GPU, as torch counts them; None for one thread of the CPU.
-        task_bytes: About how large the task is.
+        gpus: The number of each device's GPU, as torch counts them; None for one thread of the CPU.
 
     Raises:
         BadInputError: If Ray isn't installed, or the task can't be sent.
         WorkersError: If Ray can't be started.
     """
-    gpus = [device for device in devices if device is not None]
-    with local_ray(len(devices), gpus, ROOM + 2 * task_bytes) as ray:
-        log.info("Workers: starting %d of them by Ray %s, on this machine", len(devices), ray.__version__)
-        yield RayCrew(ray, task, len(devices), {"num_cpus": 1, "num_gpus": 1 if gpus else 0})
+    mine = [gpu for gpu in gpus if gpu is not None]
+    network = task.pretrained.network
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+    with local_ray(len(gpus), mine, ROOM + 2 * size) as ray:
+        log.info("Workers: starting %d of them by Ray %s, on this machine", len(gpus), ray.__version__)
+        one = {"num_cpus": 1, "num_gpus": 1 if mine else 0}
+        with RayActors(ray, task, len(gpus), one, task.settings.max_retries) as actors:
+            yield actors
 
 
 @contextlib.contextmanager
@@ -149,14 +155,13 @@ def local_ray(cpus: int, gpus: Sequence[int], store_bytes: int) -> Iterator[Any]
 
 
 @contextlib.contextmanager
-def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Iterator["RayCrew"]:
-    """A worker for each matching device of a cluster that runs already.
+def cluster_workers(task: Task, kind: str, address: str) -> Iterator["RayActors"]:
+    """A worker for each matching device of a cluster that runs already, or as many as `--workers` says.
 
     Args:
         task: For all of them.
         kind: `cpu` or `cuda`.
         address: `auto`, or HOST:PORT.
-        most: No more workers than that.
 
     Raises:
         BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
@@ -179,10 +184,12 @@ def cluster_crew(task: "Task", kind: str, address: str, most: int | None) -> Ite
         there = int(ray.cluster_resources().get(resource, 0))
         if not there:
             raise BadInputError(f"--ray_address {address}: that cluster has no {resource}")
-        count = min(there, most or there)
+        count = min(there, task.settings.workers or there)
         log.info("Workers: starting %d of them by Ray %s, on a cluster of %d %ss on %d machines",
                  count, ray.__version__, there, resource, len(nodes))  # fmt: skip
-        yield RayCrew(ray, task, count, {"num_cpus": 0, "num_gpus": 1} if kind == "cuda" else {"num_cpus": 1})
+        one = {"num_cpus": 0, "num_gpus": 1} if kind == "cuda" else {"num_cpus": 1}
+        with RayActors(ray, task, count, one, task.settings.max_retries) as actors:
+            yield actors
 
 
 def visible(gpus: Sequence[int]) -> str:
@@ -243,14 +250,36 @@ def _signals_as_they_are() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class RayCrew:
-    """The workers as Ray's actors; see `Crew`.
+@dataclass(frozen=True)
+class Lost:
+    """What is heard in the place of a result or a report, when a worker's process is gone.
+
+    Args:
+        reason: In one line.
+        is_dead: Whether Ray has given the actor up; else it restarts the process, or has tried an example too often.
+        could_start: Whether its constructor didn't raise.
+        refused: Why it doesn't fit the study, if that is what the constructor raised.
+    """
+
+    reason: str
+    is_dead: bool = False
+    could_start: bool = True
+    refused: str | None = None
+
+
+Heard = tuple[int, Example | None, Result | Report | Lost | None]
+"""A worker, an example that it was given, and what came of it. Without an example it is about the worker itself."""
+
+
+class RayActors:
+    """The workers' processes: Ray restarts those that are lost, and gives them their examples again.
 
     Args:
         ray: The package, connected.
         task: For all of them.
         size: How many.
         resources: Of one worker, as Ray names them.
+        max_retries: How often Ray gives an example again to a worker that it has restarted.
         actor: What each of them is; a stand-in may take the place of a worker that trains.
 
     Raises:
@@ -258,88 +287,96 @@ class RayCrew:
     """
 
     def __init__(
-        self, ray: Any, task: object, size: int, resources: Mapping[str, float], actor: type | None = None
+        self,
+        ray: Any,
+        task: object,
+        size: int,
+        resources: Mapping[str, float],
+        max_retries: int,
+        actor: type[Worker] = StudyWorker,
     ) -> None:
         self._ray = ray
-        remote = ray.remote(max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD", **resources)
-        self._actor = remote(actor or _Actor)
+        self._actor = ray.remote(
+            # One example, tried among others and again alone, doesn't make a worker a bad one.
+            max_restarts=2 * (max_retries + 1),
+            max_task_retries=max_retries,
+            scheduling_strategy="SPREAD",
+            **resources,
+        )(actor)
         try:
-            self._task = ray.put(task)
+            self._task = ray.put(task)  # kept here, so that it is there for every restart
         # Whatever a user's callback or plugin raises when it is pickled; a store that is full.
         except Exception as error:
             raise BadInputError(
                 f"the study can't be sent to workers (because of callbacks or plugins of --trainer?): {_reason(error)}"
             ) from error
+        self.size = size
         self._actors: dict[int, Any] = {}
-        self._owed: dict[Any, tuple[int, bool]] = {}
-        for worker in range(size):
-            self.start_anew(worker)
+        self._awaited = 0
+        self._heard: SimpleQueue[tuple[int, Any, Example | None, Future[Any]]] = SimpleQueue()
 
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        return len(self._actors)
+    def __enter__(self) -> "RayActors":
+        return self
 
-    def hear(self, seconds: float) -> list[tuple[int, Message]]:
-        """Waits so long for something to be said, and takes what there is."""
-        if not self._owed:
-            time.sleep(seconds)
-            return []
-        said, _ = self._ray.wait(list(self._owed), num_returns=1, timeout=seconds)
-        if said:
-            said, _ = self._ray.wait(list(self._owed), num_returns=len(self._owed), timeout=0)
-        return [self._take(reference) for reference in said]
+    def __exit__(self, *error: object) -> None:
+        """Ends all of them. Of calls that are left behind when it ends, Ray would say on the screen what it can't."""
+        for worker in tuple(self._actors):
+            self.dismiss(worker)
+        with contextlib.suppress(Empty):
+            while self._awaited:
+                self._heard.get(timeout=LAST_CALLS_SECONDS)
+                self._awaited -= 1
 
-    def _take(self, reference: Any) -> tuple[int, Message]:
-        worker, is_beginning = self._owed.pop(reference)
-        try:
-            message: Introduction | Report = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            return worker, Lost(_reason(error), not is_beginning)
-        return worker, message
-
-    def send(self, worker: int, order: Order) -> None:
-        """Sends an order."""
-        self._owed[self._actors[worker].exchange.remote(order)] = worker, False
-
-    def start_anew(self, worker: int) -> None:
-        """Starts a process, in the place of the one that there is."""
+    def start(self, worker: int) -> None:
+        """Makes an actor, in the place of the one that there is; of that one nothing more is heard."""
         self.dismiss(worker)
-        actor = self._actors[worker] = self._actor.remote()
-        self._owed[actor.begin.remote([self._task])] = worker, True
+        self._actors[worker] = self._actor.remote(self._ray.cloudpickle.dumps(self._task))
 
     def dismiss(self, worker: int) -> None:
-        """Ends a worker's process."""
+        """Ends a worker for good."""
         if worker in self._actors:
-            self._ray.kill(self._actors[worker])
-        self._owed = {reference: owed for reference, owed in self._owed.items() if owed[0] != worker}
+            self._ray.kill(self._actors.pop(worker))
+
+    def train(self, worker: int, number: int, example: Example, rule: StopRule) -> None:
+        """Gives a worker an example; what comes of it will be heard. See `Worker.train`."""
+        there = replace(example, image=example.image.absolute())
+        self._await(worker, example, self._actors[worker].train.remote(number, there, rule))
+
+    def ask(self, worker: int, is_stopping: bool) -> None:
+        """Asks a worker how it is doing; its report will be heard, or that it is lost. See `Worker.report`."""
+        report = self._actors[worker].report.options(max_task_retries=0)
+        self._await(worker, None, report.remote(is_stopping))
+
+    def _await(self, worker: int, example: Example | None, reference: Any) -> None:
+        actor = self._actors[worker]
+        self._awaited += 1
+        reference.future().add_done_callback(lambda future: self._heard.put((worker, actor, example, future)))
+
+    def hear(self, seconds: float) -> Heard | None:
+        """What is heard next, if anything is within so many seconds."""
+        # Not ray.wait: it looks at all that is awaited each time, and Ctrl-C waits for it.
+        while True:
+            try:
+                worker, actor, example, future = self._heard.get(timeout=seconds)
+            except Empty:
+                return None
+            self._awaited -= 1
+            if self._actors.get(worker) is actor:
+                return worker, example, self._outcome(future)
+
+    def _outcome(self, future: "Future[Any]") -> Any:
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if not isinstance(error, self._ray.exceptions.ActorDiedError):
+            is_away = isinstance(error, self._ray.exceptions.ActorUnavailableError)
+            return Lost(ENDED if is_away else _reason(error))
+        reason = _reason(error)
+        _, is_refused, why = reason.partition(f"{RefusedError.__name__}: ")
+        return Lost(reason, True, not error.actor_init_failed, why if is_refused else None)
 
 
-class _Actor:
-    """A worker's process. Nothing heavy is loaded before its environment is set."""
-
-    def begin(self, task: Sequence[Any]) -> Introduction:
-        """Makes the worker ready.
-
-        Args:
-            task: A reference to the task, in a list: Ray would load a bare one, and torch with it, before this call.
-        """
-        os.environ["OMP_NUM_THREADS"] = "1"
-        settle_process()
-        import ray
-
-        from lightning_app.parallel.task import get_ready
-
-        content = ray.get(task[0])
-        self._worker = Worker(content.sample, lambda: get_ready(content))
-        return self._worker.begin()
-
-    def exchange(self, order: Order) -> Report:
-        """Takes an order and reports."""
-        return self._worker.exchange(order)
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Why, in one line: Ray's texts end with the cause, and what may be done about Ray itself comes after it."""
     text = re.sub("\033\\[[0-9;]*m", "", str(error)).partition("Some common causes include")[0].strip()
     if isinstance(error, RuntimeError | ValueError | ConnectionError) or "\n" not in text:
