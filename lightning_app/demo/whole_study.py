@@ -27,6 +27,7 @@ from lightning_app.progress import StudyLog, progress_bar
 from lightning_app.report.making import read_report, studies_on_page, write_report
 from lightning_app.stopping import exit_at_once
 from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD
+from lightning_app.store.study import FORMAT
 from lightning_app.store.writer import is_complete
 from lightning_app.training.device import pin_numerics
 
@@ -114,7 +115,8 @@ def claim_folder(recipe: Recipe) -> None:
         BadInputError: If it is something else: nothing of it is touched.
     """
     study = (CONFIGS / "digits.yaml").read_text(encoding="utf-8")
-    text = json.dumps({"recipe": asdict(recipe), "study": study.splitlines()}, indent=2) + "\n"
+    content = {"recipe": asdict(recipe), "study": study.splitlines(), "format": FORMAT}
+    text = json.dumps(content, indent=2) + "\n"
     if not RECIPE.is_file() and FOLDER.is_dir() and any(FOLDER.iterdir()):
         raise BadInputError(
             f"the demo writes to {FOLDER.absolute()}, but that folder is of something else: move it away, or start the"
