@@ -8,7 +8,7 @@ from lightning_app.analysis.closing import Closing, close
 from lightning_app.analysis.closing_words import words
 from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.reading import Study, frame_of
-from lightning_app.store.export import path_of, rows_of, steps_of
+from lightning_app.store.export import rows_of
 from lightning_app.store.files import PICTURE, SUMMARY
 from lightning_app.store.fingerprint import VERSIONS
 from lightning_app.store.study import StoredStudy
@@ -33,7 +33,7 @@ def conclude(folder: StudyFolder) -> Closing:
     stored = folder.study
     at_rest = folder.is_at_rest()
     everything = [row for row, _ in rows_of(stored)] if at_rest else folder.export()
-    rows = [row for row in everything if path_of(row) in stored.sampled]
+    rows = [row for row in everything if row["path"] in stored.sampled]
     limit = stored.target.max_steps_per_example
     study = Study(folder.folder.name, folder.folder, frame_of(rows), stored.epsilon, limit)
     closing = close(study)
@@ -63,7 +63,7 @@ def conclude(folder: StudyFolder) -> Closing:
         "timing": {
             "store_bytes": stored.size,
             "seconds": math.fsum(spent for spent in seconds if isinstance(spent, float)),
-            "steps": sum(map(steps_of, rows)),
+            "steps": sum(line.steps for line in stored.sample),
             "seconds_by_example": seconds,
         },
     }

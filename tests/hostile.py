@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -396,7 +397,7 @@ def _another_log(data: bytes, chance: random.Random) -> tuple[bytes, str]:
     lines = data.splitlines(keepends=True)
     one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
     how = chance.choice(("value", "value", "value", "value", "bytes", "cut", "drop", "twice", "swap", "junk", "zeros",
-                         "deep", "long", "losses", "loss", "loss"))  # fmt: skip
+                         "deep", "long", "losses", "loss", "loss", "kind", "huge"))  # fmt: skip
     if how == "value":
         return _with_another_value(data, chance)
     if how == "bytes":
@@ -405,6 +406,13 @@ def _another_log(data: bytes, chance: random.Random) -> tuple[bytes, str]:
         return data[:place] + junk + data[place + chance.randrange(40) :], f"bytes at {place}"
     if how == "cut":
         return data[: chance.randrange(len(data))], how
+    if how == "kind":
+        kind = chance.choice(("study", "environment", "target", "command", "example"))
+        return b"".join(line for line in lines if f'"kind":"{kind}"'.encode() not in line), f"no {kind}"
+    if how == "huge":
+        key = chance.choice(("rank", "label", "steps", "seconds", "predicted_before"))
+        number = chance.choice((b"9" * 400, b"1e400", b"-1", b"9" * 19, b"NaN"))
+        return re.sub(f'"{key}":[^,}}]*'.encode(), f'"{key}":'.encode() + number, data), f"{key} is {number[:20]!r}"
     if how == "loss":
         places = [data.index(b'"losses":"', start) + 10 for start in range(0, data.rindex(b'"losses":"'), 300)]
         place = chance.choice(places) + chance.randrange(6)

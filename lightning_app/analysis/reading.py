@@ -1,5 +1,6 @@
 """Reads results back: a study's folder, or any CSV that has the seed's columns. For the analysis and for notebooks."""
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,12 @@ from lightning_app.analysis.losses import Losses, StoredLosses, step_logs_beside
 from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
-from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, path_of, rows_of
+from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, rows_of
 from lightning_app.store.files import READ, RESULTS, require_no_links
 from lightning_app.store.study import STORE, read_study
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
+
+log = logging.getLogger("lightning_app")
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,15 @@ def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
     try:
         stored = read_study(folder)
         for row, losses in rows_of(stored) if stored is not None else ():
-            if stored is not None and path_of(row) in stored.sampled:
+            if stored is not None and row["path"] in stored.sampled:
                 rows.append(row)
                 found.append([math.nan] * len(epsilons) if losses is None else first_steps(losses, epsilons))
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
+    if stored is not None and stored.torn:
+        log.warning(
+            "%s ends in the middle of a line, which is left out: a run was killed, or is writing it", stored.file
+        )
     if stored is None or not rows:
         raise BadInputError(f"{folder}: no example of this study is done yet")
     columns = {threshold_column(epsilon): steps for epsilon, steps in zip(epsilons, np.array(found).T, strict=True)}

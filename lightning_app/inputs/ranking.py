@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning_app.errors import BadInputError
 from lightning_app.inputs.example import Rank
-from lightning_app.outside import OutsideError, read_regular
+from lightning_app.outside import MAX_DIGITS, OutsideError, read_regular
 
 HEADER_WORDS = frozenset(("path", "paths", "rank", "label", "image", "images", "file", "filename", "name"))
 EXCELS_LINE = re.compile(r"sep=,\r?\n")
@@ -201,7 +201,7 @@ def _number(cell: str, where: str, wanted: str, least: int) -> Rank:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < least:
+    if not least <= value < 10**MAX_DIGITS:  # what is longer could not be read back
         raise BadInputError(f"{where}: {wanted}, got {cell!r}")
     return int(value) if value.is_integer() else value
 

@@ -114,30 +114,12 @@ def table_text(rows: Iterable[Row]) -> str:
     return csv_text([COLUMNS]) + "".join(map(row_text, rows))
 
 
-def path_of(row: Row) -> str:
-    """A row's path, the example's name."""
-    return str(row["path"])
-
-
-def index_of(row: Row) -> int:
-    """A row's place in the difficulty-sorted sample."""
-    index = row["example_index"]
-    assert isinstance(index, int)
-    return index
-
-
-def steps_of(row: Row) -> int:
-    """The steps that a row's training took; none for an `error`."""
-    steps = row["steps_run"]
-    return steps if isinstance(steps, int) else 0
-
-
 def step_log_text(losses: Iterable[float]) -> str:
     """A step log: step (from 1) and loss."""
     return "step,loss\n" + "".join([f"{step},{loss!r}\n" for step, loss in enumerate(losses, start=1)])
 
 
-def step_log_name(index: int, path: str) -> str:
+def step_log_name(index: Value, path: Value) -> str:
     """The step log's file name: the path with separators and control characters as `_`.
 
     A name over 255 bytes keeps the path's end, behind a hash of the whole.
@@ -146,12 +128,12 @@ def step_log_name(index: int, path: str) -> str:
         index: The example's.
         path: The example's.
     """
-    safe = "".join("_" if c in "/\\:" or unicodedata.category(c) == "Cc" else c for c in path)
+    safe = "".join("_" if c in "/\\:" or unicodedata.category(c) == "Cc" else c for c in str(path))
     prefix, suffix = f"example_{index}_", "_steps.csv"
     room = MAX_NAME_BYTES - len(prefix) - len(suffix)
     encoded = safe.encode()
     if len(encoded) > room:
-        mark = hashlib.sha256(path.encode()).hexdigest()[:12] + "_"
+        mark = hashlib.sha256(str(path).encode()).hexdigest()[:12] + "_"
         safe = mark + encoded[len(mark) - room :].decode(errors="ignore")
     return prefix + safe + suffix
 

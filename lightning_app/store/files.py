@@ -23,9 +23,9 @@ FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
 PLAN = "plan.json"
-READ = (STORE, RESULTS, STEP_LOGS)
-"""What the analysis and `merge` read; the table and the step logs where there is no store."""
-OWN = (*READ, FINGERPRINT, CONFIG, SUMMARY, PICTURE, TENSORBOARD, PLAN, LOCK, WORKERS, f".{STORE}.writing")
+READ = (RESULTS, STEP_LOGS)
+"""What the analysis reads where there is no store."""
+OWN = (STORE, *READ, FINGERPRINT, CONFIG, SUMMARY, PICTURE, TENSORBOARD, PLAN, LOCK, WORKERS, f".{STORE}.writing")
 """All that a study's commands write, but for logs and what the model was asked."""
 
 

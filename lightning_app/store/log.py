@@ -38,21 +38,25 @@ class LogWriter:
 
     Args:
         file: The log, there or not.
-        size: Bytes of its whole lines; what stands behind them is cut off.
+        size: Bytes of its whole lines.
+        torn: Bytes that stand behind them, which are cut off.
         flush: Whether each append waits until it is on the disk.
 
     Raises:
-        StorageError: If it can't be written.
+        StorageError: If it can't be written, or isn't as it was read.
     """
 
-    def __init__(self, file: Path, size: int, flush: bool = True) -> None:
+    def __init__(self, file: Path, size: int, torn: int = 0, flush: bool = True) -> None:
         self.file = file
         self.size = size
         self._flush = flush
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with naming(file):
             self._descriptor = os.open(file, flags, 0o666)
-            if os.fstat(self._descriptor).st_size != size:
+            # Where no lock holds, another run may have begun while this one read, and asked its model.
+            if os.fstat(self._descriptor).st_size != size + torn:
+                raise StorageError(f"{file} can't be written: another process has written to it")
+            if torn:
                 os.ftruncate(self._descriptor, size)
             if size == 0:
                 flush_folder(file.parent)

@@ -54,7 +54,7 @@ class Predictions:
         key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
         self.file = folder / PREDICTIONS.replace("*", key)
         self._known: dict[tuple[str, int], Answer] = {}
-        self._size = 0
+        self._size = self._torn = 0
         self._log: LogWriter | None = None
         if os.path.lexists(self.file):
             self._read()
@@ -73,7 +73,7 @@ class Predictions:
         if self._log is None:
             with naming(self.file):
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._log = LogWriter(self.file, self._size, flush=False)
+            self._log = LogWriter(self.file, self._size, self._torn, flush=False)
         self._log.append(msgspec.json.encode(_Prediction(path, label, *answer)) + b"\n")
 
     def close(self) -> None:
@@ -90,6 +90,7 @@ class Predictions:
                 found = json_as(_Prediction, line)
                 self._known[found.path, found.label] = found.correct, found.predicted
                 self._size += len(line)
+            self._torn = self.file.lstat().st_size - self._size
         except (OSError, OutsideError) as error:
             where = f", line {lines}" if lines else ""
             raise BadInputError(

@@ -66,12 +66,13 @@ def status_of(folder: Path) -> Status:
     Raises:
         BadInputError: If the folder holds no study.
     """
+    is_running = is_held(folder)  # first: a run that ends while its log is read has not been stopped
     try:
         study = read_study(folder)
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
     if study is None:
-        if is_held(folder):
+        if is_running:
             raise BadInputError(
                 f"{folder}: a run has begun there, but not to train yet: it reads, asks the model, or starts workers"
             )
@@ -79,7 +80,7 @@ def status_of(folder: Path) -> Status:
     lines, left = study.sample, study.left
     recent = [(line.steps, line.seconds) for line in lines if line.seconds is not None][-RECENT:]
     seconds = sum(spent for _, spent in recent)
-    state: State = "running" if is_held(folder) else "stopped" if left else "complete"
+    state: State = "running" if is_running else "stopped" if left else "complete"
     workers = read_workers(folder) if state == "running" else ()
     # Each row's seconds are those of its own worker.
     seconds /= max(1, sum(worker.state == "at work" for worker in workers))

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from lightning_app.inputs.example import Rank
-from lightning_app.outside import OutsideError, json_as, open_regular
+from lightning_app.outside import MAX_DIGITS, OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
 from lightning_app.training.trajectory import NEVER, Failure, Outcome, Trajectory
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
+    from lightning_app.store.export import Floats
 
 STORE = "study.jsonl"
 FORMAT = 3
@@ -124,7 +121,7 @@ class ExampleLine(msgspec.Struct, tag_field="kind", tag="example", omit_defaults
     """
 
     path: str
-    rank: Rank
+    rank: Annotated[int, msgspec.Meta(ge=-(10**MAX_DIGITS), le=10**MAX_DIGITS)] | float
     outcome: Outcome
     label: Count | None = None
     steps: Count = 0
@@ -140,6 +137,7 @@ class ExampleLine(msgspec.Struct, tag_field="kind", tag="example", omit_defaults
 NO_TARGET, NO_COMMAND = Target(0, ()), CommandLine("", {}, {})
 Line = StudyLine | EnvironmentLine | Target | CommandLine | ExampleLine
 
+BEGIN = b'{"kind":"study",'
 EXAMPLE = b'{"kind":"example",'
 """How our lines of examples begin: there are many, and they are plain enough for the fast reader."""
 _example = msgspec.json.Decoder(ExampleLine)
@@ -318,8 +316,8 @@ class StoredStudy:
         self.size += size
 
     def _take_example(self, line: ExampleLine, size: int) -> None:
-        if not self.has_begun:
-            raise OutsideError("it is of an example, before any line says what the sample is")
+        if not (self.has_begun and self.environments):
+            raise OutsideError("it is of an example, before lines say what the sample is and where it is trained")
         if line.outcome != "error":
             if line.environment not in self.environments:
                 raise OutsideError(f"it names environment {line.environment}, which no line before it describes")
@@ -426,7 +424,16 @@ def read_study(folder: Path) -> StoredStudy | None:
         except OutsideError as error:
             raise OutsideError(f"{STORE}, line {study.lines + 1}: {error}") from None
     study.torn = max(0, file.lstat().st_size - study.size)
+    if study.lines == 0 and not _may_be_ours(file):
+        raise OutsideError(f"{STORE}, line 1: it is of something else")
     return study if study.has_begun else None
+
+
+def _may_be_ours(file: Path) -> bool:
+    """Whether a first line that was cut short is one of ours."""
+    with open_regular(file, links=False) as (descriptor, _):
+        begin = os.pread(descriptor, len(BEGIN), 0)
+    return BEGIN.startswith(begin.rstrip(b"\0"))
 
 
 class _Format(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import filecmp
 import logging
 import os
@@ -13,13 +14,11 @@ from pathlib import Path
 import msgspec
 
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.outside import json_as, open_regular, read_regular
+from lightning_app.outside import OutsideError, json_as, open_regular, read_regular
 from lightning_app.store.export import (
     Floats,
     Row,
     fingerprint_text,
-    index_of,
-    path_of,
     row_of,
     row_text,
     rows_of,
@@ -55,6 +54,7 @@ from lightning_app.store.study import (
     example_line,
     line_bytes,
     losses_in,
+    parse_line,
     read_study,
 )
 from lightning_app.training.trajectory import Failure, Trajectory
@@ -210,12 +210,12 @@ class StudyFolder:
             StorageError: If it can't be written.
         """
         self._require_lock()
-        self._study = study = found or StoredStudy(self.folder / STORE)
+        self._study = study = found or StoredStudy(self.folder / STORE, torn=self._bytes_of_no_study())
         if study.torn:
-            log.warning("%s ended in the middle of a line, whose example is trained again: %s bytes are cut off",
-                        study.file, f"{study.torn:,}")  # fmt: skip
+            again, never = "in the middle of a line, whose example is trained again", "before its study had begun"
+            log.warning("%s ended %s: %s bytes are cut off", study.file, again if found else never, f"{study.torn:,}")
         is_killed = found is not None and bool(found.examples) and not self.is_at_rest()
-        self._log = LogWriter(study.file, study.size)
+        self._log = LogWriter(study.file, study.size, study.torn)
         study.torn = 0
         lines: list[Line] = []
         if found is None:
@@ -228,13 +228,20 @@ class StudyFolder:
             lines.append(command)
         self._append(lines)
         self._environment = environment
+        if study.left or is_killed or lines or coming:
+            self._take_away_the_summary()
         if not (is_killed or lines or coming):
             return
-        self._take_away_the_summary()
         self.replace(CONFIG, command.config.encode())
         self.replace(FINGERPRINT, fingerprint_text(study).encode())
         rows = self._put_step_logs(is_quick=True) if is_killed else [row for row, _ in rows_of(study)]
-        self.replace(RESULTS, table_text(row for row in rows if path_of(row) not in coming).encode())
+        self.replace(RESULTS, table_text(row for row in rows if row["path"] not in coming).encode())
+
+    def _bytes_of_no_study(self) -> int:
+        """Of a log that a kill left before it said what the study is to become; mostly none."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / STORE).lstat().st_size if read_study(self.folder) is None else 0
+        return 0
 
     def install(self, lines: Iterable[bytes]) -> None:
         """Puts a whole log in place, all or nothing; one that is there already must be the same.
@@ -275,6 +282,8 @@ class StudyFolder:
         """Puts lines on the disk, and takes them as a reader would."""
         assert self._log is not None
         texts = [line_bytes(line) for line in lines]
+        for text in texts:
+            parse_line(text)  # what can't be read back would be lost
         if texts:
             self._require_lock()
             self._log.append(b"".join(texts))
@@ -317,7 +326,7 @@ class StudyFolder:
         try:
             if losses is not None:
                 (self.folder / STEP_LOGS).mkdir(exist_ok=True)
-                file = self.folder / STEP_LOGS / step_log_name(index_of(row), path_of(row))
+                file = self.folder / STEP_LOGS / step_log_name(row["example_index"], row["path"])
                 _write(file, NEW_FILE, step_log_text(losses.tolist()))
             _write(self.folder / RESULTS, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, row_text(row))
         except OSError as error:
@@ -347,7 +356,8 @@ class StudyFolder:
         self.replace(RESULTS, table_text(rows).encode())
         self.replace(CONFIG, self.study.command.config.encode())
         self.replace(FINGERPRINT, fingerprint_text(self.study).encode())
-        _flush_file_system(self.folder)
+        with naming(self.folder):
+            _flush_file_system(self.folder)
         return rows
 
     def _take_away_the_summary(self) -> None:
@@ -376,13 +386,13 @@ class StudyFolder:
             for row, losses in rows_of(self.study):
                 rows.append(row)
                 if losses is not None:
-                    name = step_log_name(index_of(row), path_of(row))
+                    name = step_log_name(row["example_index"], row["path"])
                     owned.setdefault(name.split("_", 2)[2], []).append(name)
                     last = f"\n{len(losses)},{losses[-1].item()!r}\n".encode()
                     if is_quick and name in names and _ends_with(logs / name, last):
                         continue
                     data = step_log_text(losses.tolist()).encode()
-                    if name not in names or read_regular(logs / name, links=False) != data:
+                    if name not in names or _content(logs / name) != data:
                         write_whole(logs / name, data, aside=WRITING, flush=False)
         except StorageError:
             raise
@@ -401,8 +411,8 @@ class StudyFolder:
         unknown: list[str] = []
         for name in sorted(stale):
             alike = owned.get(name.split("_", 2)[2], [])
-            data = read_regular(logs / name, links=False)
-            if any(read_regular(logs / other, links=False).startswith(data) for other in alike):
+            data = _content(logs / name)
+            if data is not None and any((_content(logs / other) or b"").startswith(data) for other in alike):
                 (logs / name).unlink()
             else:
                 unknown.append(name)
@@ -464,15 +474,24 @@ def is_complete(folder: Path) -> bool:
     return study is not None and not study.left and _is_at_rest(study)
 
 
+def _content(file: Path) -> bytes | None:
+    """A step log as it is there; None where that is none."""
+    with contextlib.suppress(OutsideError):
+        return read_regular(file, links=False)
+    return None
+
+
 def _ends_with(file: Path, end: bytes) -> bool:
-    with open_regular(file, links=False) as (descriptor, size):
+    with contextlib.suppress(OutsideError), open_regular(file, links=False) as (descriptor, size):
         return os.pread(descriptor, len(end), max(0, size - len(end))) == end
+    return False
 
 
 def _write(file: Path, flags: int, text: str) -> None:
     descriptor = os.open(file, flags | os.O_CLOEXEC, 0o666)
     try:
-        os.write(descriptor, text.encode())
+        if os.write(descriptor, data := text.encode()) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
     finally:
         os.close(descriptor)
 
@@ -481,7 +500,8 @@ def _flush_file_system(folder: Path) -> None:
     """Puts all that was written on the disk at once: a flush a file would take minutes for thousands."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        ctypes.CDLL(None).syncfs(descriptor)
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     except AttributeError:  # not Linux
         os.sync()
     finally:

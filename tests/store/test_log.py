@@ -29,7 +29,7 @@ def test_what_is_appended_is_read(file: Path) -> None:
 def test_what_a_kill_or_a_power_cut_left_is_passed_over_and_cut_off(file: Path, torn: bytes) -> None:
     file.write_bytes(b"one\n" + torn)
     assert list(whole_lines(file)) == [b"one\n"]
-    writer = LogWriter(file, 4)
+    writer = LogWriter(file, 4, len(torn))
     writer.append(b"two\n")
     writer.close()
     assert file.read_bytes() == b"one\ntwo\n"
@@ -38,7 +38,7 @@ def test_what_a_kill_or_a_power_cut_left_is_passed_over_and_cut_off(file: Path, 
 @given(
     st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"").replace(b"\0", b"") + b"\n")), st.data()
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_log_that_is_cut_anywhere_has_its_whole_lines(file: Path, lines: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
@@ -101,6 +101,9 @@ def test_a_second_writer_is_noticed_where_no_lock_holds(file: Path) -> None:
     writer.append(b"one\n")
     with pytest.raises(StorageError, match="another process has written to it"):
         other.append(b"two\n")
+    assert file.read_bytes() == b"one\n"
+    with pytest.raises(StorageError, match="another process has written to it"):
+        LogWriter(file, 0)  # of a run that has looked before the first one wrote
     assert file.read_bytes() == b"one\n"
     writer.close()
     other.close()

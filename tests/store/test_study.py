@@ -101,7 +101,7 @@ def test_a_line_that_a_person_wrote_is_read_too(tmp_path: Path) -> None:
 def test_what_is_not_there_or_has_not_begun_is_none(tmp_path: Path) -> None:
     assert read_study(tmp_path) is None
     for count in (0, 1, 2):
-        write(tmp_path, LINES[:count], b'{"kind":"tar')
+        write(tmp_path, LINES[:count], b'{"kind":"study","for')
         assert read_study(tmp_path) is None
     write(tmp_path, LINES[:3])
     assert read(tmp_path).left == 6
@@ -145,6 +145,8 @@ def test_a_store_that_is_cut_anywhere_has_its_whole_lines(tmp_path: Path) -> Non
         (5, {"environment": 7}, "line 5: it names environment 7, which no line before it describes"),
         (5, {"seconds": None}, "line 5: it is of a trained example, and a number is missing"),
         (5, {"seconds": -1}, "line 5: it has another form: Expected `float` >= 0.0"),
+        (5, {"rank": 10**400}, "line 5: it has another form: Expected `int` <= "),
+        (5, {"rank": 10**18 + 1}, "line 5: it has another form: Expected `int` <= "),
         (5, {"rank": "1"}, "line 5: it has another form: Expected `int | float`"),
         (5, {"steps": 3}, "line 5: its losses are 12 characters, which are not those of 3 steps"),
         (6, {"steps": 2}, "line 6: its losses are 16 characters, which are not those of 2 steps"),
@@ -170,6 +172,21 @@ def test_losses_go_on_until_the_end_and_no_further(tmp_path: Path) -> None:
         write(tmp_path, [*LINES[:4], line])
         with pytest.raises(OutsideError, match=r"line 5: its outcome is '.*', and its losses say otherwise"):
             read(tmp_path).losses_of("0.jpg")
+
+
+@pytest.mark.parametrize("text", [b"my notes", b'{"kind":"diary","x":', b"\0\0x"])
+def test_what_is_no_log_of_ours_is_not_taken_for_a_torn_one(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / STORE).write_bytes(text)
+    with pytest.raises(OutsideError, match=f"{STORE}, line 1: it is of something else"):
+        read_study(tmp_path)
+
+
+def test_an_error_needs_an_environment_to_stand_in_too(tmp_path: Path) -> None:
+    write(tmp_path, [LINES[0], *LINES[2:4], LINES[-1]])
+    with pytest.raises(
+        OutsideError, match="line 4: it is of an example, before lines say what the sample is and where"
+    ):
+        read_study(tmp_path)
 
 
 def test_a_line_in_the_middle_that_is_none_is_an_error(tmp_path: Path) -> None:

@@ -165,12 +165,13 @@ def test_an_earlier_versions_study_is_never_started_over(tmp_path: Path, files: 
     assert {file.name: file.read_text() for file in folder.iterdir()} == files
 
 
-def test_a_study_that_was_killed_before_it_began_is_a_new_one(tmp_path: Path) -> None:
+def test_a_study_that_was_killed_before_it_began_is_a_new_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     study_of(tmp_path / "expected", sample_of(3), 10)
     (tmp_path / "m").mkdir()
     whole = (tmp_path / "expected" / STORE).read_bytes()
     (tmp_path / "m" / STORE).write_bytes(whole[:100])
     study_of(tmp_path / "m", sample_of(3), 10)
+    assert f"{STORE} ended before its study had begun: 100 bytes are cut off" in caplog.text
     assert (tmp_path / "m" / STORE).read_bytes() == whole
 
 
@@ -277,6 +278,40 @@ def test_an_error_is_tried_again_and_stands_once(tmp_path: Path) -> None:
     study.commit(trajectory(plan.left[0], [0.25]))
     conclude(study)
     assert [line.split(",")[5] for line in lines(tmp_path / "m")[1:]] == ["reached"]
+
+
+def test_a_run_that_looked_before_another_began_takes_nothing_from_it(tmp_path: Path) -> None:
+    """Where no lock holds: a run looks, reads and asks its model for minutes, and then begins."""
+    late = StudyFolder(tmp_path / "m")
+    (tmp_path / "m").mkdir()
+    assert late.find() is None
+    study_of(tmp_path / "m", SAMPLE, 10)
+    found = StudyFolder(tmp_path / "m").find()
+    assert found is not None
+    for there in (None, found):
+        before = (tmp_path / "m" / STORE).read_bytes()
+        with pytest.raises(StorageError, match="another process has written to it"):
+            late.begin(there, found.identity, found.environments[1], found.target, found.command)
+        assert (tmp_path / "m" / STORE).read_bytes() == before
+        study, _ = begun(tmp_path / "m", [*SAMPLE, example(3)], 10)  # the other one grows
+        study.commit(trained(example(3), 10))
+
+
+def test_the_summary_goes_as_soon_as_a_run_goes_on(tmp_path: Path) -> None:
+    study, plan = begun(tmp_path / "m", SAMPLE)
+    study.commit(trained(plan.left[0], 100))
+    conclude(study)
+    assert (tmp_path / "m" / "training_summary.json").exists()
+    begun(tmp_path / "m", SAMPLE)
+    assert not (tmp_path / "m" / "training_summary.json").exists()
+
+
+def test_what_is_no_file_among_the_step_logs_is_set_aside(tmp_path: Path) -> None:
+    study_of(tmp_path / "m", sample_of(5), 10)
+    (tmp_path / "m" / "step_logs" / "example_99_x_steps.csv").mkdir()
+    study_of(tmp_path / "m", sample_of(7), 10)
+    (aside,) = (tmp_path / "m").glob("step_logs.old-*")
+    assert [file.name for file in aside.iterdir()] == ["example_99_x_steps.csv"]
 
 
 def test_files_of_others_among_the_step_logs_are_left_alone(tmp_path: Path) -> None:
