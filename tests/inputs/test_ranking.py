@@ -126,6 +126,7 @@ def test_any_file_is_read_or_refused(tmp_path: Path, content: str | bytes) -> No
         ("path,rank\na,first\n", r"line 2: rank must be a number from 1 \(easiest\), got 'first'"),
         ("path,rank\na,nan\n", "got 'nan'"),
         ("path,rank\na,0\n", "got '0'"),
+        ("path,rank\na,40000000000000000000\n", "got '40000000000000000000'"),  # the log could not be read back
         ("rank,file\n3,/a/cat/0001.jpg\n", "the header 'rank,file' has no column `path`"),
         ("image\n/a/cat/0001.jpg\n", "the header 'image' has no column `path`"),
         ("Path;Rank\n/a/0001.jpg;1\n", "has no column `path`"),
