@@ -17,7 +17,7 @@ from lightning_app.exit_codes import DONE, DONE_WITH_ERRORS
 from lightning_app.inputs.example import Example
 from lightning_app.outside import yaml_as
 from lightning_app.progress import StudyLog
-from lightning_app.store.files import TENSORBOARD, earlier_version, folder_name, sample_sha256
+from lightning_app.store.files import TENSORBOARD, folder_name, left_without_store, sample_sha256
 from lightning_app.store.fingerprint import differences, told
 from lightning_app.store.lock import is_held
 from lightning_app.store.predictions import copy_predictions
@@ -126,8 +126,7 @@ def read_part(folder: Path) -> Part:
             raise ValueError("there is no such folder")
         study = read_study(folder)
         if study is None:
-            version = earlier_version(folder)
-            raise ValueError(f"there is no {STORE}" + (f", it was left by {version}" if version else ""))
+            raise ValueError(left_without_store(folder) or f"there is no {STORE}")
         shard = study.target.shard
         if shard is None:
             raise BadInputError(f"{folder} is no shard, but a whole study: shards are what run --shard makes")

@@ -100,7 +100,7 @@ def test_a_torn_last_line_is_said_and_its_example_trained_again(
     assert contents(OUT) == expected
     assert trained == [row["path"] for row in rows()[3:]]
     assert LOG.read_bytes().startswith(whole + b'{"kind":"')
-    said = f"study.jsonl ended in the middle of a line, whose example is trained again: {len(torn):,} bytes are cut off"
+    said = f"study.jsonl ended in the middle of a line: {len(torn):,} bytes are cut off"
     assert said in capsys.readouterr().err
     assert said in max(OUT.glob("*.log")).read_text()
 
@@ -612,7 +612,7 @@ def test_overwrite_moves_a_study_aside_and_starts_anew(study: list[str]) -> None
     ("was", "becomes", "message"),
     [
         ('"outcome":"', '"outcome":"un', "line 5: "),
-        ('"format":3', '"format":4', "line 1: it has format 4, this version reads 3: it is of a newer version"),
+        ('"format":3', '"format":4', "line 1: it has format 4, this version reads 3: it is of a newer steps"),
         ('"format":3', '"format":2', "line 1: it has format 2, this version reads 3"),
         ('{"kind":"target"', "", "line 3: "),
     ],

@@ -18,7 +18,7 @@ from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, rows_of
-from lightning_app.store.files import READ, RESULTS, require_no_links
+from lightning_app.store.files import READ, RESULTS, left_without_store, require_no_links
 from lightning_app.store.study import STORE, read_study
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
@@ -171,6 +171,8 @@ def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
         log.warning(
             "%s ends in the middle of a line, which is left out: a run was killed, or is writing it", stored.file
         )
+    if stored is None and (found_there := left_without_store(folder)) is not None:
+        raise BadInputError(f"{folder} holds {found_there}")
     if stored is None or not rows:
         raise BadInputError(f"{folder}: no example of this study is done yet")
     columns = {threshold_column(epsilon): steps for epsilon, steps in zip(epsilons, np.array(found).T, strict=True)}

@@ -37,6 +37,10 @@ def words(status: Status) -> str:
         f"Done       {status.done} of {status.examples} examples, {status.left} left",
         f"Outcomes   {outcomes}",
     ]
+    if again := sum(status.outcomes.values()) - status.done:
+        lines.append(f"           {again} of them are trained again, with up to {status.max_steps_per_example} steps")
+    if status.state != "running" and (errors := status.outcomes.get("error")):
+        lines.append(f"           the same command tries the {errors} with an error again")
     if status.beyond_the_sample:
         lines.append(f"           and {status.beyond_the_sample} rows that are not in the sample")
     # How many trained what is there, nobody has written down.

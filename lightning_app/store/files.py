@@ -62,14 +62,17 @@ def folder_name(model_name: str, part: tuple[int, int] | None = None) -> str:
     return name if part is None else f"{name}_shard_{part[0]}_of_{part[1]}"
 
 
-def earlier_version(folder: Path) -> str | None:
-    """The version that left a study without a store, as far as it says so; None where there is none."""
+def left_without_store(folder: Path) -> str | None:
+    """What an earlier version left, a study without a store, as far as it says so; None where there is none."""
     if not any(os.path.lexists(folder / name) for name in (RESULTS, FINGERPRINT)):
         return None
+    if os.path.lexists(folder / STORE):
+        return f"a table beside a {STORE} that holds no study"
+    version = "an earlier version"
     with contextlib.suppress(OSError, OutsideError, LookupError, TypeError):
         content = json_as(dict[str, Any], read_regular(folder / FINGERPRINT, links=False))
-        return f"steps-to-epsilon {content['stretches'][-1]['environment']['steps-to-epsilon']!s:.40}"
-    return "an earlier version"
+        version = f"steps-to-epsilon {content['stretches'][-1]['environment']['steps-to-epsilon']!s:.40}"
+    return f"a study of {version}, without {STORE}"
 
 
 def sample_sha256(paths: Iterable[str]) -> str:

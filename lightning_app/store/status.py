@@ -10,7 +10,7 @@ from typing import Literal
 
 from lightning_app.errors import BadInputError
 from lightning_app.outside import OutsideError, read_regular
-from lightning_app.store.files import earlier_version
+from lightning_app.store.files import left_without_store
 from lightning_app.store.lock import is_held
 from lightning_app.store.study import STORE, read_study
 from lightning_app.store.workers import WorkerLine, read_workers
@@ -103,10 +103,10 @@ def status_of(folder: Path) -> Status:
 
 
 def _no_study(folder: Path) -> str:
+    if (found := left_without_store(folder)) is not None:
+        return f"{folder} holds {found}; report reads its table"
     if os.path.lexists(folder / STORE):
         return f"{folder}: a run was ended there before it had begun to train; the same command starts it"
-    if (version := earlier_version(folder)) is not None:
-        return f"{folder} holds a study of {version}, without {STORE}; report reads its table"
     files = glob.glob(f"*/{STORE}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none
     studies = sorted(str(folder / Path(file).parent) for file in files)
     if studies:

@@ -137,6 +137,7 @@ class ExampleLine(msgspec.Struct, tag_field="kind", tag="example", omit_defaults
 NO_TARGET, NO_COMMAND = Target(0, ()), CommandLine("", {}, {})
 Line = StudyLine | EnvironmentLine | Target | CommandLine | ExampleLine
 
+LINE_LESS = " (without that line, its example is trained again)"
 BEGIN = b'{"kind":"study",'
 EXAMPLE = b'{"kind":"example",'
 """How our lines of examples begin: there are many, and they are plain enough for the fast reader."""
@@ -362,7 +363,8 @@ class StoredStudy:
         try:
             return losses_in(line, self.epsilon)
         except OutsideError as error:
-            raise OutsideError(f"{self.file.name}, line {self.examples[line.path].number}: {error}") from None
+            number = self.examples[line.path].number
+            raise OutsideError(f"{self.file.name}, line {number}: {error}{LINE_LESS}") from None
 
     def losses_of(self, path: str) -> "Floats":
         """The losses of an example that was trained; see `lines_of` and `losses_in` for what may be wrong with it."""
@@ -422,7 +424,8 @@ def read_study(folder: Path) -> StoredStudy | None:
                 _require_format(text)
             study.take(parse_line(text), len(text))
         except OutsideError as error:
-            raise OutsideError(f"{STORE}, line {study.lines + 1}: {error}") from None
+            hint = LINE_LESS if study.has_begun else ""
+            raise OutsideError(f"{STORE}, line {study.lines + 1}: {error}{hint}") from None
     study.torn = max(0, file.lstat().st_size - study.size)
     if study.lines == 0 and not _may_be_ours(file):
         raise OutsideError(f"{STORE}, line 1: it is of something else")
@@ -443,5 +446,5 @@ class _Format(msgspec.Struct):
 def _require_format(text: bytes) -> None:
     found = json_as(_Format, text).format
     if found != FORMAT:
-        newer = ": it is of a newer version" if found > FORMAT else ""
+        newer = ": it is of a newer steps-to-epsilon" if found > FORMAT else ""
         raise OutsideError(f"it has format {found}, this version reads {FORMAT}{newer}")

@@ -193,7 +193,8 @@ class TensorBoardFolder:
             self._write(ALL_EXAMPLES, [_beginning(), *points])
 
     def _file(self, run: str) -> Path:
-        (self.folder / run).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # and no parents: a study's folder that was moved away stays away
+        (self.folder / run).mkdir(exist_ok=True)
         return self.folder / run / EVENTS
 
 

@@ -33,7 +33,7 @@ from lightning_app.store.files import (
     RESULTS,
     STEP_LOGS,
     SUMMARY,
-    earlier_version,
+    left_without_store,
     require_no_links,
 )
 from lightning_app.store.fingerprint import differences
@@ -132,10 +132,10 @@ class StudyFolder:
                 f"--output_dir: {self.folder} holds a study that can't be read: {error}. --overwrite moves it aside and"
                 " starts anew"
             ) from None
-        if study is None and (version := earlier_version(self.folder)) is not None:
+        if study is None and (found := left_without_store(self.folder)) is not None:
             raise BadInputError(
-                f"--output_dir: {self.folder} holds a study of {version}, without {STORE}: report reads its table, run"
-                " can't resume it. --output_dir puts this study elsewhere, --overwrite moves that one aside"
+                f"--output_dir: {self.folder} holds {found}, which can't be resumed (report reads its table)."
+                " --output_dir puts this study elsewhere, --overwrite moves that one aside"
             )
         return study
 
@@ -212,8 +212,9 @@ class StudyFolder:
         self._require_lock()
         self._study = study = found or StoredStudy(self.folder / STORE, torn=self._bytes_of_no_study())
         if study.torn:
-            again, never = "in the middle of a line, whose example is trained again", "before its study had begun"
-            log.warning("%s ended %s: %s bytes are cut off", study.file, again if found else never, f"{study.torn:,}")
+            where = "in the middle of a line" if found else "before its study had begun"
+            log.warning("%s ended %s: %s bytes are cut off, and what they were of is trained again",
+                        study.file, where, f"{study.torn:,}")  # fmt: skip
         is_killed = found is not None and bool(found.examples) and not self.is_at_rest()
         self._log = LogWriter(study.file, study.size, study.torn)
         study.torn = 0

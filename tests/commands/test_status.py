@@ -26,6 +26,7 @@ def test_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "outputs/tiny: stopped",
         "Done       2 of 4 examples, 2 left",
         "Outcomes   1 error, 1 reached",
+        "           the same command tries the 1 with an error again",
         "Rate       2.0 steps/s, 1800 examples/hour by one device",
         "Time left  0:00:04 at the pace of the last examples by one device",
         "           its last command goes on; config.yaml has it",

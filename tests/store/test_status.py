@@ -129,7 +129,7 @@ def test_a_study_that_can_not_be_read_is_one_clear_error(study: StudyFolder) -> 
     with pytest.raises(BadInputError, match=r"holds a study that can't be read: study\.jsonl, line 3: "):
         status_of(study.folder)
     log.write_text("".join([lines[0].replace('"format":3', '"format":12'), *lines[1:]]))
-    with pytest.raises(BadInputError, match=r"line 1: it has format 12, .*it is of a newer version"):
+    with pytest.raises(BadInputError, match=r"line 1: it has format 12, .*it is of a newer steps"):
         status_of(study.folder)
 
 

@@ -126,7 +126,7 @@ def test_a_store_that_is_cut_anywhere_has_its_whole_lines(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "change", "message"),
     [
-        (1, {"format": 4}, "line 1: it has format 4, this version reads 3: it is of a newer version"),
+        (1, {"format": 4}, "line 1: it has format 4, this version reads 3: it is of a newer steps-to-epsilon"),
         (1, {"format": 2}, "line 1: it has format 2, this version reads 3"),
         (1, {"identity": {}}, "line 1: its epsilon is 'None', no loss to reach"),
         (1, {"identity": {"epsilon": True}}, "line 1: its epsilon is 'True'"),

@@ -130,7 +130,7 @@ def test_a_torn_last_line_is_said_and_its_example_is_trained_again(
     store.write_bytes(whole[:-7])
     study, plan = begun(tmp_path / "m", sample_of(5), 10)
     assert len(plan.left) == 1
-    assert f"{STORE} ended in the middle of a line, whose example is trained again: " in caplog.text
+    assert f"{STORE} ended in the middle of a line: " in caplog.text
     study.commit(trained(plan.left[0], 10))
     conclude(study)
     assert store.read_bytes() == whole
@@ -145,22 +145,23 @@ def test_a_study_that_can_not_be_read_is_refused_with_the_line(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("files", "version"),
+    ("files", "found"),
     [
-        ({"single_example_results.csv": "a,b\n"}, "an earlier version"),
-        ({"run.json": "{"}, "an earlier version"),
+        ({"single_example_results.csv": "a,b\n"}, f"a study of an earlier version, without {STORE}"),
+        ({"run.json": "{"}, f"a study of an earlier version, without {STORE}"),
+        ({"single_example_results.csv": "a,b\n", STORE: ""}, f"a table beside a {STORE} that holds no study"),
         (
             {"run.json": '{"format": 2, "stretches": [{"environment": {"steps-to-epsilon": "1.0.0"}}]}'},
-            "steps-to-epsilon 1.0.0",
+            f"a study of steps-to-epsilon 1.0.0, without {STORE}",
         ),
     ],
 )
-def test_an_earlier_versions_study_is_never_started_over(tmp_path: Path, files: dict[str, str], version: str) -> None:
+def test_an_earlier_versions_study_is_never_started_over(tmp_path: Path, files: dict[str, str], found: str) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
-    with pytest.raises(BadInputError, match=f"holds a study of {version}, without {STORE}: report reads its table"):
+    with pytest.raises(BadInputError, match=f"holds {found}, which can't be resumed .report reads its table"):
         StudyFolder(folder).find()
     assert {file.name: file.read_text() for file in folder.iterdir()} == files
 
