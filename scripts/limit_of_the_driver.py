@@ -121,8 +121,7 @@ def study(ray: Any, workers: int, examples: int, seconds: float, folder: StudyFo
         f" {1000 * used / examples:.2f} ms an example; {engine.closing()}",
         flush=True,
     )
-    for worker in range(workers):
-        actors.dismiss(worker)
+    actors.close()
 
 
 def main() -> None:

@@ -11,92 +11,63 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.errors import BadInputError, WorkersError
 from lightning_app.inputs.example import Example
-from lightning_app.parallel.ray_actors import ENDED, Lost, RayActors
+from lightning_app.parallel.ray_actors import Lost, RayActors
 from lightning_app.parallel.worker import Report, Result, Said
 from lightning_app.store.workers import WorkerLine
 from lightning_app.training.engine import never, unseen
-from lightning_app.training.trajectory import Failure, StopRule
+from lightning_app.training.trajectory import Failure, StopRule, Trajectory
 
 log = logging.getLogger("lightning_app")
 
 AHEAD = 2
-"""Examples that a worker is given beside those it takes at once, so that it doesn't wait for the next. Each of them
-loses a try with its worker, begun or not."""
+"""Examples that a worker is given beside those it takes at once, so that it doesn't wait for the next."""
 LISTENING_SECONDS = 0.5
 LOOK_SECONDS = 1.0
-"""How often it is seen that each worker has something to do."""
-LAST_REPORTS_SECONDS = 2.0
+AWAY_SECONDS = 60.0  # a restart takes less, unless there is no machine for it
+BAD = 5  # losses in a row; but always more than one example can cause
+NOTHING = 10  # examples that failed alone, and none ever ended
 
-ShowWorkers = Callable[[Sequence[WorkerLine]], None]
+NO_REPORT = Report(host="", device="", at_once=0)
 
 
 @dataclass
 class _Worker:
-    """A worker as the driver sees it.
+    """A worker as the driver sees it."""
 
-    Args:
-        report: The last of the process that is there; None while there is none.
-        held: What it has been given and has not answered, by path.
-        is_alone: Whether that is one example whose worker was lost before.
-        done: Examples that have ended, by all processes that had this number.
-        lost: Its processes that were lost.
-        failed_starts: How often in a row its constructor raised.
-        has_ended: Whether it has ended an example since its actor was made.
-        is_proven: Whether it has ended one since a process of its was lost.
-        owed: Reports that it owes.
-        is_gone: Whether it is not to come back.
-        reason: Why it was lost the last time.
-    """
-
-    report: Report | None = None
+    number: int
+    report: Report | None = None  # the last; None while its process is starting
+    is_gone: bool = False  # for good
     held: dict[str, Example] = field(default_factory=dict)
-    is_alone: bool = False
+    is_alone: bool = False  # with an example whose worker was lost at every try
     done: int = 0
     lost: int = 0
-    failed_starts: int = 0
-    has_ended: bool = False
-    is_proven: bool = False
-    owed: int = 0
-    is_gone: bool = False
-    reason: str = ""
+    lost_in_a_row: int = 0  # since it ended an example
+    lost_at: float = 0.0
+    reason: str = ""  # why it was lost
 
     @property
-    def is_away(self) -> bool:
-        """Whether its process was lost, and the next isn't there yet, with examples that others might train."""
-        return self.report is None and bool(self.held)
+    def is_proven(self) -> bool:
+        """Whether its next loss would not be its own fault."""
+        return self.report is not None and self.done > 0 and self.lost_in_a_row == 0
 
-    @property
-    def is_free(self) -> bool:
-        """Whether it has nothing to do."""
-        return self.report is not None and not self.held
-
-    def line(self, number: int) -> WorkerLine:
+    def line(self) -> WorkerLine:
         """For the screen and for `status`."""
-        there = self.report
-        in_hand = there.in_hand if there else ()
-        state = "gone" if self.is_gone else "starting" if there is None else "at work" if in_hand else "idle"
-        return WorkerLine(
-            worker=number + 1,
-            host=there.host if there else "",
-            device=there.device if there else "",
-            state=state,
-            steps_per_second=there.steps / there.seconds if there and there.seconds else None,
-            done=self.done,
-            lost=self.lost,
-            in_hand=in_hand,
-        )
+        there = self.report or NO_REPORT
+        state = "at work" if there.in_hand else "idle" if self.report else "gone" if self.is_gone else "starting"
+        pace = there.steps / there.seconds if there.seconds else None
+        where = self.number + 1, there.host, there.device
+        return WorkerLine(*where, state, pace, self.done, self.lost, there.in_hand)
 
 
 class WorkerPool:
     """Trains examples on many devices; see `Engine`.
 
-    A worker whose process is lost is restarted, and trains again what it had been given, up to `max_retries` times.
-    What has failed so, and was perhaps only beside the example that took the worker with it, is tried again alone when
-    all others have ended; then it is an error.
+    Ray restarts a worker that is lost, and gives it again what it had, up to `max_retries` times. What has failed so,
+    perhaps only beside the example that took the worker with it, is tried again alone at the end; then it is an error.
 
     Args:
         actors: The workers' processes.
-        max_retries: How often a worker that was restarted is given an example again.
+        max_retries: How often Ray gives an example again.
         show: Called about once a second with a line a worker.
         clock: Seconds.
     """
@@ -104,23 +75,22 @@ class WorkerPool:
     at_once = 1
 
     def __init__(
-        self, actors: RayActors, max_retries: int, show: ShowWorkers, clock: Callable[[], float] = time.monotonic
+        self,
+        actors: RayActors,
+        max_retries: int,
+        show: Callable[[Sequence[WorkerLine]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._actors = actors
-        self._max_retries = max_retries
-        self._show = show
-        self._clock = clock
-        self._workers = [_Worker() for _ in range(actors.size)]
-        self._waiting: deque[Example] = deque()
-        self._suspects: deque[Example] = deque()
-        self._taken_back: Counter[str] = Counter()
-        self._numbers: dict[str, int] = {}
+        self._actors, self._show, self._clock = actors, show, clock
+        self._bad = max(BAD, max_retries + 2)
+        self._workers = [_Worker(number) for number in range(actors.size)]
+        self._waiting, self._suspects = deque[Example](), deque[Example]()
         self._rule = StopRule(0.0, 0)
         self._on_steps: Callable[[int], None] = unseen
-        self._is_under_way = False
-        self._next_look = 0.0
+        self._is_under_way = self._is_stopping = self._has_any_ended = False
+        self._next_look, self._failed_alone = 0.0, 0
         self._seconds = self._idle_seconds = 0.0
-        self._said = Counter[Said]()
+        self._said = set[Said]()
 
     @property
     def devices(self) -> int:
@@ -133,42 +103,38 @@ class WorkerPool:
         paces = [worker.report.steps_a_second for worker in self._workers if worker.report]
         return None if not paces or None in paces else sum(filter(None, paces))
 
+    @property
+    def busy(self) -> float:
+        """Share of their time, as far as they have reported it, that the workers have had an example in hand."""
+        return 1 - self._idle_seconds / self._seconds if self._seconds else math.nan
+
+    def closing(self) -> str | None:
+        """How busy the workers were."""
+        if math.isnan(self.busy):
+            return None
+        busy, lost = 100 * self.busy, sum(worker.lost for worker in self._workers)
+        return f"Workers: {len(self._workers)}, at work {busy:.1f} % of their time; lost and started anew: {lost}"
+
     def wait_for_workers(self, seconds: float) -> None:
-        """Starts the workers, and waits until every one is ready, or some for so long.
+        """Waits until every worker is ready, or some for so long.
 
         Raises:
             BadInputError: If one doesn't fit the study.
             WorkersError: If none can start.
         """
-        for number in range(len(self._workers)):
-            self._start(number)
-        until, said = self._clock() + seconds, False
-        while self._starting() and (self._clock() < until or not any(worker.report for worker in self._workers)):
-            if heard := self._actors.hear(LISTENING_SECONDS):
-                self._take(*heard)
-            if self._clock() >= until and not said:
-                said = True
-                log.warning("still waiting for %d of %d workers: are their devices free?",
-                            self._starting(), len(self._workers))  # fmt: skip
-        if self._starting():
-            log.warning("%d of %d workers are not there yet: the study begins without them",
-                        self._starting(), len(self._workers))  # fmt: skip
+        for worker in self._workers:
+            self._actors.ask(worker.number, is_stopping=False)
+        until = self._clock() + seconds
+        while (there := self._there()) < self.devices and (self._clock() < until or not there):
+            self._listen()
+        if there < self.devices:
+            log.warning("%d of %d workers are there: the study begins without the others", there, self.devices)
         for words, count in Counter((w.report.device, w.report.host) for w in self._workers if w.report).items():
             log.info("Workers: %d on %s (%s)", count, *words)
         self._is_under_way = True
 
-    def _starting(self) -> int:
-        return sum(worker.report is None and not worker.is_gone for worker in self._workers)
-
-    def _start(self, number: int) -> None:
-        worker = self._workers[number]
-        worker.report, worker.has_ended, worker.is_proven, worker.owed = None, False, False, 0
-        self._actors.start(number)
-        self._ask(number, is_stopping=False)
-
-    def _ask(self, number: int, is_stopping: bool) -> None:
-        self._workers[number].owed += 1
-        self._actors.ask(number, is_stopping)
+    def _there(self) -> int:
+        return sum(worker.report is not None for worker in self._workers)
 
     def train(
         self,
@@ -181,229 +147,127 @@ class WorkerPool:
 
         Raises:
             MisconfigurationException: If Lightning refuses its flags at the first example.
-            WorkersError: If no worker is left.
+            WorkersError: If no worker is left, or nothing can be trained.
         """
-        self._settle()
+        self._is_stopping = True
+        while self._held():  # by a training that was broken off
+            self._listen()
         self._waiting, self._suspects = deque(filter(None, examples)), deque()
-        self._numbers = {example.path: number for number, example in enumerate(self._waiting)}
-        self._taken_back.clear()
-        self._rule, self._on_steps = rule, on_steps
-        is_stopping, self._next_look = False, 0.0
-        while self._held or ((self._waiting or self._suspects) and not is_stopping):
-            if not is_stopping and is_due():
-                is_stopping, self._next_look = True, 0.0
-            yield from self._look_after(is_stopping)
-            if heard := self._actors.hear(LISTENING_SECONDS):
-                results = self._take(*heard)
-                if not is_stopping:  # first, so that it needn't wait for files to be written
-                    self._hand_out(heard[0])
-                yield from results
-        self._take_last_reports()
+        self._rule, self._on_steps, self._is_stopping = rule, on_steps, False
+        for worker in self._workers:
+            self._hand_out(worker)
+        while self._held() or ((self._waiting or self._suspects) and not self._is_stopping):
+            self._is_stopping = self._is_stopping or is_due()
+            if (result := self._listen()) is not None:
+                yield result
 
-    @property
     def _held(self) -> int:
         return sum(len(worker.held) for worker in self._workers)
 
-    def _settle(self) -> None:
-        """Waits for what an earlier training that was broken off has left in hand."""
-        self._next_look, self._on_steps = 0.0, unseen
-        while self._held:
-            for _ in self._look_after(is_stopping=True):
-                pass
-            if heard := self._actors.hear(LISTENING_SECONDS):
-                self._take(*heard)
-
-    def _take_last_reports(self) -> None:
-        """Has the steps and the seconds of the last second, too."""
-        for number, worker in enumerate(self._workers):
-            if worker.report:
-                self._ask(number, is_stopping=True)
-        until = self._clock() + LAST_REPORTS_SECONDS
-        while any(worker.report and worker.owed > 1 for worker in self._workers) and self._clock() < until:
-            if heard := self._actors.hear(LISTENING_SECONDS):
-                self._take(*heard)
-
-    def _look_after(self, is_stopping: bool) -> Iterator[Result]:
-        """Once a second: asks every worker how it is doing, and sees that each has something to do."""
-        if self._clock() < self._next_look:
-            return
-        self._next_look = self._clock() + LOOK_SECONDS
-        for number, worker in enumerate(self._workers):
-            if not is_stopping:
-                self._hand_out(number)
-            others_are_free = not self._waiting and any(other.is_free for other in self._workers)
-            if worker.is_away and (is_stopping or others_are_free):
-                results = self._take_back(number)
-                self._start(number)
-                yield from results
-            elif worker.report and (is_stopping or (others_are_free and len(worker.held) > worker.report.at_once)):
-                self._ask(number, is_stopping=True)  # what it hasn't begun is for others
-            elif not worker.is_gone and not worker.owed:
-                self._ask(number, is_stopping=False)
-        self._show([worker.line(number) for number, worker in enumerate(self._workers)])
-
-    def _hand_out(self, number: int) -> None:
-        """Keeps a worker in examples; when few are left nobody is given any that another could begin."""
-        worker, waiting = self._workers[number], len(self._waiting)
-        if worker.report is None or worker.is_alone:
-            return
-        if waiting:
-            share = -(-(waiting + self._held) // self.devices)
-            ahead = min(AHEAD, waiting // (2 * self.devices))
-            for _ in range(min(worker.report.at_once + ahead, share) - len(worker.held)):
-                if self._waiting:
-                    self._give(number, self._waiting.popleft())
-        elif self._suspects and worker.is_free and (worker.is_proven or not self._has_proven()):
-            worker.is_alone = True
-            self._give(number, self._suspects.popleft())
-
-    def _has_proven(self) -> bool:
-        """Whether a worker is there whose loss would not be its own fault."""
-        return any(worker.report and worker.is_proven for worker in self._workers)
-
-    def _give(self, number: int, example: Example) -> None:
-        self._workers[number].held[example.path] = example
-        self._actors.train(number, self._numbers[example.path], example, self._rule)
-
-    def _take(self, number: int, example: Example | None, came: Result | Report | Lost | None) -> list[Result]:
-        """Takes what was heard.
-
-        Raises:
-            BadInputError: If a worker doesn't fit the study, before the first training.
-            MisconfigurationException: If Lightning refuses its flags.
-            WorkersError: If no worker is left.
-        """
-        worker = self._workers[number]
-        if isinstance(came, Report):
-            self._take_report(number, came)
-        elif isinstance(came, Lost) and came.is_dead:
-            return self._replace(number, came)
-        elif example is None:
-            assert isinstance(came, Lost)
-            worker.owed -= 1
-            self._is_lost(number, came.reason)
+    def _listen(self) -> Result | None:
+        """Takes what is heard next, if anything is within a moment."""
+        if self._clock() >= self._next_look:
+            self._next_look = self._clock() + LOOK_SECONDS
+            self._look_for_those_away()
+            self._show([worker.line() for worker in self._workers])
+        if (heard := self._actors.hear(LISTENING_SECONDS)) is None:
+            return None
+        worker, example, came = self._workers[heard[0]], heard[1], heard[2]
+        result = None
+        if isinstance(came, Lost) and came.is_dead:
+            if came.is_refusal and not self._is_under_way:
+                raise BadInputError(f"worker {worker.number + 1}: {came.reason}")
+            self._send_away(worker, f"is gone: {came.reason}")
+        elif example is not None:
+            result = self._end(worker, example, came)
         else:
-            del worker.held[example.path]
-            was_alone, worker.is_alone = worker.is_alone, False
-            if isinstance(came, Lost):
-                return self._suspect(example, was_alone, self._why(worker, came.reason))
-            if came is None:
-                self._waiting.appendleft(example)
-                return []
-            worker.done += 1
-            worker.has_ended = worker.is_proven = True
-            return [replace(came, example=example)]
-        return []
+            if isinstance(came, Report):
+                self._take_report(worker, came)
+            elif isinstance(came, Lost) and worker.report:
+                self._take_loss(worker, came.reason if worker.report.failed is None else worker.report.failed)
+            if not worker.is_gone:  # there is always a report that it owes
+                self._actors.ask(worker.number, self._is_stopping)
+        self._hand_out(worker)  # first, so that it needn't wait for files to be written
+        return result
 
-    def _take_report(self, number: int, report: Report) -> None:
-        worker = self._workers[number]
-        worker.owed -= 1
-        if worker.report and worker.report.process != report.process:
-            self._is_lost(number, ENDED)  # it owed no report when it was
-        before = worker.report or replace(report, steps=0, seconds=0.0, idle_seconds=0.0)
-        worker.report, worker.failed_starts = report, 0
+    def _hand_out(self, worker: _Worker) -> None:
+        """Keeps a worker in examples; when few are left nobody is given any that another could begin."""
+        waiting, given = len(self._waiting), list[Example]()
+        if worker.report is None or worker.is_alone or self._is_stopping:
+            return
+        if waiting and (self._has_any_ended or not self._suspects):
+            share = -(-(waiting + self._held()) // self.devices)
+            ahead = min(AHEAD, waiting // (2 * self.devices))
+            more = min(worker.report.at_once + ahead, share) - len(worker.held)
+            given = [self._waiting.popleft() for _ in range(min(more, waiting))]
+        elif self._suspects and not worker.held and (worker.is_proven or not self._is_any_proven()):
+            worker.is_alone = True
+            given = [self._suspects.popleft()]
+        for example in given:
+            worker.held[example.path] = example
+            self._actors.train(worker.number, example, self._rule)
+
+    def _is_any_proven(self) -> bool:
+        return any(worker.is_proven for worker in self._workers)
+
+    def _end(self, worker: _Worker, example: Example, came: Result | Report | Lost | None) -> Result | None:
+        """What comes of a call."""
+        del worker.held[example.path]
+        was_alone, worker.is_alone = worker.is_alone, False
+        if isinstance(came, Trajectory | Failure):
+            worker.done, worker.lost_in_a_row, self._has_any_ended = worker.done + 1, 0, True
+            return replace(came, example=example)
+        if not isinstance(came, Lost):  # it was not begun
+            self._waiting.appendleft(example)
+        elif not was_alone:
+            log.warning("%r has lost its worker at every try, and is tried again alone", example.path)
+            self._suspects.append(example)
+        else:
+            reason = worker.reason or came.reason
+            self._failed_alone += 1
+            if self._failed_alone == NOTHING and not self._has_any_ended:
+                raise WorkersError(f"nothing can be trained: every example loses its worker: {reason}")
+            return Failure(example, f"its worker was lost at every try, also alone; the last time: {reason}")
+        return None
+
+    def _take_report(self, worker: _Worker, report: Report) -> None:
+        before = worker.report or NO_REPORT
+        if report.seconds < before.seconds:  # it is that of the next process
+            before = NO_REPORT
         self._on_steps(report.steps - before.steps)
         self._seconds += report.seconds - before.seconds
         self._idle_seconds += report.idle_seconds - before.idle_seconds
+        worker.report, worker.reason = report, report.failed or worker.reason
         for level, text in report.said:  # what many say alike is said once
-            self._said[level, text] += 1
-            if self._said[level, text] == 1:
-                log.log(level, "%s", text if level < logging.WARNING else f"worker {number + 1}: {text}")
-        if report.failed is not None and report.is_refusal:
-            raise MisconfigurationException(report.failed.partition(": ")[2])
-        if not worker.owed:
-            self._ask(number, is_stopping=False)
+            if (level, text) not in self._said:
+                self._said.add((level, text))
+                log.log(level, "%s", text if level < logging.WARNING else f"worker {worker.number + 1}: {text}")
+        name, _, words = (report.failed or "").partition(": ")
+        if name == MisconfigurationException.__name__:
+            raise MisconfigurationException(words)
 
-    def _is_lost(self, number: int, reason: str) -> None:
-        """Notes that a worker's process is gone, and that another is on its way."""
-        worker = self._workers[number]
-        if worker.report is None:
-            return
-        worker.reason = self._why(worker, reason)
-        log.warning("worker %d on %s was lost (%s)%s", number + 1, worker.report.host, worker.reason,
-                    f"; trained again: {_some(worker.held)}" if worker.held else "")  # fmt: skip
-        worker.report, worker.is_proven = None, False
-        worker.lost += 1
+    def _take_loss(self, worker: _Worker, reason: str) -> None:
+        """Notes that a worker's process is gone; Ray restarts it, and gives it again what it has."""
+        log.warning("worker %d was lost (%s); trained again: %d examples", worker.number + 1, reason, len(worker.held))
+        worker.report, worker.reason, worker.lost_at = None, reason, self._clock()
+        worker.lost, worker.lost_in_a_row = worker.lost + 1, worker.lost_in_a_row + 1
+        if worker.lost_in_a_row >= self._bad and self._is_any_proven():
+            self._send_away(worker, f"is dismissed, lost {self._bad} times in a row: {reason}")
 
-    def _why(self, worker: _Worker, reason: str) -> str:
-        """Why a worker was lost, as it may have said itself."""
-        return (worker.report.failed if worker.report else worker.reason) or reason
+    def _look_for_those_away(self) -> None:
+        """Doesn't wait for ever for a machine that has what others could train, or what is not needed any more."""
+        are_others_idle = not self._waiting and any(worker.report and not worker.held for worker in self._workers)
+        for worker in self._workers:
+            is_away = worker.report is None and self._clock() > worker.lost_at + AWAY_SECONDS
+            if worker.held and is_away and (are_others_idle or self._is_stopping):
+                self._send_away(worker, "has not come back")
 
-    def _suspect(self, example: Example, was_alone: bool, reason: str) -> list[Result]:
-        """What comes of an example whose worker was lost with it at every try."""
-        if was_alone:
-            return [Failure(example, f"its worker was lost at every try, also alone; the last time: {reason}")]
-        log.warning("the worker of %r was lost %d times; the example is tried again alone, at the end", example.path,
-                    self._max_retries + 1)  # fmt: skip
-        self._suspects.append(example)
-        return []
-
-    def _take_back(self, number: int) -> list[Result]:
-        """Gives what a worker holds to others: at first among others, then alone, and not for ever."""
-        worker = self._workers[number]
-        examples, was_alone = list(worker.held.values()), worker.is_alone
+    def _send_away(self, worker: _Worker, why: str) -> None:
+        """Hands back what a worker has; it costs no example a try."""
+        (self._suspects if worker.is_alone else self._waiting).extendleft(reversed(worker.held.values()))
         worker.held.clear()
-        worker.is_alone = False
-        results: list[Result] = []
-        for example in reversed(examples):
-            self._taken_back[example.path] += 1
-            if was_alone and self._taken_back[example.path] > self._max_retries:
-                results += self._suspect(example, was_alone, worker.reason)
-            elif was_alone or self._taken_back[example.path] > 1:
-                self._suspects.appendleft(example)
-            else:
-                self._waiting.appendleft(example)
-        return results
-
-    def _replace(self, number: int, lost: Lost) -> list[Result]:
-        """Makes a new actor where Ray has given one up, unless that wouldn't help.
-
-        Raises:
-            BadInputError: If it doesn't fit the study, before the first training.
-            WorkersError: If no worker is left.
-        """
-        worker = self._workers[number]
-        if lost.refused is not None and not self._is_under_way:
-            raise BadInputError(f"worker {number + 1}: {lost.refused}")
-        self._is_lost(number, lost.reason)
-        results = self._take_back(number)
-        if lost.refused is not None:
-            self._dismiss(number, f"is sent away: {lost.refused}")
-        elif lost.could_start and not worker.has_ended:
-            self._dismiss(
-                number, f"was lost again and again, without an example between: {worker.reason or lost.reason}"
-            )
-        elif not lost.could_start and worker.failed_starts == self._max_retries:
-            self._dismiss(number, f"could not be started: {lost.reason}")
-        else:
-            if not lost.could_start:
-                worker.failed_starts += 1
-                log.warning("worker %d did not start (%s); started again", number + 1, lost.reason)
-            self._start(number)
-        return results
-
-    def _dismiss(self, number: int, why: str) -> None:
-        worker = self._workers[number]
-        worker.report, worker.is_gone = None, True
-        self._actors.dismiss(number)
-        log.error("worker %d %s", number + 1, why)
-        if all(other.is_gone for other in self._workers):
+        worker.report, worker.is_gone, worker.is_alone = None, True, False
+        self._actors.dismiss(worker.number)
+        log.error("worker %d %s", worker.number + 1, why)
+        if not self.devices:
             raise WorkersError(f"no worker is left; the last one {why}")
-
-    def closing(self) -> str | None:
-        """How busy the workers were."""
-        if not self._seconds:
-            return None
-        busy, lost = 100 * self.busy, sum(worker.lost for worker in self._workers)
-        return f"Workers: {len(self._workers)}, at work {busy:.1f} % of their time; lost and started anew: {lost}"
-
-    @property
-    def busy(self) -> float:
-        """Share of the workers' time, as far as they have reported it, with an example in hand."""
-        return 1 - self._idle_seconds / self._seconds if self._seconds else math.nan
-
-
-def _some(paths: Iterable[str]) -> str:
-    first, *others = map(repr, paths)
-    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-    return ", ".join([first, *others[:2]]) + more

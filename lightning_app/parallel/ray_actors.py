@@ -58,8 +58,8 @@ LAST_CALLS_SECONDS = 2.0
 ROOM = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
 REASON_LENGTH = 300
-ENDED = "its process has ended"
-"""All that is known of a worker that Ray restarts."""
+MAX_RESTARTS = 100
+"""Of a worker: one that can't even be constructed is given up some time."""
 FOR_THE_DRIVER = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -100,7 +100,7 @@ def local_workers(task: Task, gpus: Sequence[int | None]) -> Iterator["RayActors
     with local_ray(len(gpus), mine, ROOM + 2 * size) as ray:
         log.info("Workers: starting %d of them by Ray %s, on this machine", len(gpus), ray.__version__)
         one = {"num_cpus": 1, "num_gpus": 1 if mine else 0}
-        with RayActors(ray, task, len(gpus), one, task.settings.max_retries) as actors:
+        with contextlib.closing(RayActors(ray, task, len(gpus), one, task.settings.max_retries)) as actors:
             yield actors
 
 
@@ -188,7 +188,7 @@ def cluster_workers(task: Task, kind: str, address: str) -> Iterator["RayActors"
         log.info("Workers: starting %d of them by Ray %s, on a cluster of %d %ss on %d machines",
                  count, ray.__version__, there, resource, len(nodes))  # fmt: skip
         one = {"num_cpus": 0, "num_gpus": 1} if kind == "cuda" else {"num_cpus": 1}
-        with RayActors(ray, task, count, one, task.settings.max_retries) as actors:
+        with contextlib.closing(RayActors(ray, task, count, one, task.settings.max_retries)) as actors:
             yield actors
 
 
@@ -256,15 +256,13 @@ class Lost:
 
     Args:
         reason: In one line.
-        is_dead: Whether Ray has given the actor up; else it restarts the process, or has tried an example too often.
-        could_start: Whether its constructor didn't raise.
-        refused: Why it doesn't fit the study, if that is what the constructor raised.
+        is_dead: Whether it is not to come back; else Ray restarts it, or has tried an example too often.
+        is_refusal: Whether it doesn't fit the study.
     """
 
     reason: str
     is_dead: bool = False
-    could_start: bool = True
-    refused: str | None = None
+    is_refusal: bool = False
 
 
 Heard = tuple[int, Example | None, Result | Report | Lost | None]
@@ -296,13 +294,7 @@ class RayActors:
         actor: type[Worker] = StudyWorker,
     ) -> None:
         self._ray = ray
-        self._actor = ray.remote(
-            # One example, tried among others and again alone, doesn't make a worker a bad one.
-            max_restarts=2 * (max_retries + 1),
-            max_task_retries=max_retries,
-            scheduling_strategy="SPREAD",
-            **resources,
-        )(actor)
+        self.size = size
         try:
             self._task = ray.put(task)  # kept here, so that it is there for every restart
         # Whatever a user's callback or plugin raises when it is pickled; a store that is full.
@@ -310,15 +302,13 @@ class RayActors:
             raise BadInputError(
                 f"the study can't be sent to workers (because of callbacks or plugins of --trainer?): {_reason(error)}"
             ) from error
-        self.size = size
-        self._actors: dict[int, Any] = {}
+        restarted = {"max_restarts": MAX_RESTARTS, "max_task_retries": max_retries}
+        made = ray.remote(**restarted, **resources, scheduling_strategy="SPREAD")(actor)
+        self._actors = {worker: made.remote(ray.cloudpickle.dumps(self._task)) for worker in range(size)}
         self._awaited = 0
-        self._heard: SimpleQueue[tuple[int, Any, Example | None, Future[Any]]] = SimpleQueue()
+        self._heard = SimpleQueue[tuple[int, Example | None, Future[Any]]]()
 
-    def __enter__(self) -> "RayActors":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         """Ends all of them. Of calls that are left behind when it ends, Ray would say on the screen what it can't."""
         for worker in tuple(self._actors):
             self.dismiss(worker)
@@ -327,20 +317,14 @@ class RayActors:
                 self._heard.get(timeout=LAST_CALLS_SECONDS)
                 self._awaited -= 1
 
-    def start(self, worker: int) -> None:
-        """Makes an actor, in the place of the one that there is; of that one nothing more is heard."""
-        self.dismiss(worker)
-        self._actors[worker] = self._actor.remote(self._ray.cloudpickle.dumps(self._task))
-
     def dismiss(self, worker: int) -> None:
-        """Ends a worker for good."""
-        if worker in self._actors:
-            self._ray.kill(self._actors.pop(worker))
+        """Ends a worker for good; of it nothing more is heard."""
+        self._ray.kill(self._actors.pop(worker))
 
-    def train(self, worker: int, number: int, example: Example, rule: StopRule) -> None:
+    def train(self, worker: int, example: Example, rule: StopRule) -> None:
         """Gives a worker an example; what comes of it will be heard. See `Worker.train`."""
         there = replace(example, image=example.image.absolute())
-        self._await(worker, example, self._actors[worker].train.remote(number, there, rule))
+        self._await(worker, example, self._actors[worker].train.remote(there, rule))
 
     def ask(self, worker: int, is_stopping: bool) -> None:
         """Asks a worker how it is doing; its report will be heard, or that it is lost. See `Worker.report`."""
@@ -348,32 +332,31 @@ class RayActors:
         self._await(worker, None, report.remote(is_stopping))
 
     def _await(self, worker: int, example: Example | None, reference: Any) -> None:
-        actor = self._actors[worker]
         self._awaited += 1
-        reference.future().add_done_callback(lambda future: self._heard.put((worker, actor, example, future)))
+        reference.future().add_done_callback(lambda future: self._heard.put((worker, example, future)))
 
     def hear(self, seconds: float) -> Heard | None:
         """What is heard next, if anything is within so many seconds."""
         # Not ray.wait: it looks at all that is awaited each time, and Ctrl-C waits for it.
         while True:
             try:
-                worker, actor, example, future = self._heard.get(timeout=seconds)
+                worker, example, future = self._heard.get(timeout=seconds)
             except Empty:
                 return None
             self._awaited -= 1
-            if self._actors.get(worker) is actor:
+            if worker in self._actors:
                 return worker, example, self._outcome(future)
 
     def _outcome(self, future: "Future[Any]") -> Any:
         error = future.exception()
         if error is None:
             return future.result()
-        if not isinstance(error, self._ray.exceptions.ActorDiedError):
-            is_away = isinstance(error, self._ray.exceptions.ActorUnavailableError)
-            return Lost(ENDED if is_away else _reason(error))
+        if isinstance(error, self._ray.exceptions.ActorUnavailableError):  # all that Ray says is that it is
+            return Lost("its process has ended")
         reason = _reason(error)
         _, is_refused, why = reason.partition(f"{RefusedError.__name__}: ")
-        return Lost(reason, True, not error.actor_init_failed, why if is_refused else None)
+        is_dead = isinstance(error, self._ray.exceptions.ActorDiedError)
+        return Lost(why or reason, is_dead, bool(is_refused))
 
 
 def _reason(error: BaseException) -> str:

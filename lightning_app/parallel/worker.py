@@ -4,16 +4,17 @@ This module is loaded before a worker's environment is set, so it loads nothing 
 """
 
 import asyncio
-import heapq
 import logging
 import os
 import pickle
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from logging.handlers import BufferingHandler
 from typing import TYPE_CHECKING
 
 from lightning_app.errors import BadInputError
@@ -29,13 +30,10 @@ if TYPE_CHECKING:
     from lightning_app.training.pretrained import Pretrained
     from lightning_app.training.trainers import TrainerMaker
 
-REFUSAL = "MisconfigurationException"
-"""Of Lightning, by name: a worker's process has not loaded Lightning when it loads this."""
-PATIENCE_SECONDS = 1.0
-"""How long an engine waits for the next example before it is told that there is none for now."""
 REPORT_SECONDS = 1.0
 FOUND_BY_EACH_WORKER = ("weights_sha256", "device_kind", "numerics")
 """Of a study's identity."""
+SAID_AT_MOST = 10_000
 LAST_WORDS_SECONDS = 0.5
 """How long a process whose engine has failed lives on after it has said so."""
 
@@ -88,12 +86,11 @@ class Ready:
     environment: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
     """How a worker is doing.
 
     Args:
-        process: Its number on its machine.
         host: Its machine.
         device: The model of its GPU; the kind itself elsewhere.
         at_once: How many examples its engine takes before the first has ended.
@@ -104,10 +101,8 @@ class Report:
         in_hand: Paths of the examples that it has begun.
         said: What there was to log since the last report.
         failed: What ended its engine, or None. The process ends soon after.
-        is_refusal: Whether that was Lightning, refusing its flags.
     """
 
-    process: int
     host: str
     device: str
     at_once: int
@@ -118,7 +113,6 @@ class Report:
     in_hand: tuple[str, ...] = ()
     said: tuple[Said, ...] = ()
     failed: str | None = None
-    is_refusal: bool = False
 
 
 def get_ready(task: Task) -> Ready:
@@ -167,111 +161,86 @@ class Worker:
 
     def __init__(self, make: Callable[[], Ready]) -> None:
         self._changed = threading.Condition()
-        self._coming: list[tuple[int, Example, StopRule]] = []
+        self._coming = deque[tuple[Example, StopRule]]()
         self._in_hand: dict[str, None] = {}
         self._answers: dict[str, Future[Result | None]] = {}
         self._is_stopping = self._has_reported = False
-        self._failed: BaseException | None = None
-        self._steps, self._idle = 0, 0.0
-        self._began = self._looked = 0.0
-        self._said = _Said()
+        self._looked = 0.0
+        self._said = BufferingHandler(SAID_AT_MOST)
         logging.getLogger("lightning_app").setLevel(logging.INFO)
         logging.getLogger("lightning_app").addHandler(self._said)
-        ready: Future[Ready] = Future()
-        threading.Thread(target=self._work, args=(make, ready), name="engine", daemon=True).start()
-        self._ready = ready.result()
+        made = Future[Ready]()
+        threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True).start()
+        engine = made.result().engine
+        self._now = Report(socket.gethostname(), made.result().device, engine.at_once, engine.steps_a_second)
 
-    async def train(self, number: int, example: Example, rule: StopRule) -> Result | None:
-        """Trains an example.
-
-        Args:
-            number: Its place in the order of training: Ray doesn't keep the order of calls.
-            example: With its image's absolute path.
-            rule: When it is done.
-
-        Returns:
-            None if it was not begun before a stop.
-        """
+    async def train(self, example: Example, rule: StopRule) -> Result | None:
+        """Trains an example, whose image's path is absolute; None if it was not begun before a stop."""
         with self._changed:
             answer = self._answers.get(example.path)
             if answer is None:  # else Ray asks again, since the connection was lost for a while
                 answer = self._answers[example.path] = Future()
-                heapq.heappush(self._coming, (number, example, rule))
+                self._coming.append((example, rule))
+                self._look()
                 self._is_stopping = False
-                self._began = self._began or time.perf_counter()
-                self._looked = self._looked or self._began
                 self._changed.notify_all()
         return await asyncio.wrap_future(answer)
 
     async def report(self, is_stopping: bool) -> Report:
-        """Says how it is doing: the first time and at a stop at once, else after a second.
+        """Says how it is doing, after a second; the first time at once, as it is ready then.
 
         So there is always a report that is owed, and fails as soon as the process is gone.
 
         Args:
             is_stopping: To begin no more examples until others are given; those not begun are answered at once.
         """
-        if self._has_reported and not is_stopping:
+        if is_stopping:
+            with self._changed:
+                self._is_stopping = True
+                for example, _ in self._coming:
+                    self._answers.pop(example.path).set_result(None)
+                self._coming.clear()
+        if self._has_reported:
             await asyncio.sleep(REPORT_SECONDS)
         self._has_reported = True
         with self._changed:
-            if is_stopping:
-                self._is_stopping = True
-                for _, example, _ in self._coming:
-                    self._answers.pop(example.path).set_result(None)
-                self._coming.clear()
-                self._changed.notify_all()
             self._look()
-            failed = self._failed
-            report = Report(
-                process=os.getpid(),
-                host=socket.gethostname(),
-                device=self._ready.device,
-                at_once=self._ready.engine.at_once,
-                steps_a_second=self._ready.engine.steps_a_second,
-                steps=self._steps,
-                seconds=self._looked - self._began,
-                idle_seconds=self._idle,
-                in_hand=tuple(self._in_hand),
-                said=self._said.take(),
-                failed=None if failed is None else f"{type(failed).__name__}: {' '.join(str(failed).split())}",
-                is_refusal=type(failed).__name__ == REFUSAL,
-            )
-        if failed is not None:  # nothing can be trained here any more: Ray restarts the process
+            said, self._said.buffer = self._said.buffer, []
+            words = tuple((record.levelno, record.getMessage()) for record in said)
+            report = replace(self._now, in_hand=tuple(self._in_hand), said=words)
+        if report.failed is not None:  # nothing can be trained here any more: Ray restarts the process
             asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, os._exit, 1)
         return report
 
-    def _work(self, make: Callable[[], Ready], ready: "Future[Ready]") -> None:
+    def _work(self, make: Callable[[], Ready], made: "Future[Ready]") -> None:
         try:
-            engine = (made := make()).engine
-        except BaseException as error:  # a user's plugin may even call sys.exit
-            why = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
-            ready.set_exception(why)
-            return
-        ready.set_result(made)
-        try:
+            made.set_result(ready := make())
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: self._coming)
-                    rule = self._coming[0][2]
-                for result in engine.train(self._feed(rule), rule, lambda: self._is_stopping, self._count):
-                    if isinstance(result, Trajectory) and made.environment:
-                        result = replace(result, environment=made.environment)
+                    rule = self._coming[0][1]
+                for result in ready.engine.train(self._feed(rule), rule, lambda: self._is_stopping, self._count):
+                    if isinstance(result, Trajectory) and ready.environment:
+                        result = replace(result, environment=ready.environment)
                     self._answer(result.example.path, result)
                 for path in tuple(self._in_hand):  # what was decoded ahead when the stop came
                     self._answer(path, None)
-        except BaseException as error:  # a user's callback may even call sys.exit, and a thread ends in silence
-            self._failed = error
+        except BaseException as error:  # a user's plugin or callback may even call sys.exit, and threads end in silence
+            failed = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if made.done():
+                self._now.failed = failed
+            else:
+                made.set_exception(error if isinstance(error, Exception) else RuntimeError(failed))
 
     def _feed(self, rule: StopRule) -> Iterator[Example | None]:
         while True:
             with self._changed:
                 if not self._in_hand:  # else whoever asks has others to look after
-                    self._changed.wait_for(lambda: self._coming, PATIENCE_SECONDS)
-                if not (self._coming or self._in_hand) or (self._coming and self._coming[0][2] != rule):
+                    self._changed.wait_for(lambda: self._coming)
+                if self._coming and self._coming[0][1] != rule:
                     return
                 self._look()
-                example = heapq.heappop(self._coming)[1] if self._coming else None
+                example = self._coming.popleft()[0] if self._coming else None
                 if example is not None:
                     self._in_hand[example.path] = None
             yield example
@@ -283,14 +252,15 @@ class Worker:
             self._answers.pop(path).set_result(result)
 
     def _count(self, steps: int) -> None:
-        self._steps += steps
+        self._now.steps += steps
 
     def _look(self) -> None:
-        """Adds the time since the last look to that without an example, if there was none."""
-        if self._began:
-            now = time.perf_counter()
-            self._idle += 0.0 if self._in_hand else now - self._looked
-            self._looked = now
+        """Adds the time since the last look; the first is when the first example comes."""
+        now = time.perf_counter()
+        if self._looked:
+            self._now.seconds += now - self._looked
+            self._now.idle_seconds += 0.0 if self._in_hand else now - self._looked
+        self._looked = now if self._looked or self._coming else 0.0
 
 
 class StudyWorker(Worker):
@@ -307,19 +277,3 @@ class StudyWorker(Worker):
 
         content = ray.get(pickle.loads(task))
         super().__init__(lambda: get_ready(content))
-
-
-class _Said(logging.Handler):
-    """Keeps what is logged, to be sent to the driver."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self._kept: list[Said] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append((record.levelno, record.getMessage()))
-
-    def take(self) -> tuple[Said, ...]:
-        """What was said since the last time."""
-        taken, self._kept = tuple(self._kept), []
-        return taken

@@ -3,7 +3,9 @@
 import socket
 import sys
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,132 +16,57 @@ from lightning_app.training.trajectory import StopRule
 from tests.parallel.actors import READY, examples, trained
 
 RULE = StopRule(0.1, 10)
-SAMPLE = examples(2)
+(EXAMPLE,) = examples(1)
 
 
 class Died(Exception):  # noqa: N818
     """Ray has given an actor up."""
-
-    def __init__(self, text: str, actor_init_failed: bool = False) -> None:
-        super().__init__(text)
-        self.actor_init_failed = actor_init_failed
 
 
 class Away(Exception):  # noqa: N818
     """An actor is being restarted."""
 
 
-class StandIn:
-    """Ray's calls as far as they are used; what they come to is set by the test."""
-
-    class exceptions:  # noqa: N801
-        ActorDiedError = Died
-        ActorUnavailableError = Away
-
-    class cloudpickle:  # noqa: N801
-        dumps = staticmethod(repr)
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.answers: list[Future[Any]] = []
-        self.asked: dict[str, Any] = {}
-        self.made = 0
-
-    def put(self, task: object) -> object:
-        if task == "a lambda":
-            raise TypeError("cannot pickle it")
-        return task
-
-    def kill(self, actor: "Handle") -> None:
-        self.calls.append(("kill", actor.number))
-
-    def remote(self, **options: Any) -> Any:
-        self.asked = options
-
-        def decorate(actor: type) -> Any:
-            assert actor is StudyWorker
-            return Call(self, "make")
-
-        return decorate
-
-
-class Handle:
-    def __init__(self, ray: StandIn, number: int) -> None:
-        self.number = number
-        self.train, self.report = Call(ray, "train", number), Call(ray, "report", number)
-
-
-class Call:
-    def __init__(self, ray: StandIn, *what: Any) -> None:
-        self.ray, self.what = ray, what
-
-    def options(self, **options: Any) -> "Call":
-        return Call(self.ray, *self.what, options)
-
-    def remote(self, *arguments: Any) -> Any:
-        self.ray.calls.append((*self.what, *arguments))
-        if self.what == ("make",):
-            self.ray.made += 1
-            return Handle(self.ray, self.ray.made)
-        self.ray.answers.append(Future())
-        return self
-
-    def future(self) -> Future[Any]:
-        return self.ray.answers[-1]
-
-
-def started(size: int) -> tuple[StandIn, RayActors]:
-    ray = StandIn()
+def started(size: int) -> tuple[MagicMock, MagicMock, RayActors]:
+    """Ray, what stands for each actor, and the actors."""
+    ray = MagicMock()
+    ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError = Died, Away
     actors = RayActors(ray, "task", size, {"num_cpus": 1}, max_retries=3)
-    for worker in range(size):
-        actors.start(worker)
-    return ray, actors
+    return ray, ray.remote.return_value.return_value.remote.return_value, actors
 
 
-def test_ray_restarts_workers_and_gives_them_their_examples_again() -> None:
-    ray, _ = started(2)
-    assert ray.asked == {
-        "max_restarts": 8, "max_task_retries": 3, "scheduling_strategy": "SPREAD", "num_cpus": 1,
-    }  # fmt: skip
-    assert ray.calls == [("make", "'task'"), ("make", "'task'")]
+def answer(call: Any) -> Future[Any]:
+    """What a call comes to."""
+    call.return_value.future.return_value = future = Future[Any]()
+    return future
 
 
-def test_what_comes_of_calls_is_heard() -> None:
-    ray, actors = started(2)
-    assert actors.hear(0.0) is None
-    actors.train(1, 7, SAMPLE[0], RULE)
+def test_ray_restarts_workers_gives_them_their_examples_again_and_tells_what_comes_of_it() -> None:
+    ray, actor, actors = started(2)
+    ray.remote.assert_called_once_with(max_restarts=100, max_task_retries=3, scheduling_strategy="SPREAD", num_cpus=1)
+    ray.remote.return_value.assert_called_once_with(StudyWorker)
+    result, report = answer(actor.train.remote), answer(actor.report.options.return_value.remote)
+    actors.train(1, EXAMPLE, RULE)
     actors.ask(0, is_stopping=True)
-    assert ray.calls[2:] == [("train", 2, 7, SAMPLE[0], RULE), ("report", 1, {"max_task_retries": 0}, True)]
+    actor.train.remote.assert_called_once_with(EXAMPLE, RULE)
+    actor.report.options.assert_called_once_with(max_task_retries=0)
     assert actors.hear(0.0) is None
-    ray.answers[1].set_result(READY)
-    ray.answers[0].set_result(trained(SAMPLE[0], RULE))
+    report.set_result(READY)
+    result.set_result(trained(EXAMPLE, RULE))
     assert actors.hear(0.0) == (0, None, READY)
-    assert actors.hear(0.0) == (1, SAMPLE[0], trained(SAMPLE[0], RULE))
+    assert actors.hear(0.0) == (1, EXAMPLE, trained(EXAMPLE, RULE))
 
 
-def test_a_worker_that_is_made_anew_or_sent_away_says_no_more() -> None:
-    ray, actors = started(2)
-    for worker in (0, 1):
-        actors.ask(worker, is_stopping=False)
-    actors.start(0)
-    actors.dismiss(1)
-    assert [call for call in ray.calls if call[0] == "kill"] == [("kill", 1), ("kill", 2)]
-    actors.ask(0, is_stopping=False)
-    for answer in ray.answers:
-        answer.set_result(READY)
-    assert actors.hear(0.0) == (0, None, READY)
-    assert actors.hear(0.0) is None
-
-
-def test_at_the_end_all_are_ended_and_their_calls_with_them() -> None:
-    ray, actors = started(2)
-    with actors:
-        actors.ask(0, is_stopping=False)
-        actors.train(1, 0, SAMPLE[0], RULE)
-        for answer in ray.answers:
-            answer.set_exception(Died("killed"))
-    assert ray.calls[-2:] == [("kill", 1), ("kill", 2)]
-    assert actors.hear(0.0) is None
+def test_a_worker_that_is_sent_away_says_no_more_and_at_the_end_all_are() -> None:
+    ray, actor, actors = started(2)
+    with closing(actors):
+        report = answer(actor.report.options.return_value.remote)
+        actors.ask(1, is_stopping=False)
+        actors.dismiss(1)
+        assert ray.kill.call_count == 1
+        report.set_result(READY)
+        assert actors.hear(0.0) is None
+    assert ray.kill.call_count == 2
 
 
 @pytest.mark.parametrize(
@@ -149,25 +76,24 @@ def test_at_the_end_all_are_ended_and_their_calls_with_them() -> None:
         (RuntimeError("The object store is full."), Lost("The object store is full.")),
         (Died("died. Worker exit type: SYSTEM_ERROR Worker exit detail: signal 9. Some common causes include:\n.."),
          Lost("died. signal 9.", is_dead=True)),
-        (Died("\033[36mray::StudyWorker\033[39m (pid=1)\n  File x\nModuleNotFoundError: No module named 'timm'", True),
-         Lost("ModuleNotFoundError: No module named 'timm'", is_dead=True, could_start=False)),
-        (Died("ray::StudyWorker\n  File x\nlightning_app.parallel.worker.RefusedError: b trains another: no", True),
-         Lost("lightning_app.parallel.worker.RefusedError: b trains another: no", True, False,
-              "b trains another: no")),
+        (Died("\033[36mray::StudyWorker\033[39m (pid=1)\n  File x\nModuleNotFoundError: No module named 'timm'"),
+         Lost("ModuleNotFoundError: No module named 'timm'", is_dead=True)),
+        (Died("ray::StudyWorker\n  File x\nlightning_app.parallel.worker.RefusedError: b trains another: no"),
+         Lost("b trains another: no", is_dead=True, is_refusal=True)),
         (Died("x" * 400), Lost("x" * 297 + "...", is_dead=True)),
         (Died(""), Lost("Died", is_dead=True)),
     ],
 )  # fmt: skip
 def test_why_a_worker_was_lost_is_one_line(error: Exception, lost: Lost) -> None:
-    ray, actors = started(1)
+    _, actor, actors = started(1)
+    answer(actor.report.options.return_value.remote).set_exception(error)
     actors.ask(0, is_stopping=False)
-    ray.answers[0].set_exception(error)
     assert actors.hear(0.0) == (0, None, lost)
 
 
 def test_what_can_not_be_sent_is_named() -> None:
     with pytest.raises(BadInputError, match=r"can't be sent to workers \(because of .*--trainer\?\): cannot"):
-        RayActors(StandIn(), "a lambda", 1, {}, 3)
+        RayActors(MagicMock(**{"put.side_effect": TypeError("cannot pickle it")}), "a lambda", 1, {}, 3)
 
 
 @pytest.mark.parametrize(
