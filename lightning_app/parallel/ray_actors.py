@@ -354,17 +354,21 @@ class RayActors:
         if isinstance(error, self._ray.exceptions.ActorUnavailableError):  # all that Ray says is that it is
             return Lost("its process has ended")
         reason = _reason(error)
-        _, is_refused, why = reason.partition(f"{RefusedError.__name__}: ")
+        _, is_refused, why = _in_one_line(error).partition(f"{RefusedError.__name__}: ")  # with all keys, old and new
         is_dead = isinstance(error, self._ray.exceptions.ActorDiedError)
         return Lost(why or reason, is_dead, bool(is_refused))
 
 
 def _reason(error: BaseException) -> str:
-    """Why, in one line: Ray's texts end with the cause, and what may be done about Ray itself comes after it."""
+    line = _in_one_line(error)
+    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 3] + "..."
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Why: Ray's texts end with the cause, and what may be done about Ray itself comes after it."""
     text = re.sub("\033\\[[0-9;]*m", "", str(error)).partition("Some common causes include")[0].strip()
     if isinstance(error, RuntimeError | ValueError | ConnectionError) or "\n" not in text:
         last = text
     else:
         last = text.splitlines()[-1]
-    line = re.sub(r"Worker exit type: \S+ Worker exit detail: ", "", " ".join(last.split())) or type(error).__name__
-    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 3] + "..."
+    return re.sub(r"Worker exit type: \S+ Worker exit detail: ", "", " ".join(last.split())) or type(error).__name__

@@ -80,6 +80,8 @@ def test_a_worker_that_is_sent_away_says_no_more_and_at_the_end_all_are() -> Non
          Lost("ModuleNotFoundError: No module named 'timm'", is_dead=True)),
         (Died("ray::StudyWorker\n  File x\nlightning_app.parallel.worker.RefusedError: b trains another: no"),
          Lost("b trains another: no", is_dead=True, is_refusal=True)),
+        (Died(f"ray::StudyWorker\nlightning_app.parallel.worker.RefusedError: {'many keys; ' * 99}the last"),
+         Lost(f"{'many keys; ' * 99}the last", is_dead=True, is_refusal=True)),
         (Died("x" * 400), Lost("x" * 297 + "...", is_dead=True)),
         (Died(""), Lost("Died", is_dead=True)),
     ],
