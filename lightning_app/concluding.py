@@ -12,7 +12,7 @@ from lightning_app.store.export import rows_of
 from lightning_app.store.files import PICTURE, SUMMARY
 from lightning_app.store.fingerprint import VERSIONS
 from lightning_app.store.study import StoredStudy
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.writer import StudyFolder, is_at_rest
 from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
@@ -31,7 +31,7 @@ def conclude(folder: StudyFolder) -> Closing:
         StorageError: If it can't be written.
     """
     stored = folder.study
-    at_rest = folder.is_at_rest()
+    at_rest = is_at_rest(stored)
     everything = [row for row, _ in rows_of(stored)] if at_rest else folder.export()
     rows = [row for row in everything if row["path"] in stored.sampled]
     limit = stored.target.max_steps_per_example

@@ -18,7 +18,7 @@ from lightning_app.inputs.example import Example
 from lightning_app.outside import yaml_as
 from lightning_app.progress import StudyLog
 from lightning_app.store.files import TENSORBOARD, folder_name, left_without_store, sample_sha256
-from lightning_app.store.fingerprint import differences, told
+from lightning_app.store.fingerprint import differences, number_of, told
 from lightning_app.store.lock import is_held
 from lightning_app.store.predictions import copy_predictions
 from lightning_app.store.study import (
@@ -205,9 +205,8 @@ def require_losses(part: Part) -> None:
         BadInputError: If one is not what its example's outcome says.
     """
     try:
-        for line in part.study.lines_of(part.study.examples):
-            if line.steps:
-                part.study.losses_in(line)
+        for _ in part.study.with_losses(part.study.examples):
+            pass
     except (OSError, ValueError) as error:
         raise BadInputError(f"{part.folder} holds no shard that can be read: {error}") from None
 
@@ -228,11 +227,11 @@ def merged_lines(parts: Sequence[Part], settled: Mapping[str, object]) -> Iterat
     command = first.study.command
     config = yaml.safe_dump({**first.config, **settled, "shard": None}, sort_keys=False, allow_unicode=True)
     yield line_bytes(StudyLine(FORMAT, first.study.identity))
-    environments: list[Content] = []
+    environments: dict[int, Content] = {}
     for environment in (there for part in parts for there in part.study.environments_in_use):
-        if all(differences(known, environment) for known in environments):
-            environments.append(environment)
-            yield line_bytes(EnvironmentLine(len(environments), environment))
+        if number_of(environment, environments) is None:
+            environments[number := len(environments) + 1] = environment
+            yield line_bytes(EnvironmentLine(number, environment))
     yield line_bytes(Target(target.max_steps_per_example, tuple(_whole_sample(parts))))
     counts = {**command.counts, "sampled": first.shard.examples}
     yield line_bytes(CommandLine(config, {**command.settings, **settled}, counts, command.ranking))
@@ -244,8 +243,7 @@ def merged_lines(parts: Sequence[Part], settled: Mapping[str, object]) -> Iterat
         study = home[path].study
         (line,) = study.lines_of([path])
         if line.steps:
-            there = study.environments[line.environment]
-            line.environment = 1 + next(n for n, known in enumerate(environments) if not differences(known, there))
+            line.environment = number_of(study.environments[line.environment], environments) or 0
         yield line_bytes(line)
 
 

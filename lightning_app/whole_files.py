@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lightning_app.errors import StorageError
@@ -18,12 +18,12 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
-def write_whole(file: Path, data: bytes, aside: str | None = None, flush: bool = True) -> None:
+def write_whole(file: Path, data: bytes | Iterable[bytes], aside: str | None = None, flush: bool = True) -> None:
     """Writes a file aside and renames it.
 
     Args:
         file: Which.
-        data: Its content.
+        data: Its content, or pieces of it.
         aside: Its name until then, in the same folder; by default one of its own.
         flush: Whether it waits until the file is on the disk.
 
@@ -34,12 +34,12 @@ def write_whole(file: Path, data: bytes, aside: str | None = None, flush: bool =
     with naming(file):
         try:
             with os.fdopen(os.open(aside_file, NEW_FILE, 0o666), "wb") as stream:
-                stream.write(data)
+                stream.writelines([data] if isinstance(data, bytes) else data)
                 if flush:
                     stream.flush()
                     os.fsync(stream.fileno())
             aside_file.replace(file)
-        except OSError:
+        except BaseException:  # also what the making of its content raises
             with contextlib.suppress(OSError):
                 aside_file.unlink()  # a half-written file would hold the space that others need
             raise

@@ -16,7 +16,7 @@ from lightning_app.store.study import StoredStudy
 THEIR_LOG = re.compile(r"(example_\d+_).*_steps\.csv", re.DOTALL)
 
 
-class Losses(Protocol):
+class LossSource(Protocol):
     """The losses of a study's examples."""
 
     def has(self, index: int, path: str) -> bool:
@@ -41,7 +41,7 @@ class Losses(Protocol):
 
 
 class StoredLosses:
-    """Those of a study of ours; see `Losses`."""
+    """Those of a study of ours; see `LossSource`."""
 
     def __init__(self, study: StoredStudy) -> None:
         self._study = study
@@ -59,7 +59,7 @@ class StoredLosses:
 
 
 class StepLogs:
-    """A folder of step logs; see `Losses`.
+    """A folder of step logs; see `LossSource`.
 
     Args:
         folder: With a CSV an example.

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.analysis.facts import Facts, facts_of
-from lightning_app.analysis.losses import Losses, StoredLosses, step_logs_beside
+from lightning_app.analysis.losses import LossSource, StoredLosses, step_logs_beside
 from lightning_app.analysis.results_csv import read_results_csv
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.errors import BadInputError
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, rows_of
 from lightning_app.store.files import READ, RESULTS, left_without_store, require_no_links
-from lightning_app.store.study import STORE, read_study
+from lightning_app.store.study import STORE, StoredStudy, read_study
 from lightning_app.training.trajectory import NEVER, THRESHOLDS
 
 log = logging.getLogger("lightning_app")
@@ -49,7 +49,7 @@ class Study:
     limit: int
     says_limit: bool = True
     extra: tuple[float, ...] = ()
-    losses: Losses | None = None
+    losses: LossSource | None = None
     facts: Facts = field(default_factory=Facts)
 
     @cached_property
@@ -157,14 +157,9 @@ def _no_results(place: Path) -> str:
 
 def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
     """Reads a study of ours, and the steps to more thresholds on the same way through its losses."""
-    rows: list[Row] = []
-    found: list[Sequence[float]] = []
     try:
         stored = read_study(folder)
-        for row, losses in rows_of(stored) if stored is not None else ():
-            if stored is not None and row["path"] in stored.sampled:
-                rows.append(row)
-                found.append([math.nan] * len(epsilons) if losses is None else first_steps(losses, epsilons))
+        rows, found = ([], []) if stored is None else _sampled(stored, epsilons)
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds a study that can't be read: {error}") from None
     if stored is not None and stored.torn:
@@ -180,6 +175,17 @@ def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
         folder.resolve().name, folder, frame_of(rows).assign(**columns), stored.epsilon,
         stored.target.max_steps_per_example, losses=StoredLosses(stored), facts=facts_of(stored),
     )  # fmt: skip
+
+
+def _sampled(stored: StoredStudy, epsilons: Sequence[float]) -> tuple[list[Row], list[Sequence[float]]]:
+    """The rows of the sample, and the steps of each to more thresholds."""
+    rows: list[Row] = []
+    found: list[Sequence[float]] = []
+    for row, losses in rows_of(stored):
+        if row["path"] in stored.sampled:
+            rows.append(row)
+            found.append([math.nan] * len(epsilons) if losses is None else first_steps(losses, epsilons))
+    return rows, found
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:

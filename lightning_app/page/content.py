@@ -1,14 +1,12 @@
 """What stands on a page, given by the caller."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Losses = Sequence[float] | npt.NDArray[np.float64]
+from lightning_app.store.export import Losses
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lightning_app.page.content import Losses, StudyOnPage
+from lightning_app.page.content import StudyOnPage
+from lightning_app.store.export import Losses
 
 WHOLE = 10
 """The first steps are all kept."""

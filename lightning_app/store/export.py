@@ -30,6 +30,7 @@ COLUMNS = (
 )
 
 Floats = npt.NDArray[np.float64]
+Losses = Sequence[float] | Floats
 Row = dict[str, Value]
 """One line of the results: a value for every column; None is an empty cell."""
 
@@ -99,8 +100,7 @@ def rows_of(study: StoredStudy) -> Iterator[tuple[Row, Floats | None]]:
         OutsideError: If it isn't as it was written, naming the line.
     """
     places = study.places()
-    for line in study.lines_of(sorted(study.examples, key=places.__getitem__)):
-        losses = study.losses_in(line) if line.steps else None
+    for line, losses in study.with_losses(sorted(study.examples, key=places.__getitem__)):
         yield row_of(line, losses, places[line.path], study.epsilon), losses
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -89,6 +89,13 @@ def _way_to_another_epsilon(differing: list[Difference]) -> str:
         f". No training is needed for it: every loss is there, and steps-to-epsilon report FOLDER --epsilon {new:g}"
         f" finds the first step with one of {new:g} or less"
     )
+
+
+def number_of(environment: Content, known: Mapping[int, Content]) -> int | None:
+    """The number of an environment among those that are known; None where it is a new one."""
+    # Mostly they are equal as they are, which is soon told.
+    same = (number for number, there in known.items() if there == environment or not differences(there, environment))
+    return next(same, None)
 
 
 def told(differing: list[Difference], where: object = None, and_where: object = None) -> str:

@@ -261,8 +261,7 @@ class StoredStudy:
     @property
     def sample(self) -> list[ExampleLine]:
         """The lines of examples that are in the sample."""
-        sampled = self.sampled
-        return [stored.line for path, stored in self.examples.items() if path in sampled]
+        return [stored.line for path, stored in self.examples.items() if path in self.sampled]
 
     @property
     def left(self) -> int:
@@ -354,22 +353,27 @@ class StoredStudy:
                     raise OutsideError(f"{self.file.name} was replaced while it was read")
                 yield line
 
-    def losses_in(self, line: ExampleLine) -> "Floats":
-        """The losses in a line that stands, shape (steps,), as they were: float32, widened.
+    def with_losses(self, paths: Iterable[str]) -> Iterator[tuple[ExampleLine, "Floats | None"]]:
+        """The lines of examples, and their losses, shape (steps,), as they were: float32, widened; an `error` has none.
 
         Raises:
-            OutsideError: If they are not those of its steps and outcome.
+            OSError: If the log can't be read.
+            OutsideError: If it isn't what it was, or losses are not those of their outcome.
+            KeyError: If there is no such example.
         """
-        try:
-            return losses_in(line, self.epsilon)
-        except OutsideError as error:
-            number = self.examples[line.path].number
-            raise OutsideError(f"{self.file.name}, line {number}: {error}{LINE_LESS}") from None
+        for line in self.lines_of(paths):
+            try:
+                losses = losses_in(line, self.epsilon) if line.steps else None
+            except OutsideError as error:
+                number = self.examples[line.path].number
+                raise OutsideError(f"{self.file.name}, line {number}: {error}{LINE_LESS}") from None
+            yield line, losses
 
     def losses_of(self, path: str) -> "Floats":
-        """The losses of an example that was trained; see `lines_of` and `losses_in` for what may be wrong with it."""
-        (line,) = self.lines_of([path])
-        return self.losses_in(line)
+        """The losses of an example that was trained; see `with_losses`."""
+        ((_, losses),) = self.with_losses([path])
+        assert losses is not None
+        return losses
 
 
 def losses_in(line: ExampleLine, epsilon: float) -> "Floats":

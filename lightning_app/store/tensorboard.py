@@ -21,7 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.inputs.example import Example
 from lightning_app.inputs.sampling import in_draw_order
-from lightning_app.store.export import Floats
+from lightning_app.store.export import Losses
 from lightning_app.store.study import ExampleLine, Stored, StoredStudy
 from lightning_app.training.trajectory import Outcome
 
@@ -44,7 +44,6 @@ EVERY_STEP_UP_TO = 100
 SPACING = 1.01
 
 Values = Mapping[str, float]
-Losses = Sequence[float] | Floats
 
 
 def shown_steps(count: int) -> list[int]:

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import errno
-import filecmp
 import logging
 import os
 import re
@@ -36,7 +35,7 @@ from lightning_app.store.files import (
     left_without_store,
     require_no_links,
 )
-from lightning_app.store.fingerprint import differences
+from lightning_app.store.fingerprint import number_of
 from lightning_app.store.lock import LOCK, WriterLock
 from lightning_app.store.log import LogWriter
 from lightning_app.store.predictions import PREDICTIONS, copy_predictions
@@ -215,13 +214,13 @@ class StudyFolder:
             where = "in the middle of a line" if found else "before its study had begun"
             log.warning("%s ended %s: %s bytes are cut off, and what they were of is trained again",
                         study.file, where, f"{study.torn:,}")  # fmt: skip
-        is_killed = found is not None and bool(found.examples) and not self.is_at_rest()
+        is_killed = found is not None and bool(found.examples) and not is_at_rest(study)
         self._log = LogWriter(study.file, study.size, study.torn)
         study.torn = 0
         lines: list[Line] = []
         if found is None:
             lines.append(StudyLine(FORMAT, identity))
-        if self._number_of(environment) is None:
+        if number_of(environment, study.environments) is None:
             lines.append(EnvironmentLine(len(study.environments) + 1, environment))
         if target != study.target:
             lines.append(target)
@@ -255,29 +254,15 @@ class StudyFolder:
             StorageError: If it can't be written.
         """
         self._require_lock()
-        file, aside = self.folder / STORE, self.folder / f".{STORE}.writing"
-        try:
-            with naming(file), os.fdopen(os.open(aside, NEW_FILE, 0o666), "wb") as stream:
-                stream.writelines(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if self.find() is not None and not filecmp.cmp(aside, file, shallow=False):
-                raise BadInputError(
-                    f"--output_dir: {self.folder} holds a study already; --overwrite moves it aside, another"
-                    " --output_dir puts the merged one elsewhere"
-                )
-            with naming(file):
-                aside.replace(file)
-                flush_folder(self.folder)
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink()
+        file = self.folder / STORE
+        if self.find() is None:
+            write_whole(file, lines)
+        elif not _holds(file, lines):
+            raise BadInputError(
+                f"--output_dir: {self.folder} holds a study already; --overwrite moves it aside, another"
+                " --output_dir puts the merged one elsewhere"
+            )
         self._study = self.find()
-
-    def _number_of(self, environment: Content) -> int | None:
-        there = self.study.environments.items()
-        same = (number for number, known in there if known == environment or not differences(known, environment))
-        return next(same, None)
 
     def _append(self, lines: list[Line]) -> None:
         """Puts lines on the disk, and takes them as a reader would."""
@@ -312,7 +297,7 @@ class StudyFolder:
         if isinstance(result, Trajectory) and result.environment is not None:
             environment = dict(result.environment)
         lines: list[Line] = []
-        number = self._number_of(environment)
+        number = number_of(environment, study.environments)
         if number is None:
             number = len(study.environments) + 1
             lines.append(EnvironmentLine(number, environment))
@@ -335,10 +320,6 @@ class StudyFolder:
                 log.warning("%s can't be written (%s): the study goes on, its table and step logs are made anew at the"
                             " end", error.filename or self.folder, error.strerror)  # fmt: skip
             self._is_shown = False
-
-    def is_at_rest(self) -> bool:
-        """Whether all exports are those of the log as it is."""
-        return _is_at_rest(self.study)
 
     def export(self) -> list[Row]:
         """Makes all exports equal to the log but for picture and summary, which are for the caller to make.
@@ -459,7 +440,8 @@ class _Summary(msgspec.Struct):
     timing: _Timing
 
 
-def _is_at_rest(study: StoredStudy) -> bool:
+def is_at_rest(study: StoredStudy) -> bool:
+    """Whether all exports are those of the log as it is."""
     with contextlib.suppress(OSError, ValueError):
         summary = json_as(_Summary, read_regular(study.file.with_name(SUMMARY), links=False))
         return summary.timing.store_bytes == study.size and not study.torn
@@ -472,7 +454,7 @@ def is_complete(folder: Path) -> bool:
         study = read_study(folder)
     except (OSError, ValueError):
         return False
-    return study is not None and not study.left and _is_at_rest(study)
+    return study is not None and not study.left and is_at_rest(study)
 
 
 def _content(file: Path) -> bytes | None:
@@ -480,6 +462,11 @@ def _content(file: Path) -> bytes | None:
     with contextlib.suppress(OutsideError):
         return read_regular(file, links=False)
     return None
+
+
+def _holds(file: Path, lines: Iterable[bytes]) -> bool:
+    with file.open("rb") as stream:
+        return all(stream.read(len(line)) == line for line in lines) and not stream.read(1)
 
 
 def _ends_with(file: Path, end: bytes) -> bool:

@@ -46,11 +46,6 @@ class StopRule:
         return "censored" if step >= self.max_steps else None
 
 
-def first_step_at_or_below(losses: Sequence[float], threshold: float) -> int:
-    """The first step (from 1) whose loss is at or below a threshold, or -1."""
-    return next((step for step, loss in enumerate(losses, start=1) if loss <= threshold), NEVER)
-
-
 @dataclass(frozen=True)
 class Trajectory:
     """One example's training, finished.

@@ -13,7 +13,7 @@ from lightning_app.csv_text import csv_text
 from lightning_app.inputs.example import Example
 from lightning_app.store.export import COLUMNS, Row, first_steps, row_of, row_text, step_log_name, step_log_text
 from lightning_app.store.study import example_line, losses_in
-from lightning_app.training.trajectory import Failure, Trajectory, first_step_at_or_below
+from lightning_app.training.trajectory import NEVER, Failure, Trajectory
 from tests.store.studies import trajectory as ended
 
 EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)
@@ -72,9 +72,20 @@ def test_an_error_row_has_no_numbers() -> None:
     }  # fmt: skip
 
 
+def test_the_first_step_at_or_below_a_threshold() -> None:
+    losses = np.array([2.0, math.log(2), 0.5, 0.7, 0.1])
+    assert first_steps(losses, [math.log(2)]) == [2]
+    assert first_steps(losses, [0.5]) == [3]
+    assert first_steps(losses, [0.05]) == [-1]
+    assert first_steps(np.array([float(np.float32(math.log(2)))]), [math.log(2)]) == [-1]  # float32's ln 2 is above
+
+
 @given(st.lists(st.floats(width=32), min_size=1), st.lists(st.floats(0, 1e30, exclude_min=True), min_size=1))
 def test_all_thresholds_are_found_as_one_by_one(losses: list[float], thresholds: list[float]) -> None:
-    expected = [first_step_at_or_below(losses, threshold) for threshold in thresholds]
+    expected = [
+        next((step for step, loss in enumerate(losses, start=1) if loss <= threshold), NEVER)
+        for threshold in thresholds
+    ]
     assert first_steps(np.array(losses), thresholds) == expected
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lightning_app.training.trajectory import THRESHOLDS, StopRule, first_step_at_or_below
+from lightning_app.training.trajectory import THRESHOLDS, StopRule
 
 NAN, INF = math.nan, math.inf
 ROUNDED_UP = float(np.float32(1e-3))  # 0.0010000000475 as float64: above 1e-3, though equal to it in float32
@@ -44,11 +44,3 @@ def test_the_ladder() -> None:
     assert list(THRESHOLDS) == ["ln2", "1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6"]
     assert THRESHOLDS["ln2"] == math.log(2)
     assert THRESHOLDS["1e-3"] == 1e-3
-
-
-def test_the_first_step_at_or_below_a_threshold() -> None:
-    losses = [2.0, math.log(2), 0.5, 0.7, 0.1]
-    assert first_step_at_or_below(losses, math.log(2)) == 2
-    assert first_step_at_or_below(losses, 0.5) == 3
-    assert first_step_at_or_below(losses, 0.05) == -1
-    assert first_step_at_or_below([float(np.float32(math.log(2)))], math.log(2)) == -1  # float32's ln 2 is above
