@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from safetensors.torch import save_file
 
+from lightning_app.stopping import SIGNALS
+
 CLASSES = ("ant", "bee", "cat", "dog")
 SHARED = Path(__file__).parents[2] / "shared" / "cifar10"
 
@@ -22,6 +24,13 @@ MakeModel = Callable[..., str]
 
 settings.register_profile("thorough", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 """`pytest --hypothesis-profile=thorough`: each property of a reader on ten thousand cases."""
+
+
+def pytest_configure() -> None:
+    """Heeds the signals that a shell has its background processes ignore: tests send them to what they start."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
