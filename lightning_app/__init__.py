@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_app.analysis.reading import load_results, load_steps
+    from lightning_app.analysis.load import load_results, load_steps
 
 __all__ = ["load_results", "load_steps"]
 __version__ = "0.1.0"
@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     # Not imported above: the command line answers before pandas is loaded.
     if name in __all__:
-        from lightning_app.analysis import reading
+        from lightning_app.analysis import load
 
-        return getattr(reading, name)
+        return getattr(load, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

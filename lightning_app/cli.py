@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lightning_app import __version__
-from lightning_app.errors import BadInputError, StorageError, WorkersError, is_text, printable
-from lightning_app.exit_codes import BAD_INPUT, FAILED
-from lightning_app.process import settle_process, streams_that_last
+from lightning_app.console.process import settle_process, streams_that_last
+from lightning_app.errors import BAD_INPUT, FAILED, BadInputError, StorageError, WorkersError, is_text, printable
 
 PROG = "steps-to-epsilon"
 

@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each is one line on the screen, without a traceback."""
+"""The errors that a user can mend, and what every command ends with."""
 
 
 class BadInputError(ValueError):
@@ -44,3 +44,9 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+DONE = 0
+FAILED = 1
+BAD_INPUT = 2
+DONE_WITH_ERRORS = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_app.errors import BadInputError, is_text
-from lightning_app.outside import MAX_DIGITS
+from lightning_app.files import MAX_DIGITS
 
 Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer", "slots"]

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lightning_app.concluding import conclude
-from lightning_app.inputs.example import Example
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.store.log import LogWriter
 from lightning_app.store.study import (
     FORMAT,
@@ -30,7 +30,7 @@ from lightning_app.store.study import (
     read_study,
 )
 from lightning_app.store.writer import StudyFolder
-from lightning_app.training.trajectory import Trajectory
+from lightning_app.study.finalize import conclude
 
 EPSILON = 1e-3
 FOLLOWS = 0.15

@@ -28,8 +28,8 @@ from PIL import Image
 from speed_of_the_engines import make_model
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_app.inputs.model_list import split_models
-from lightning_app.pool.evaluating import evaluate
+from lightning_app.data.model_names import split_models
+from lightning_app.pool.evaluate import evaluate
 from lightning_app.pool.image_folder import find, label
 from lightning_app.settings import EvaluationSettings
 from lightning_app.training.device import Device

@@ -29,20 +29,20 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_app.commands.run import Run
-from lightning_app.inputs.example import Example
-from lightning_app.inputs.image import read_image
-from lightning_app.inputs.images import find_images
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.data.example import Example
+from lightning_app.data.image import read_image
+from lightning_app.data.images import find_images
+from lightning_app.data.ranking import read_ranking
+from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.engines.trainer import TrainerEngine
+from lightning_app.store.curves import Curves, TensorBoardFolder
 from lightning_app.store.study import CommandLine, Stored, Target, example_line
-from lightning_app.store.tensorboard import Curves, TensorBoardFolder
 from lightning_app.store.writer import StudyFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
 from lightning_app.training.pretrained import Snapshot
-from lightning_app.training.trainer_engine import TrainerEngine
 from lightning_app.training.trainers import quieten_lightning
-from lightning_app.training.trajectory import StopRule, Trajectory
 
 LR = 1e-3
 NEVER = 1e-30  # an epsilon that isn't reached: every example takes all its steps

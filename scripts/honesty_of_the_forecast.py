@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_app.analysis.forecast import (
+from lightning_app.analysis.extrapolation import (
     Curve,
     Interval,
     quantile_of_rest,

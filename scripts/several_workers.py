@@ -31,10 +31,10 @@ from pathlib import Path
 import lightning.pytorch as L
 import torch
 
-from lightning_app.inputs.image import read_pixels
+from lightning_app.data.image import read_pixels
 from lightning_app.training.pretrained import load_pretrained
-from tests.parallel.processes import descendants
-from tests.parallel.studies import RESULTS, files
+from tests.engines.workers.processes import descendants
+from tests.engines.workers.studies import RESULTS, files
 
 WORKER, STARTING = "ray::StudyWorker", "__init__"
 TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \w+ +(.*)", re.MULTILINE)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from safetensors.torch import save_file
 
-from lightning_app.stopping import SIGNALS
+from lightning_app.console.signals import SIGNALS
 
 CLASSES = ("ant", "bee", "cat", "dog")
 SHARED = Path(__file__).parents[2] / "shared" / "cifar10"

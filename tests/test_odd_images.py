@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_app.cli import main
-from lightning_app.inputs.image import UnreadableImageError, read_pixels
+from lightning_app.data.image import UnreadableImageError, read_pixels
 from tests.commands.test_run import OUT, rows, steps
 from tests.torture import contents
 

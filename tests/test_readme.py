@@ -26,7 +26,7 @@ from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.settings import BenchSettings, EvaluationSettings, PlanSettings
 from lightning_app.store.files import TENSORBOARD
-from tests.analysis.test_reading import write_study
+from tests.analysis.test_load import write_study
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

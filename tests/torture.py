@@ -479,7 +479,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy would start threads when it is imported
     import lightning_app.commands.run
-    import lightning_app.study  # noqa: F401
+    import lightning_app.study.run  # noqa: F401
 
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as work:

@@ -1,228 +1,361 @@
-"""From a pilot to a forecast: what a study would reach, what it would take, what it could see. Pure functions."""
+"""What `plan` forecasts of a study, in numbers and in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-import numpy as np
-from scipy import stats
+from lightning_app.analysis.extrapolation import (
+    TOO_FAR,
+    Curve,
+    Interval,
+    ThresholdForecast,
+    forecast,
+    round_up,
+    seconds_taken,
+    steps_taken,
+    total_of_rest,
+)
+from lightning_app.analysis.statistics import pairs_to_see, smallest_visible
+from lightning_app.data.trajectory import THRESHOLDS
 
-from lightning_app.analysis.statistics import Floats
-
-LEVEL = 0.8
-"""Of every interval here."""
-TAIL = 0.2
-"""The last part of a curve, to which its tail is fitted."""
-IN_THE_TAIL = 0.1
-"""A curve whose last loss is above this hasn't shown its tail, and is not extrapolated."""
-UNSURE = 0.015
-"""The power by which an extrapolation may be off: reaching ten times as far as was seen, by 3.5 % either way. From the
-curves of two small networks (docs/lab-notes.md)."""
-TOO_FAR = 10
-"""Times as far as was seen; beyond, the intervals are too narrow (likewise)."""
-SLOWEST = 0.01
-"""The power of the step below which a curve stands still."""
-FARTHEST = 1e12
-"""Steps; what is extrapolated beyond is never."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A forecast with its 80 % interval; infinite where it is never."""
-
-    value: float
-    low: float
-    high: float
-
-    def times(self, factor: float) -> "Interval":
-        """In another unit."""
-        return Interval(self.value * factor, self.low * factor, self.high * factor)
-
-    def plus(self, known: float) -> "Interval":
-        """With something known added."""
-        return Interval(self.value + known, self.low + known, self.high + known)
+ENOUGH_REACH = 0.8
+"""The share of examples that should reach epsilon: of the others a study has the order of none."""
+EFFECTS = (0.15, 0.10)
+"""Correlations that a study may want to tell from zero; the published ones are .12 to .19."""
+A_LOSS_WITHIN_REACH = 1e-2
+DEVICES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One example of the pilot.
+class Pilot:
+    """The first examples of the draw, trained.
 
     Args:
-        losses: Of every step, shape (steps,).
-        ended: Whether it came to its end (epsilon or a loss that is not finite); else the pilot gave it up.
-        seconds: That it took.
+        curves: Of those that have been trained; at least two.
+        examples: That were drawn for it.
+        drawn: How many images were looked at, in draw order, to find them.
+        candidates: How many there are to look at.
+        known: How many of these are examples, where a matrix says so, else None.
+        seconds_an_answer: That the model takes for an image; NaN if not known.
+        others_done: For each other example that is done, its place among the candidates in draw order, from 0.
+        bytes_a_step: Of the study's log and the step logs.
     """
 
-    losses: Floats
-    ended: bool
-    seconds: float
-
-    def steps_to(self, threshold: float) -> Interval:
-        """The first step at or below a threshold: observed, else extrapolated, else unknown.
-
-        Plain SGD on one image drives the loss down by a power of the step, mostly near 1/step. The power and its factor
-        are fitted to the last fifth of the curve by least squares in the logarithms. How far that may be off grows with
-        how far it reaches; a curve that has not shown its tail may come at the next step or never.
-        """
-        found = np.flatnonzero(self.losses <= threshold)
-        if found.size:
-            return Interval(*(float(found[0] + 1),) * 3)
-        if self.ended:
-            return Interval(*(math.inf,) * 3)
-        seen = float(len(self.losses))
-        if self._tail is None:
-            return Interval(math.inf, seen + 1, math.inf)
-        p, b = self._tail
-        exponent = (-math.log(threshold) - b) / p
-        if exponent > math.log(FARTHEST):
-            return Interval(*(math.inf,) * 3)
-        steps = max(math.exp(exponent), seen + 1)
-        off = (steps / seen) ** UNSURE
-        return Interval(steps, max(steps / off, seen + 1), steps * off)
+    curves: Sequence[Curve]
+    examples: int
+    drawn: int
+    candidates: int
+    known: int | None
+    seconds_an_answer: float
+    others_done: Sequence[int]
+    bytes_a_step: float
 
     @property
-    def shows_its_tail(self) -> bool:
-        """Whether it can be extrapolated."""
-        return self._tail is not None
+    def available(self) -> int:
+        """About how many examples there are; exact where a matrix says so, or all images were looked at.
 
-    @cached_property
-    def _tail(self) -> tuple[float, float] | None:
-        """Of loss = exp(-b) step^-p, the p and b; None for a curve that hasn't shown its tail."""
-        before = int(len(self.losses) * (1 - TAIL))
-        tail = self.losses[before:]
-        if len(tail) < 5 or not tail[-1] <= IN_THE_TAIL:
-            return None
-        steps = np.arange(before + 1, len(self.losses) + 1)
-        p, b = np.polyfit(np.log(steps), -np.log(np.maximum(tail, np.finfo(np.float64).tiny)), 1)
-        return (float(p), float(b)) if p > SLOWEST else None
+        The last image looked at was an example, since the drawing ended with it, and says nothing of the others.
+        """
+        if self.known is not None or self.drawn == self.candidates:
+            return self.known or self.examples
+        return max(self.examples, round(self.candidates * (self.examples - 1) / (self.drawn - 1)))
+
+    def seconds_asking(self, examples: int) -> float:
+        """For the answers that drawing a sample of some size still needs; NaN if not known."""
+        more = max(examples - self.examples, 0) * (self.drawn / self.examples if self.known is None else 1.0)
+        return more * self.seconds_an_answer if more else 0.0
+
+    def left(self, examples: int) -> int:
+        """How many examples of a sample of some size are neither trained for the pilot nor done."""
+        reach = examples * self.drawn / self.examples
+        return max(examples - len(self.curves) - sum(place < reach for place in self.others_done), 0)
+
+    def total_left(self, each: Sequence[float], max_steps: int, examples: int) -> Interval:
+        """What a sample still takes, of steps or seconds.
+
+        Those of the pilot that gave up earlier than is allowed now are trained again, from their beginning.
+
+        Args:
+            each: What every example of the pilot takes.
+            max_steps: Allowed now.
+            examples: Of the sample.
+        """
+        again = [
+            value
+            for value, curve in zip(each, self.curves, strict=True)
+            if not curve.ended and len(curve.losses) < max_steps
+        ]
+        return total_of_rest(each, self.left(examples)).plus(sum(again))
 
 
 @dataclass(frozen=True)
-class ThresholdForecast:
-    """One threshold.
+class Sample:
+    """What a sample of some size sees and costs.
 
     Args:
-        threshold: The loss.
-        share: Of the examples that are left, those that reach it within the steps allowed.
-        median: Steps of the median example; not bounded by the steps allowed.
-        ninetieth: Steps in the 90th percentile.
+        examples: In it.
+        smallest_visible: The smallest correlation that it tells from zero in 80 % of cases.
+        hours: For what is left of it, on this device.
     """
 
-    threshold: float
-    share: Interval
-    median: Interval
-    ninetieth: Interval
+    examples: int
+    smallest_visible: float
+    hours: Interval
 
 
-def forecast(
-    curves: Sequence[Curve], thresholds: Mapping[str, float], max_steps: int, left: int
-) -> dict[str, ThresholdForecast]:
-    """Forecasts what the examples that are left will do, from a pilot drawn like them.
+@dataclass(frozen=True)
+class Recommendation:
+    """Flags that make a study which can see something.
 
     Args:
-        curves: The pilot's, at least one.
-        thresholds: Losses by name; none below the pilot's epsilon.
-        max_steps: Steps allowed to an example.
-        left: Examples that are left; with none the pilot's own numbers come back.
+        epsilon: A loss that most examples reach.
+        max_steps_per_example: Within so many steps; None where the curves don't tell, and a larger learning rate is to
+            be tried first.
+        sample: So many examples.
     """
-    lines: dict[str, ThresholdForecast] = {}
-    for name, threshold in thresholds.items():
-        steps = [curve.steps_to(threshold) for curve in curves]
-        lines[name] = ThresholdForecast(
-            threshold,
-            share_of_rest(steps, max_steps, left),
-            quantile_of_rest(steps, 0.5, left),
-            quantile_of_rest(steps, 0.9, left),
-        )
-    return lines
+
+    epsilon: float
+    max_steps_per_example: int | None
+    sample: Sample
 
 
-def share_of_rest(steps: Sequence[Interval], max_steps: int, left: int) -> Interval:
-    """The share of the rest that comes within the steps allowed.
-
-    The beta-binomial predictive distribution under Jeffreys' prior: its 10 % where the unsure ones of the pilot are
-    late, its 90 % where they are early.
+@dataclass(frozen=True)
+class Outlook:
+    """What is to be expected of a study.
 
     Args:
-        steps: The pilot's.
-        max_steps: Steps allowed.
-        left: How many are left; with none the pilot's own share comes back.
+        epsilon: That was asked for.
+        max_steps_per_example: Likewise.
+        pilot_examples: Whose curves the forecast is from.
+        pilot_steps: The most that one of them took.
+        pilot_seconds: That they took.
+        cut_short: Pilot examples that were given fewer steps than the study gives, and did not come to epsilon.
+        without_tail: Pilot examples that did not, and whose curves ended before their tail: nobody knows when they do.
+        diverged: Pilot examples whose loss ended as not finite.
+        available: About how many examples there are to draw from.
+        left: Examples of the study that are to be trained beside the pilot's.
+        thresholds: By name, for those.
+        samples: The study's own size last.
+        seconds_a_step: On this device.
+        seconds_asking: For the answers of the model that drawing the sample still needs, within the hours; NaN if not
+            known, and then not within the hours.
+        hours_on_devices: At best, on so many such devices.
+        step_log_bytes: Of the study's log and the step logs that are still to be written.
+        recommendation: What to do.
     """
-    n = len(steps)
-    value = sum(each.value <= max_steps for each in steps)
-    late = sum(each.high <= max_steps for each in steps)
-    early = sum(each.low <= max_steps for each in steps)
-    share = value / n
-    if not left:
-        return Interval(share, late / n, early / n)
-    low = float(stats.betabinom(left, late + 0.5, n - late + 0.5).ppf((1 - LEVEL) / 2)) / left
-    high = float(stats.betabinom(left, early + 0.5, n - early + 0.5).ppf((1 + LEVEL) / 2)) / left
-    return Interval(share, min(low, share), max(high, share))
+
+    epsilon: float
+    max_steps_per_example: int
+    pilot_examples: int
+    pilot_steps: int
+    pilot_seconds: float
+    cut_short: int
+    without_tail: int
+    diverged: int
+    available: int
+    left: int
+    thresholds: dict[str, ThresholdForecast]
+    samples: tuple[Sample, ...]
+    seconds_a_step: float
+    seconds_asking: float
+    hours_on_devices: dict[int, Interval]
+    step_log_bytes: Interval
+    recommendation: Recommendation
+
+    @property
+    def censored(self) -> float:
+        """The share that will not reach epsilon."""
+        return 1 - self.thresholds["epsilon"].share.value
 
 
-def quantile_of_rest(steps: Sequence[Interval], q: float, left: int) -> Interval:
-    """A quantile of the rest's steps.
-
-    Pilot and rest are drawn alike, so how many of the pilot's n lie below the r-th of the rest's m is negative
-    hypergeometric, whatever the distribution of steps:
-    P(K = k) = C(k + r - 1, k) C(n - k + m - r, n - k) / C(n + m, n). The interval's ends lie between the pilot's values
-    at which that distribution comes to 10 % and 90 %, interpolated in the logarithm, the unsure ones early and late.
+def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) -> Outlook:
+    """Forecasts a study.
 
     Args:
-        steps: The pilot's, n of them.
-        q: Which quantile.
-        left: The rest's m; with none the pilot's own quantile comes back.
+        pilot: Its pilot.
+        epsilon: Of the study.
+        max_steps: Steps after which it gives an example up.
+        max_examples: Its size, or -1 for all there are.
     """
-    values, early, late = (
-        np.sort(np.array(kind)) for kind in zip(*((each.value, each.low, each.high) for each in steps), strict=True)
+
+    def sample(examples: int, to: float, max_steps: int) -> Sample:
+        asking = pilot.seconds_asking(examples)
+        each = seconds_taken(pilot.curves, to, max_steps)
+        # Another epsilon is another study, which keeps nothing of this one.
+        keeps = to == epsilon
+        seconds = pilot.total_left(each, max_steps, examples) if keeps else total_of_rest(each, examples)
+        seconds = seconds.plus(asking if math.isfinite(asking) else 0.0)
+        return Sample(examples, smallest_visible(examples), seconds.times(1 / 3600))
+
+    size = pilot.available if max_examples == -1 else min(max_examples, pilot.available)
+    thresholds = {name: value for name, value in THRESHOLDS.items() if value > epsilon}
+    lines = forecast(pilot.curves, {**thresholds, "epsilon": epsilon}, max_steps, pilot.left(size))
+    others = [n for n in map(pairs_to_see, EFFECTS) if n < pilot.available and n != size]
+    whole = sample(size, epsilon, max_steps)
+    longest = max(len(curve.losses) for curve in pilot.curves)
+    to_epsilon, steps = _within_reach(lines, epsilon, max_steps, longest)
+    best = min(pilot.available, pairs_to_see(EFFECTS[-1]))
+    return Outlook(
+        epsilon=epsilon,
+        max_steps_per_example=max_steps,
+        pilot_examples=len(pilot.curves),
+        pilot_steps=longest,
+        pilot_seconds=sum(curve.seconds for curve in pilot.curves),
+        cut_short=sum(not curve.ended and len(curve.losses) < max_steps for curve in pilot.curves),
+        without_tail=sum(not curve.ended and not curve.shows_its_tail for curve in pilot.curves),
+        diverged=sum(curve.ended and not curve.losses[-1] <= epsilon for curve in pilot.curves),
+        available=pilot.available,
+        left=pilot.left(size),
+        thresholds=lines,
+        samples=(*(sample(n, epsilon, max_steps) for n in others), whole),
+        seconds_a_step=sum(curve.seconds for curve in pilot.curves) / sum(len(curve.losses) for curve in pilot.curves),
+        seconds_asking=pilot.seconds_asking(size),
+        hours_on_devices={n: whole.hours.times(1 / n) for n in DEVICES},
+        step_log_bytes=pilot.total_left(steps_taken(pilot.curves, epsilon, max_steps), max_steps, size).times(
+            pilot.bytes_a_step
+        ),
+        recommendation=Recommendation(to_epsilon, steps, sample(best, to_epsilon, steps or max_steps)),
     )
-    n = len(steps)
-    place = max(math.ceil(q * n) - 1, 0)
-    value = float(values[place])
-    if not left:
-        return Interval(value, float(early[place]), float(late[place]))
-    r = max(1, math.ceil(q * left))
-    below = stats.nhypergeom(n + left, n, r).cdf(np.arange(n))
-    low, high = (float(np.interp(p, below, np.arange(n))) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    highest = math.inf if below[-1] < (1 + LEVEL) / 2 else _between(late, high)
-    lowest = 1.0 if below[0] > (1 - LEVEL) / 2 else _between(early, low)
-    return Interval(value, min(lowest, value), max(highest, value))
 
 
-def _between(ordered: Floats, place: float) -> float:
-    """The value at a place, from 0, of ordered ones, interpolated in the logarithm."""
-    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-    if math.isinf(above):
-        return float(above) if place > math.floor(place) or math.isinf(below) else float(below)
-    return float(math.exp(np.interp(place - math.floor(place), (0, 1), np.log((below, above)))))
+def _within_reach(
+    lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int, longest: int
+) -> tuple[float, int | None]:
+    """A loss that enough examples reach, and the steps for it.
+
+    The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the
+    curves don't tell how many, a larger loss. No fewer steps than the pilot was given, and nothing that is too far.
+
+    Args:
+        lines: The forecast.
+        epsilon: That was asked for.
+        max_steps: Likewise.
+        longest: Steps of the pilot's longest curve.
+    """
+
+    def steps(line: ThresholdForecast) -> int:
+        return max(longest, round_up(line.ninetieth.high)) if math.isfinite(line.ninetieth.high) else max_steps
+
+    near = {name: line for name, line in lines.items() if line.ninetieth.value <= TOO_FAR * longest}
+    enough = [line for name, line in near.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
+    wanted = next(line for line in lines.values() if line.threshold <= max(epsilon, A_LOSS_WITHIN_REACH))
+    if enough and enough[-1].threshold <= wanted.threshold:
+        return enough[-1].threshold, min(max_steps, steps(enough[-1]))
+    if math.isfinite(wanted.ninetieth.high) and wanted in near.values():
+        return wanted.threshold, steps(wanted)
+    return (enough[-1].threshold, min(max_steps, steps(enough[-1]))) if enough else (wanted.threshold, None)
 
 
-def total_of_rest(each: Sequence[float], left: int) -> Interval:
-    """The sum over the rest, from the pilot's values of each, by Student's t for a mean of new draws."""
-    values = np.asarray(each, dtype=np.float64)
-    n, total = len(values), float(np.mean(each)) * left
-    if not left or n < 2:
-        return Interval(total, total, total if not left else math.inf)
-    error = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) * math.sqrt(1 / n + 1 / left)) * left
-    return Interval(total, max(total - error, 0.0), total + error)
+FASTER = 10
+"""Times the learning rate, where the curves don't tell how many steps would do."""
+FEWEST_CURVES = 10
+"""Below, a pilot says little."""
 
 
-def steps_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
-    """Steps that each example of the pilot takes when it is given all that are allowed."""
-    return [
-        float(len(curve.losses)) if curve.ended else min(curve.steps_to(epsilon).value, float(max_steps))
-        for curve in curves
+def words(outlook: Outlook, device: str) -> str:
+    """The forecast for a terminal."""
+    width = max(len(_interval(line.share, _percent)) for line in outlook.thresholds.values())
+    lines = [
+        f"Forecast for {outlook.left:,} more examples from the curves of {outlook.pilot_examples}, with 80 % intervals",
+        "",
+        f"{'loss at or below':>16}  {f'reached within {outlook.max_steps_per_example:,} steps':<{max(width, 28)}}"
+        f"  {'steps in the median':<28}  steps in the 90th percentile",
     ]
+    for name, line in outlook.thresholds.items():
+        label = "ln 2" if name == "ln2" else f"{line.threshold:g}"
+        lines.append(
+            f"{label:>16}  {_interval(line.share, _percent):<{max(width, 28)}}"
+            f"  {_interval(line.median, _steps):<28}  {_interval(line.ninetieth, _steps)}"
+        )
+    if outlook.cut_short:
+        lines.append(
+            f"{outlook.cut_short} of the curves were cut short, at {outlook.pilot_steps:,} steps at most, and are"
+            " extrapolated: a power of the step, fitted to the last fifth."
+        )
+    ends = [line.ninetieth.value for line in outlook.thresholds.values()]
+    farthest = max((steps for steps in ends if math.isfinite(steps)), default=0)
+    if farthest > TOO_FAR * outlook.pilot_steps:
+        lines.append(f"More than {TOO_FAR} times as far as was seen the intervals are too narrow.")
+    if outlook.without_tail:
+        lines.append(
+            f"{outlook.without_tail} of the {outlook.pilot_examples} curves end before their tail: nobody knows when"
+            " these come, at the next step or never, and the intervals say so."
+        )
+    lines += [
+        "",
+        f"{'examples':>16}  {'sees a correlation of':<28}  time on {device}",
+    ]
+    lines += [
+        f"{sample.examples:>16,}  {_sees(sample.smallest_visible):<28}  {_interval(sample.hours, _time)}"
+        for sample in outlook.samples
+    ]
+    devices = ", ".join(f"{_time(hours.value)} on {n}" for n, hours in outlook.hours_on_devices.items())
+    lines += [
+        "To see is to tell from zero in 80 % of such samples (two-sided, p < .05). There are about"
+        f" {outlook.available:,} examples to draw from.",
+        "The last line is for what is left of the study as it was asked for; shared among such devices, at best:"
+        f" {devices}.",
+        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms; log and step logs still to write:"
+        f" {_interval(outlook.step_log_bytes, size_in_words)}.",
+    ]
+    if math.isnan(outlook.seconds_asking):
+        lines.append("Not in that time, and not known: asking the model about more images.")
+    elif outlook.seconds_asking:
+        lines.append(f"In that time: asking the model about more images, {_time(outlook.seconds_asking / 3600)}.")
+    return "\n".join([*lines, "", _advice(outlook)])
 
 
-def seconds_taken(curves: Sequence[Curve], epsilon: float, max_steps: int) -> list[float]:
-    """Seconds of each example of the pilot when it is given all the steps that are allowed: its own, stretched."""
-    taken = steps_taken(curves, epsilon, max_steps)
-    return [curve.seconds * steps / len(curve.losses) for curve, steps in zip(curves, taken, strict=True)]
+def _advice(outlook: Outlook) -> str:
+    best = outlook.recommendation
+    if best.max_steps_per_example is None:
+        if outlook.diverged > outlook.pilot_examples * (1 - ENOUGH_REACH):
+            what = f"a smaller --lr: {outlook.diverged} of {outlook.pilot_examples} examples diverged"
+        elif outlook.pilot_examples < FEWEST_CURVES:
+            what = f"a longer pilot (--pilot_minutes): {outlook.pilot_examples} curves are too few"
+        elif outlook.pilot_steps < outlook.max_steps_per_example:
+            what = f"{FASTER} times the --lr, or a longer pilot (--pilot_minutes): the curves end too early"
+        else:
+            what = f"{FASTER} times the --lr, or a larger --max_steps_per_example: the curves end too early"
+        return f"Recommended: plan again with {what} to tell what brings most examples to a loss of {best.epsilon:g}."
+    other = "" if best.epsilon == outlook.epsilon else "; another epsilon is another study: give another --output_dir"
+    return (
+        f"Recommended: --epsilon {best.epsilon:g} --max_steps_per_example {best.max_steps_per_example} --max_examples"
+        f" {best.sample.examples} ({_sees(best.sample.smallest_visible)} can be seen, in"
+        f" {_interval(best.sample.hours, _time)}{other})"
+    )
 
 
-def round_up(steps: float) -> int:
-    """To two digits."""
-    unit = int(10 ** max(0, math.floor(math.log10(steps)) - 1))
-    return math.ceil(steps / unit) * unit
+def _sees(rho: float) -> str:
+    return "nothing" if math.isnan(rho) else f"{rho:.3f} or more"
+
+
+def _interval(interval: Interval, say: Callable[[float], str]) -> str:
+    value, low, high = say(interval.value), say(interval.low), say(interval.high)
+    if math.isinf(interval.high) and math.isfinite(interval.value):
+        return f"{value} ({low} or more)"
+    return value if value == low == high else f"{value} ({low} to {high})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _steps(steps: float) -> str:
+    return "never or unknown" if math.isinf(steps) else f"{steps:,.0f}" if steps < 1e7 else f"{steps:.1e}"
+
+
+def _time(hours: float) -> str:
+    if math.isinf(hours):
+        return "unknown"
+    if hours < 1 / 60:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def size_in_words(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

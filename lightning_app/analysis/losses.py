@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from lightning_app.analysis.statistics import Floats
-from lightning_app.outside import read_regular
+from lightning_app.files import read_regular
 from lightning_app.store.export import step_log_name
 from lightning_app.store.files import RESULTS, STEP_LOGS
 from lightning_app.store.study import StoredStudy

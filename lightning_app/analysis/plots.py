@@ -14,10 +14,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_app.analysis.closing import Closing
-from lightning_app.analysis.closing_words import loss_in_words
-from lightning_app.analysis.reading import Study
+from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Floats
+from lightning_app.analysis.summary import Closing, loss_in_words
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
 BY_DIFFICULTY = "viridis"

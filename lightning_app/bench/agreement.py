@@ -4,7 +4,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightning_app.bench.ways import Ended
+from lightning_app.bench.runners import Ended
 
 
 @dataclass(frozen=True)

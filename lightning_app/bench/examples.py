@@ -9,8 +9,8 @@ from lightning.pytorch.plugins.precision import Precision
 from PIL import Image
 from torch import nn
 
-from lightning_app.inputs.example import Example
-from lightning_app.inputs.image import read_pixels
+from lightning_app.data.example import Example
+from lightning_app.data.image import read_pixels
 from lightning_app.training.pretrained import Transform
 
 PATCHES = 8

@@ -11,9 +11,9 @@ import torch
 from lightning_app.bench.agreement import Difference, differences
 from lightning_app.bench.memory import ProcessPeak
 from lightning_app.bench.roofline import synchronize
-from lightning_app.bench.ways import Ended, Train
-from lightning_app.inputs.example import Example
-from lightning_app.training.trajectory import StopRule
+from lightning_app.bench.runners import Ended, Train
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import StopRule
 
 SHORT_PASSES = 3
 """Over the examples, one step each: such a pass takes so little that once would be noise."""

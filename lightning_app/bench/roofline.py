@@ -10,9 +10,9 @@ from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from lightning_app.data.trajectory import StopRule
+from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.plain_loop import plain_loop
-from lightning_app.training.trajectory import StopRule
 
 PASSES_OVER_THE_WEIGHTS = 6
 """Forward and backward read them, a gradient is written, SGD reads both and writes: the least that eager steps move."""

@@ -18,23 +18,23 @@ from lightning_app.bench.findings import Findings, line_of
 from lightning_app.bench.measuring import Entrant, measure
 from lightning_app.bench.memory import free_on, taken_by
 from lightning_app.bench.roofline import Roofline, measure_roofline
-from lightning_app.bench.ways import by_engine, by_plain_loop
+from lightning_app.bench.runners import by_engine, by_plain_loop
 from lightning_app.bench.words import words
-from lightning_app.exit_codes import DONE, FAILED
-from lightning_app.inputs.example import Example
-from lightning_app.inputs.image import read_pixels
-from lightning_app.progress import StudyLog, progress_bar
+from lightning_app.console.progress import StudyLog, progress_bar
+from lightning_app.console.signals import exit_at_once
+from lightning_app.data.example import Example
+from lightning_app.data.image import read_pixels
+from lightning_app.data.trajectory import StopRule
+from lightning_app.engines.slots.engine import make_slots_engine
+from lightning_app.engines.slots.how_many import MOST_SLOTS, SlotsUnavailableError
+from lightning_app.engines.trainer import TrainerEngine
+from lightning_app.errors import DONE, FAILED
+from lightning_app.files import json_text
 from lightning_app.settings import BenchSettings
-from lightning_app.stopping import exit_at_once
 from lightning_app.store.fingerprint import environment
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import Snapshot, load_pretrained
-from lightning_app.training.slots.engine import make_slots_engine
-from lightning_app.training.slots.how_many import MOST_SLOTS, SlotsUnavailableError
-from lightning_app.training.trainer_engine import TrainerEngine
-from lightning_app.training.trajectory import StopRule
-from lightning_app.whole_files import json_text
 
 log = logging.getLogger("lightning_app")
 

@@ -13,9 +13,9 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from lightning_app.data.correctness import near
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.correctness import near
-from lightning_app.outside import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml
+from lightning_app.files import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml
 from lightning_app.settings import Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 

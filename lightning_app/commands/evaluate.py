@@ -19,7 +19,7 @@ class Evaluate(Command):
         # Here and not above: --help and a mistyped flag don't wait for timm, pandas and scipy.
         import torch
 
-        from lightning_app.pool.evaluating import evaluate
+        from lightning_app.pool.evaluate import evaluate
         from lightning_app.training.device import pin_numerics, resolve_device
         from lightning_app.training.trainers import QUIET
 

@@ -8,19 +8,19 @@ from typing import ClassVar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
+from lightning_app.console.progress import StudyLog, say_remarks
+from lightning_app.console.signals import exit_at_once
+from lightning_app.data.image import UnreadableImageError
+from lightning_app.data.labels import Classes, find_labels
+from lightning_app.data.ranking import RankedPath
+from lightning_app.data.trajectory import StopRule
 from lightning_app.errors import BadInputError, say
-from lightning_app.inputs.image import UnreadableImageError
-from lightning_app.inputs.labels import Classes, find_labels
-from lightning_app.inputs.ranking import RankedPath
-from lightning_app.progress import StudyLog, say_remarks
 from lightning_app.settings import FitSettings, require
-from lightning_app.stopping import exit_at_once
 from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.pretrained import load_pretrained
-from lightning_app.training.trajectory import StopRule
 
 log = logging.getLogger("lightning_app")
 

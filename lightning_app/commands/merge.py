@@ -27,6 +27,6 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse_args(argv)
     # Here and not above: --help doesn't wait for pandas, scipy and matplotlib.
-    from lightning_app.merging import merge
+    from lightning_app.study.merge import merge
 
     return merge(arguments.folders, arguments.output_dir, arguments.allow_mixed_environment, arguments.overwrite)

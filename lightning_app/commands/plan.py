@@ -17,7 +17,7 @@ class Plan(Run):
 
     def execute(self) -> int:
         """Trains the pilot and forecasts."""
-        from lightning_app.planning import plan_study
+        from lightning_app.study.plan import plan_study
 
         return plan_study(self.settings, self._lightning(), self._config_to_run_again())
 

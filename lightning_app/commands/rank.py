@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_app.commands.plain import PlainParser
+from lightning_app.data.model_names import name_in_pool, split_models
+from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError, printable, say
-from lightning_app.inputs.model_list import name_in_pool, split_models
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.files import file_name, json_text, naming, write_whole
 from lightning_app.pool.agreement import EXTREME, agree, reliability
 from lightning_app.pool.difficulty import (
     average_ranks,
@@ -24,7 +25,6 @@ from lightning_app.pool.difficulty import (
     say_ties,
 )
 from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS, Pool, read_pool
-from lightning_app.whole_files import file_name, json_text, naming, write_whole
 
 SEED = 0
 """Of the random halves."""

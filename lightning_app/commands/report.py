@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_app.commands.plain import PlainParser
 from lightning_app.errors import BadInputError, say
-from lightning_app.whole_files import file_name, json_text
+from lightning_app.files import file_name, json_text
 
 
 def parser() -> PlainParser:
@@ -60,8 +60,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse_args(argv)
     # Here and not above: --help doesn't wait for them.
-    from lightning_app.progress import StudyLog
-    from lightning_app.report.making import read_report, require_folder, studies_on_page, write_report
+    from lightning_app.console.progress import StudyLog
+    from lightning_app.report.report import read_report, require_folder, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 
     with StudyLog():

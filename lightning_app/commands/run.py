@@ -12,7 +12,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.settings import HOW_NOT_WHAT, StudySettings
 
 if TYPE_CHECKING:
-    from lightning_app.preparing import Lightning
+    from lightning_app.study.prepare import Lightning
 
 NOT_IN_THE_IDENTITY = ("accelerator", "devices", "logger")
 
@@ -28,12 +28,12 @@ class Run(Command):
     def execute(self) -> int:
         """Runs the study."""
         # Here and not above: --help and a mistyped flag don't wait for timm, pandas, scipy and matplotlib.
-        from lightning_app.study import run_study
+        from lightning_app.study.run import run_study
 
         return run_study(self.settings, self._lightning(), self._config_to_run_again())
 
     def _lightning(self) -> "Lightning":
-        from lightning_app.preparing import Lightning
+        from lightning_app.study.prepare import Lightning
 
         trainers = self.trainers.for_an_example()
         return Lightning(trainers, self._flags_that_matter(), self.device_flags, self._loggers())

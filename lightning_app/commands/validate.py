@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 
 from lightning_app.commands.base import Command
+from lightning_app.console.progress import StudyLog, say_remarks, say_what_else_is_there
+from lightning_app.console.signals import exit_at_once
+from lightning_app.data.image import UnreadableImageError
+from lightning_app.data.images import find_images, images_below
+from lightning_app.data.labels import doubts, find_labels
 from lightning_app.errors import BadInputError, say
-from lightning_app.inputs.image import UnreadableImageError
-from lightning_app.inputs.images import find_images, images_below
-from lightning_app.inputs.labels import doubts, find_labels
-from lightning_app.progress import StudyLog, say_remarks, say_what_else_is_there
 from lightning_app.settings import ValidationSettings
-from lightning_app.stopping import exit_at_once
 from lightning_app.training.classifier import ValidatedClassifier
 from lightning_app.training.datamodule import ImageFolder, LabelledImages
 from lightning_app.training.device import pin_numerics, resolve_device

@@ -10,8 +10,8 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import save_for_hf
 from torch.nn.functional import cross_entropy
 
-from lightning_app.inputs.images import find_images, images_below
-from lightning_app.inputs.labels import Classes, find_labels
+from lightning_app.data.images import find_images, images_below
+from lightning_app.data.labels import Classes, find_labels
 from lightning_app.training.datamodule import LabelledImages
 
 PREPROCESSING = {

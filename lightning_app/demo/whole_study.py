@@ -13,19 +13,17 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from lightning_app.analysis.closing import Closing, close
-from lightning_app.analysis.closing_words import answer, words
-from lightning_app.analysis.reading import open_study
+from lightning_app.analysis.load import open_study
+from lightning_app.analysis.summary import Closing, answer, close, words
 from lightning_app.commands import evaluate, rank, run
 from lightning_app.commands.base import CONFIGS
+from lightning_app.console.progress import StudyLog, progress_bar
+from lightning_app.console.signals import exit_at_once
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
-from lightning_app.errors import BadInputError
-from lightning_app.exit_codes import DONE
-from lightning_app.page.writing import PAGE
-from lightning_app.progress import StudyLog, progress_bar
-from lightning_app.report.making import read_report, studies_on_page, write_report
-from lightning_app.stopping import exit_at_once
+from lightning_app.errors import DONE, BadInputError
+from lightning_app.report.page.writing import PAGE
+from lightning_app.report.report import read_report, studies_on_page, write_report
 from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD
 from lightning_app.store.study import FORMAT
 from lightning_app.store.writer import is_complete

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from lightning_app.csv_text import csv_text
+from lightning_app.files import csv_text
 from lightning_app.pool.matrix import Pool
 
 

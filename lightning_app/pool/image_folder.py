@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightning_app.console.progress import say_left_out, say_remarks, say_what_else_is_there
+from lightning_app.data.imagenet_labels import read_ground_truth
+from lightning_app.data.images import find_images, images_below
+from lightning_app.data.labels import Classes, Labels, find_labels
+from lightning_app.data.ranking import RankedPath, read_text
 from lightning_app.errors import BadInputError, is_text
-from lightning_app.inputs.ground_truth import read_ground_truth
-from lightning_app.inputs.images import find_images, images_below
-from lightning_app.inputs.labels import Classes, Labels, find_labels
-from lightning_app.inputs.ranking import RankedPath, read_text
-from lightning_app.progress import say_left_out, say_remarks, say_what_else_is_there
 from lightning_app.settings import EvaluationSettings
 from lightning_app.store.fingerprint import file_sha256
 from lightning_app.training.pretrained import classes_by_config

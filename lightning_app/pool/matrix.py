@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.csv_text import csv_text
+from lightning_app.data.correctness import near, open_matrix, require_zeros_and_ones
+from lightning_app.data.model_names import name_in_pool, read_published_names
+from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.correctness import near, open_matrix, require_zeros_and_ones
-from lightning_app.inputs.model_list import name_in_pool, read_published_names
-from lightning_app.inputs.ranking import read_ranking
-from lightning_app.whole_files import naming, write_whole
+from lightning_app.files import csv_text, naming, write_whole
 
 MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
 ACCURACY, IDENTITY = "accuracy.csv", "evaluate.json"

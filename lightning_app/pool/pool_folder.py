@@ -9,12 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lightning_app.csv_text import csv_text
 from lightning_app.errors import BadInputError
-from lightning_app.outside import OutsideError, json_as, read_regular, refuse_links
-from lightning_app.pool.asking import Asked
+from lightning_app.files import (
+    OutsideError,
+    csv_text,
+    file_name,
+    json_as,
+    json_text,
+    naming,
+    read_regular,
+    refuse_links,
+    write_whole,
+)
 from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS
-from lightning_app.whole_files import file_name, json_text, naming, write_whole
+from lightning_app.pool.predict import Asked
 
 TABLES = "tables"
 COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")

@@ -5,12 +5,11 @@ import textwrap
 from collections.abc import Sequence
 
 from lightning_app.analysis.association import Association
-from lightning_app.analysis.closing import Closing, ThresholdLine
-from lightning_app.analysis.closing_words import median_in_words, p_in_words
-from lightning_app.analysis.reading import Study
+from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Estimate
-from lightning_app.page.content import Table
-from lightning_app.report.words import UNKNOWN
+from lightning_app.analysis.summary import Closing, ThresholdLine, median_in_words, p_in_words
+from lightning_app.report.page.content import Table
+from lightning_app.report.text import UNKNOWN
 
 HOW_TO_READ = (
     "Above 0 (C: above .5) harder images take more steps. Not reached counts as more than every number of steps; tied"

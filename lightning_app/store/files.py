@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightning_app.data.model_names import name_in_pool
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.model_list import name_in_pool
-from lightning_app.outside import OutsideError, json_as, read_regular, refuse_links
+from lightning_app.files import OutsideError, file_name, json_as, read_regular, refuse_links
 from lightning_app.store.lock import LOCK
 from lightning_app.store.study import STORE
 from lightning_app.store.workers import WORKERS
-from lightning_app.whole_files import file_name
 
 RESULTS = "single_example_results.csv"
 STEP_LOGS = "step_logs"

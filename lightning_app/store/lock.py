@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from lightning_app.errors import BadInputError
-from lightning_app.outside import OutsideError, read_regular
+from lightning_app.files import OutsideError, read_regular
 
 log = logging.getLogger("lightning_app")
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightning_app.errors import StorageError
-from lightning_app.outside import OutsideError, open_regular
-from lightning_app.whole_files import flush_folder, naming
+from lightning_app.files import OutsideError, flush_folder, naming, open_regular
 
 MAX_LINE_BYTES = 2**28
 """The losses of 50 million steps."""

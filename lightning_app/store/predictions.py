@@ -9,10 +9,9 @@ from pathlib import Path
 import msgspec
 
 from lightning_app.errors import BadInputError
-from lightning_app.outside import OutsideError, json_as, read_regular
+from lightning_app.files import OutsideError, json_as, naming, read_regular, write_whole
 from lightning_app.store.log import LogWriter, whole_lines
 from lightning_app.store.study import Count
-from lightning_app.whole_files import naming, write_whole
 
 PREDICTIONS = "predictions-*.jsonl"
 

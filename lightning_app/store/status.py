@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_app.errors import BadInputError
-from lightning_app.outside import OutsideError, read_regular
+from lightning_app.files import OutsideError, read_regular
 from lightning_app.store.files import left_without_store
 from lightning_app.store.lock import is_held
 from lightning_app.store.study import STORE, read_study

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from lightning_app.inputs.example import Rank
-from lightning_app.outside import MAX_DIGITS, OutsideError, json_as, open_regular
+from lightning_app.data.example import Rank
+from lightning_app.data.trajectory import NEVER, Failure, Outcome, Trajectory
+from lightning_app.files import MAX_DIGITS, OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
-from lightning_app.training.trajectory import NEVER, Failure, Outcome, Trajectory
 
 if TYPE_CHECKING:
     from lightning_app.store.export import Floats

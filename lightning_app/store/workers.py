@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lightning_app.outside import OutsideError, json_as, read_regular
+from lightning_app.files import OutsideError, json_as, read_regular
 
 WORKERS = "workers.json"
 

@@ -12,8 +12,18 @@ from pathlib import Path
 
 import msgspec
 
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.errors import BadInputError, StorageError
-from lightning_app.outside import OutsideError, json_as, open_regular, read_regular
+from lightning_app.files import (
+    NEW_FILE,
+    OutsideError,
+    flush_folder,
+    json_as,
+    naming,
+    open_regular,
+    read_regular,
+    write_whole,
+)
 from lightning_app.store.export import (
     Floats,
     Row,
@@ -56,8 +66,6 @@ from lightning_app.store.study import (
     parse_line,
     read_study,
 )
-from lightning_app.training.trajectory import Failure, Trajectory
-from lightning_app.whole_files import NEW_FILE, flush_folder, naming, write_whole
 
 log = logging.getLogger("lightning_app")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import lightning.pytorch as L
 from torch import Tensor
 
+from lightning_app.data.trajectory import NEVER, Outcome, StopRule
 from lightning_app.training.classifier import Batch
 from lightning_app.training.loss import is_correct
-from lightning_app.training.trajectory import NEVER, Outcome, StopRule
 
 
 class StopAtEpsilon(L.Callback):

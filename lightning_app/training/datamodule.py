@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_app.inputs.image import read_pixels
+from lightning_app.data.image import read_pixels
 from lightning_app.training.classifier import Batch
 from lightning_app.training.pretrained import Transform
 

@@ -22,11 +22,11 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
+from lightning_app.data.correctness import near
+from lightning_app.data.labels import Classes
+from lightning_app.data.model_names import LOCAL, local_folder
 from lightning_app.errors import BadInputError
-from lightning_app.inputs.correctness import near
-from lightning_app.inputs.labels import Classes
-from lightning_app.inputs.model_list import LOCAL, local_folder
-from lightning_app.outside import OutsideError, json_as, read_regular
+from lightning_app.files import OutsideError, json_as, read_regular
 
 log = logging.getLogger("lightning_app")
 

@@ -1,174 +1,137 @@
+import json
 import math
-from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_app.analysis.forecast import (
-    UNSURE,
-    Curve,
-    Interval,
-    forecast,
-    quantile_of_rest,
-    round_up,
-    seconds_taken,
-    share_of_rest,
-    steps_taken,
-    total_of_rest,
-)
+from lightning_app.analysis.extrapolation import Curve
+from lightning_app.analysis.forecast import Pilot, look_ahead, size_in_words, words
+from lightning_app.files import json_text
+
+SPREAD = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
 
 
-def power(factor: float, p: float, steps: int, ended: bool = False, seconds: float = 1.0) -> Curve:
-    """loss = factor * step^-p."""
-    return Curve(factor * np.arange(1, steps + 1.0) ** -p, ended, seconds)
+def pilot(steps: int, epsilon: float, scale: float = 1.0) -> Pilot:
+    """Fifty examples whose loss is spread / step, a step a hundredth of a second, cut at epsilon or at some steps."""
+    curves = []
+    for factor in scale * SPREAD:
+        taken = min(steps, math.ceil(factor / epsilon))
+        losses = factor / np.arange(1, taken + 1.0)
+        curves.append(Curve(losses, bool(losses[-1] <= epsilon), 0.01 * taken))
+    return Pilot(
+        curves=curves, examples=50, drawn=200, candidates=10_000, known=None, seconds_an_answer=0.1,
+        others_done=(), bytes_a_step=25.0,
+    )  # fmt: skip
 
 
-def known(steps: Sequence[float] | np.ndarray) -> list[Interval]:
-    """Counts that were seen."""
-    return [Interval(float(count), float(count), float(count)) for count in steps]
+def test_what_there_is_to_draw_from_and_to_ask() -> None:
+    asked = pilot(100, 0.1)
+    assert asked.available == round(10_000 * 49 / 199)  # the last image looked at was an example
+    assert asked.seconds_asking(50) == 0
+    assert asked.seconds_asking(150) == pytest.approx(100 * 4 * 0.1)
+    by_matrix = replace(asked, known=2345)
+    assert by_matrix.available == 2345
+    assert by_matrix.seconds_asking(150) == pytest.approx(100 * 0.1)  # to compare with the matrix
+    assert replace(asked, drawn=10_000).available == 50
+    assert asked.left(100) == 50
+    assert replace(asked, others_done=[10, 399, 400, 9000]).left(100) == 48  # the others are beyond 100 examples
+    assert replace(asked, curves=asked.curves[:20]).left(100) == 80  # 30 of the pilot are still to be trained
 
 
-def test_what_was_seen_is_exact() -> None:
-    curve = power(1.0, 1.0, 100)
-    for threshold, steps in ((0.1, 10), (0.01, 100), (2.0, 1)):
-        assert curve.steps_to(threshold) == Interval(steps, steps, steps)
+def test_time_and_disk_are_those_of_the_steps() -> None:
+    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, 550)
+    each = np.ceil(SPREAD / 0.01).mean()
+    assert outlook.left == 500
+    assert outlook.samples[-1].examples == 550
+    expected = (500 * each * 0.01 + 500 * 4 * 0.1) / 3600
+    assert outlook.samples[-1].hours.value == pytest.approx(expected, rel=1e-6)
+    assert outlook.samples[-1].hours.low < expected < outlook.samples[-1].hours.high
+    assert outlook.hours_on_devices[4].value == pytest.approx(expected / 4)
+    assert outlook.step_log_bytes.value == pytest.approx(500 * each * 25, rel=1e-6)
+    assert outlook.seconds_a_step == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize(("factor", "p"), [(1.0, 1.0), (0.3, 1.2), (2.0, 0.8)])
-def test_a_power_of_the_step_is_extrapolated_to_its_closed_form(factor: float, p: float) -> None:
-    curve = power(factor, p, 200)
-    for threshold in (1e-3, 1e-4, 1e-6):
-        steps = (factor / threshold) ** (1 / p)
-        found = curve.steps_to(threshold)
-        assert found.value == pytest.approx(math.ceil(steps) if steps <= 200 else steps, rel=1e-6)
-        if steps > 250:
-            assert found.high / found.value == pytest.approx((steps / 200) ** UNSURE)
-            assert found.value / found.low == pytest.approx((steps / 200) ** UNSURE)
+def test_a_pilot_that_was_cut_short_is_trained_again() -> None:
+    short = look_ahead(pilot(200, 1e-3), 1e-3, 10_000, 50)  # the pilot alone
+    assert short.left == 0
+    assert short.samples[-1].hours.value == pytest.approx(0.01 * (SPREAD / 1e-3).sum() / 3600, rel=1e-2)
+    assert look_ahead(pilot(10_000, 1e-3), 1e-3, 10_000, 50).samples[-1].hours.value == 0
 
 
-def test_the_tail_counts_and_not_what_was_before() -> None:
-    steps = np.arange(1, 1001.0)
-    late = Curve(np.where(steps < 500, 5.0, 0.5 / steps), False, 1)
-    assert late.steps_to(1e-4).value == pytest.approx(5000)
+def test_most_reach_it_so_it_is_recommended() -> None:
+    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, -1)
+    assert outlook.censored == 0
+    best = outlook.recommendation
+    assert (best.epsilon, best.sample.examples) == (0.01, 783)
+    assert best.max_steps_per_example is not None
+    assert 100 * np.quantile(SPREAD, 0.9) <= best.max_steps_per_example <= 350  # not all the 1000
+    assert [sample.examples for sample in outlook.samples] == [347, 783, 2462]
+    assert f"Recommended: --epsilon 0.01 --max_steps_per_example {best.max_steps_per_example} --max_examples 783" in (
+        words(outlook, "cpu")
+    )
 
 
-@pytest.mark.parametrize(
-    "losses",
-    [
-        np.full(100, 1e-3),  # stands still
-        np.linspace(1e-3, 1e-2, 100),  # rises
-        1 / np.arange(1, 6.0),  # hasn't come to its tail
-        np.array([1e-3]),
-        np.array([2.0, math.nan]),
-    ],
-)
-def test_of_a_curve_that_shows_no_tail_nobody_knows(losses: np.ndarray) -> None:
-    curve = Curve(losses, False, 1)
-    assert curve.steps_to(1e-4) == Interval(math.inf, len(losses) + 1, math.inf)
-    assert not curve.shows_its_tail
+def test_a_larger_epsilon_is_recommended_where_the_steps_do_not_do() -> None:
+    outlook = look_ahead(pilot(500, 1e-5), 1e-5, 2500, 800)
+    assert outlook.censored == 1
+    assert outlook.recommendation.epsilon == 1e-3
+    assert outlook.recommendation.sample.hours.value == pytest.approx(
+        783 * SPREAD.mean() / 1e-3 * 0.01 / 3600, rel=0.02
+    )
+    said = words(outlook, "cpu")
+    assert "reached within 2,500 steps" in said
+    assert "50 of the curves were cut short, at 500 steps at most, and are extrapolated" in said
+    (line,) = [line for line in said.splitlines() if line.strip().startswith("0.0001 ")]
+    assert "0 % (0 % to" in line
+    assert "another epsilon is another study: give another --output_dir" in said
+    assert "9,875 (" in line  # the 25th of 50: spread / 1e-4
 
 
-def test_an_ended_curve_is_not_extrapolated() -> None:
-    never = Interval(math.inf, math.inf, math.inf)
-    assert power(1.0, 1.0, 100, ended=True).steps_to(1e-3) == never
-    assert Curve(np.array([1.0, math.inf]), True, 1).steps_to(0.5) == never
+def test_more_steps_are_recommended_where_nothing_is_in_reach() -> None:
+    outlook = look_ahead(pilot(500, 1e-4, scale=10), 1e-4, 500, 800)
+    best = outlook.recommendation
+    assert best.epsilon == 1e-2
+    assert best.max_steps_per_example is not None
+    assert best.max_steps_per_example >= 1000 * math.exp(0.5 * stats.norm.ppf(0.9))
 
 
-def test_it_never_comes_before_what_was_seen() -> None:
-    steep = power(1.0, 1.0, 100)
-    assert steep.steps_to(0.00999).value == pytest.approx(101, abs=0.2)
-    assert steep.steps_to(0.00999).low == 101
-    bumpy = Curve(np.append(steep.losses[:-1], 0.02), False, 1)
-    assert bumpy.steps_to(0.0105).value == 96  # seen
+def test_another_learning_rate_is_recommended_where_no_steps_would_do() -> None:
+    still = Pilot([Curve(np.full(100, 2.0), False, 1.0)] * 50, 50, 200, 10_000, None, math.nan, (), 25.0)
+    outlook = look_ahead(still, 1e-4, 100, 800)
+    assert outlook.without_tail == 50
+    assert outlook.recommendation.max_steps_per_example is None
+    said = words(outlook, "cpu")
+    assert "plan again with 10 times the --lr, or a larger --max_steps_per_example" in said
+    assert "50 of the 50 curves end before their tail: nobody knows when these come" in said
+    assert "never or unknown" in said
+    assert "nan" not in said
+    assert "Not in that time, and not known: asking the model about more images." in said
+    json.loads(json_text(asdict(outlook)))
 
 
-def test_a_share_is_jeffreys_predictive() -> None:
-    interval = share_of_rest(known([1.0] * 25 + [9.0] * 25), 5, 150)
-    chance = np.random.default_rng(0)
-    p = chance.beta(25.5, 25.5, 200_000)
-    drawn = chance.binomial(150, p) / 150
-    assert interval.value == 0.5
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(drawn, (0.1, 0.9))), abs=0.011)
-    whole = share_of_rest(known([1.0] * 50), 5, 1000)
-    assert whole.high == 1
-    assert 0.95 < whole.low < 1
-    assert share_of_rest(known([1.0] * 3 + [9.0] * 7), 5, 0) == Interval(0.3, 0.3, 0.3)
-    few = share_of_rest(known([1.0] * 49 + [9.0]), 5, 3)
-    assert few.low <= few.value <= few.high
+def test_the_advice_is_for_what_is_wrong() -> None:
+    diverged = Curve(np.array([2.0, math.inf]), True, 0.1)
+    many = replace(pilot(1000, 0.01), curves=[diverged] * 20 + list(pilot(1000, 0.01).curves[:30]))
+    assert "plan again with a smaller --lr: 20 of 50 examples diverged" in words(
+        look_ahead(many, 0.01, 1000, -1), "cpu"
+    )
+    few = replace(pilot(20, 0.001), curves=pilot(20, 0.001).curves[:3])
+    assert "a longer pilot (--pilot_minutes): 3 curves are too few" in words(look_ahead(few, 0.001, 1000, -1), "cpu")
 
 
-def test_a_share_is_wide_where_the_pilot_is_unsure() -> None:
-    unsure = [Interval(6.0, 4.0, 9.0)] * 10 + [Interval(1.0, 1.0, 1.0)] * 40
-    interval = share_of_rest(unsure, 5, 10_000)
-    assert interval.value == 0.8
-    assert interval.low < 0.8
-    assert interval.high > 0.98
-    nobody_knows = [Interval(math.inf, 101, math.inf)] * 50
-    assert share_of_rest(nobody_knows, 1000, 100).low == 0
-    assert share_of_rest(nobody_knows, 1000, 100).high == 1
-    assert share_of_rest(nobody_knows, 100, 100).high < 0.1  # they were given that many
+def test_what_is_too_far_is_said_and_not_recommended() -> None:
+    outlook = look_ahead(pilot(500, 1e-6), 1e-6, 10**9, 800)
+    assert "More than 10 times as far as was seen the intervals are too narrow." in words(outlook, "cpu")
+    assert outlook.recommendation.epsilon == 1e-3
 
 
-@pytest.mark.parametrize(("q", "left"), [(0.5, 150), (0.9, 150), (0.5, 7), (0.9, 5000)])
-def test_a_quantile_of_the_rest_is_held_in_four_of_five(q: float, left: int) -> None:
-    chance = np.random.default_rng(2)
-    held = []
-    for _ in range(120):
-        steps = np.exp(chance.normal(5, 1, 50 + left))
-        interval = quantile_of_rest(known(steps[:50]), q, left)
-        held.append(interval.low <= np.sort(steps[50:])[math.ceil(q * left) - 1] <= interval.high)
-    assert 0.7 < np.mean(held) < 0.9
+def test_what_cannot_be_bounded_says_so() -> None:
+    outlook = look_ahead(replace(pilot(1000, 0.01), curves=pilot(1000, 0.01).curves[:10]), 0.01, 1000, 550)
+    assert " or more)" in words(outlook, "cpu")
 
 
-def test_quantiles_know_never() -> None:
-    steps = known([10.0] * 20 + [math.inf] * 30)
-    assert quantile_of_rest(steps, 0.5, 100).value == math.inf
-    assert quantile_of_rest(steps, 0.5, 100).high == math.inf
-    assert quantile_of_rest(steps, 0.2, 100).value == pytest.approx(10)
-    assert quantile_of_rest(known([1.0, 2, 3]), 0.5, 0) == Interval(2, 2, 2)
-    few = quantile_of_rest(known(np.arange(1, 11.0)), 0.9, 1000)
-    assert few.high == math.inf  # ten pilot examples can't bound it
-    assert few.value == 9
-    unsure = quantile_of_rest([Interval(10.0, 8.0, 13.0)] * 50, 0.5, 1000)
-    assert (unsure.low, unsure.value, unsure.high) == pytest.approx((8, 10, 13))
-
-
-def test_a_total_is_students() -> None:
-    chance = np.random.default_rng(4)
-    held = []
-    for _ in range(1000):
-        values = chance.normal(100, 20, 20 + 80)
-        interval = total_of_rest(values[:20].tolist(), 80)
-        held.append(interval.low <= values[20:].sum() <= interval.high)
-    assert 0.76 < np.mean(held) < 0.84
-    assert total_of_rest([3.0, 5.0], 0).high == 0
-    assert total_of_rest([0.0, 0.0, 100.0], 5).low == 0
-
-
-def test_steps_and_seconds_are_those_of_all_the_steps_allowed() -> None:
-    curves = [
-        power(1.0, 1.0, 100, ended=True, seconds=1.0),  # reached 0.01
-        power(3.0, 1.0, 100, seconds=1.0),  # would take 300
-        power(9.0, 1.0, 150, seconds=3.0),  # 900: more than are allowed
-        Curve(np.array([1.0, math.nan]), True, 0.1),  # diverged
-        Curve(np.full(100, 2.0), False, 1.0),  # stands still
-    ]
-    assert steps_taken(curves, 0.01, 500) == pytest.approx([100, 300, 500, 2, 500], rel=1e-6)
-    assert seconds_taken(curves, 0.01, 500) == pytest.approx([1, 3, 10, 0.1, 5], rel=1e-6)
-
-
-def test_all_of_it_together() -> None:
-    factors = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
-    lines = forecast([power(f, 1.0, 300) for f in factors], {"1e-1": 0.1, "epsilon": 1e-3}, 1000, 10_000)
-    assert lines["1e-1"].share.value == 1
-    line = lines["epsilon"]
-    assert line.share.value == pytest.approx(np.mean(factors <= 1))
-    assert line.share.low < 0.5 < line.share.high  # of the population
-    assert line.median.low < 1000 < line.median.high
-    assert line.ninetieth.low < 1000 * math.exp(0.5 * stats.norm.ppf(0.9)) < line.ninetieth.high
-
-
-@pytest.mark.parametrize(("steps", "rounded"), [(1.2, 2), (9.5, 10), (10, 10), (101, 110), (12_345, 13_000)])
-def test_a_number_to_recommend_is_round(steps: float, rounded: int) -> None:
-    assert round_up(steps) == rounded
+@pytest.mark.parametrize(("size", "said"), [(5, "5 bytes"), (12_300, "12 kB"), (4.2e9, "4 GB"), (3.21e12, "3.2 TB")])
+def test_sizes_are_for_people(size: float, said: str) -> None:
+    assert size_in_words(size) == said

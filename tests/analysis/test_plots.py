@@ -15,9 +15,9 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lightning_app.analysis.closing import close
-from lightning_app.analysis.facts import Facts
+from lightning_app.analysis.load import Study
 from lightning_app.analysis.losses import StepLogs
+from lightning_app.analysis.metadata import Facts
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,
@@ -27,7 +27,7 @@ from lightning_app.analysis.plots import (
     steps_vs_difficulty,
     survival,
 )
-from lightning_app.analysis.reading import Study
+from lightning_app.analysis.summary import close
 from lightning_app.store.export import step_log_name, step_log_text
 
 
@@ -267,7 +267,7 @@ def test_nor_what_matplotlib_finds_when_it_is_loaded(where: str, what: bytes | N
         **({"MPLCONFIGDIR": str(Path("config").absolute())} if where.startswith("config") else {}),
     }  # fmt: skip
     code = (
-        "from lightning_app.process import settle_process; settle_process(); import matplotlib.pyplot;"
+        "from lightning_app.console.process import settle_process; settle_process(); import matplotlib.pyplot;"
         " from tests.analysis.test_plots import digests; print(digests('png'))"
     )
     done = subprocess.run(

@@ -3,8 +3,8 @@ import math
 import numpy as np
 
 from lightning_app.bench.agreement import Difference, differences
-from lightning_app.bench.ways import Ended
-from lightning_app.training.trajectory import Outcome
+from lightning_app.bench.runners import Ended
+from lightning_app.data.trajectory import Outcome
 
 
 def ended(*losses: float, outcome: Outcome = "censored") -> Ended:

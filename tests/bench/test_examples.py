@@ -7,7 +7,7 @@ from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 from PIL import Image
 
 from lightning_app.bench.examples import label_images, make_images
-from lightning_app.inputs.image import read_pixels
+from lightning_app.data.image import read_pixels
 from lightning_app.training.pretrained import load_pretrained
 
 

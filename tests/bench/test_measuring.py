@@ -10,9 +10,9 @@ import torch
 from lightning_app.bench.findings import line_of
 from lightning_app.bench.measuring import Entrant, Repeat, Spread, measure, spread
 from lightning_app.bench.roofline import Roofline
-from lightning_app.bench.ways import Ended
-from lightning_app.inputs.example import Example
-from lightning_app.training.trajectory import StopRule
+from lightning_app.bench.runners import Ended
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import StopRule
 
 CPU = torch.device("cpu")
 ROOF = Roofline(1, 1, 1000.0, 1e9)  # 1,000 steps/s

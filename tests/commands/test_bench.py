@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 
 from lightning_app.bench import side_by_side
+from lightning_app.bench.runners import by_plain_loop
 from lightning_app.bench.side_by_side import how_many_examples
-from lightning_app.bench.ways import by_plain_loop
 from lightning_app.cli import main
+from lightning_app.engines.slots.how_many import SlotsUnavailableError
 from lightning_app.settings import BenchSettings
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.pretrained import Transform
-from lightning_app.training.slots.how_many import SlotsUnavailableError
 
 QUICK = ("--examples", "2", "--repeats", "2", "--max_steps_per_example", "12", "--lr", "0.05", "--epsilon", "0.2",
          "--trainer.accelerator", "cpu")  # fmt: skip

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from lightning_app.cli import main
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.data.ranking import read_ranking
 from lightning_app.training.pretrained import load_pretrained
 from tests import oracle
 from tests.commands.test_run import rows
@@ -134,7 +134,7 @@ def test_stopped_and_started_again_it_keeps_what_is_done(
             signal.raise_signal(signal.SIGTERM)
         return load_pretrained(model)
 
-    monkeypatch.setattr("lightning_app.pool.evaluating.load_pretrained", stop_at_the_third)
+    monkeypatch.setattr("lightning_app.pool.evaluate.load_pretrained", stop_at_the_third)
     with pytest.raises(SystemExit) as stopped:
         evaluate(models, images)
     assert stopped.value.code == 143
@@ -198,7 +198,7 @@ def test_a_model_that_fails_on_the_images_is_reported_too(
             pretrained.network.register_forward_pre_hook(fail)
         return pretrained
 
-    monkeypatch.setattr("lightning_app.pool.evaluating.load_pretrained", out_of_memory)
+    monkeypatch.setattr("lightning_app.pool.evaluate.load_pretrained", out_of_memory)
     assert evaluate(models, images) == 3
     assert "test_resnet_4 is left out: OutOfMemoryError: CUDA out of memory" in capsys.readouterr().err
     assert np.load(OUT / "correctness.npy").shape == (2, 40)

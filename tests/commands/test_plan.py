@@ -101,8 +101,8 @@ def test_config_is_the_studys(flags: list[str]) -> None:
 def test_a_slow_pilot_gets_fewer_steps_and_the_study_trains_it_on(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 0.25)
-    monkeypatch.setattr("lightning_app.planning.FEWEST_STEPS", 5)
+    monkeypatch.setattr("lightning_app.study.plan.steps_a_second", lambda *ignored: 0.25)
+    monkeypatch.setattr("lightning_app.study.plan.FEWEST_STEPS", 5)
     long = [*flags, "--epsilon", "1e-9", "--max_steps_per_example", "1000000"]
     assert plan(long) == 0
     said = "Pilot: 10 examples get up to 12 of the 1000000 steps, for --pilot_minutes 10"  # 80 % of 60 s an example
@@ -122,7 +122,7 @@ def test_a_pilot_whose_time_runs_out_forecasts_from_what_is_there(
     assert "--pilot_minutes 1e-06 are over: 1 of the pilot's 10 examples are trained; the same command goes on" in err
     assert "No forecast: it takes the curves of two examples or more, and there are 1" in err
     assert len(rows(FOLDER)) == 1
-    monkeypatch.setattr("lightning_app.planning.steps_a_second", lambda *ignored: 1000.0)
+    monkeypatch.setattr("lightning_app.study.plan.steps_a_second", lambda *ignored: 1000.0)
     assert plan(flags, "--pilot_minutes", "1e-6") == 0
     err = capsys.readouterr().err
     assert "Forecast for 14 more examples from the curves of 2, with 80 % intervals" in err  # 8 of the pilot among them

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.data.ranking import read_ranking
 from lightning_app.pool.matrix import Pool, write_pool
 
 NAMES = ("good", "fair", "poor", "odd")

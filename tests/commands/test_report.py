@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from lightning_app.cli import main
-from tests.analysis.test_reading import CURVES, begin, result_of, sample, write_study
-from tests.analysis.test_results_csv import SEED, table
+from tests.analysis.test_foreign_csv import SEED, table
+from tests.analysis.test_load import CURVES, begin, result_of, sample, write_study
 
 
 @pytest.fixture

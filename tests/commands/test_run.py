@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
+from lightning_app.store.curves import ALL_EXAMPLES
 from lightning_app.store.export import COLUMNS
-from lightning_app.store.tensorboard import ALL_EXAMPLES
 from tests import oracle
 from tests.conftest import CLASSES, SHARED, MakeModel
-from tests.store.test_tensorboard import scalars
+from tests.store.test_curves import scalars
 
 Rows = list[dict[str, str]]
 OUT = Path("outputs/tiny")
@@ -344,7 +344,7 @@ def test_a_sample_begins_every_larger_one_whatever_is_missing_or_reversed(
 
 
 def test_answers_are_kept_for_next_time(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_app import choosing
+    from lightning_app.study import select as choosing
 
     assert main([*study, "--dry_run"]) == 0
     assert not (OUT / "single_example_results.csv").exists()

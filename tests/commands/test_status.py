@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
-from lightning_app.training.trajectory import Failure
+from lightning_app.data.trajectory import Failure
 from tests.store.studies import example
 from tests.store.test_status import study_of, trained
 

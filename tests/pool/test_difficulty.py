@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_app.inputs.ranking import read_ranking
+from lightning_app.data.ranking import read_ranking
 from lightning_app.pool.difficulty import average_ranks, one_line, rank_by_difficulty, ranking_text, say_ties
 from lightning_app.pool.matrix import Pool
 

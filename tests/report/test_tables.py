@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightning_app.analysis.closing import close, step_rankings_agree
-from lightning_app.analysis.reading import Study
-from lightning_app.page.content import Table
+from lightning_app.analysis.load import Study
+from lightning_app.analysis.summary import close, step_rankings_agree
+from lightning_app.report.page.content import Table
 from lightning_app.report.tables import as_text, tables
-from tests.analysis.test_closing import study
-from tests.report.test_words import follows
+from tests.analysis.test_summary import study
+from tests.report.test_text import follows
 
 
 def made(*studies: Study) -> list[Table]:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads, and such a process can't be forked
 
-from lightning_app import concluding
 from lightning_app.errors import StorageError
-from lightning_app.merging import merge
 from lightning_app.store.files import sample_sha256
 from lightning_app.store.study import Shard, read_study
+from lightning_app.study import finalize as concluding
+from lightning_app.study.merge import merge
 from tests.store.studies import sample_of, study_of, without_sizes
 from tests.torture import Killer, fork
 

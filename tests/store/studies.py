@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_app.concluding import conclude
-from lightning_app.inputs.example import Example
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import Outcome, StopRule, Trajectory
 from lightning_app.store.resume import ResumePlan, plan_resume
 from lightning_app.store.study import CommandLine, Shard, Target
 from lightning_app.store.writer import StudyFolder
-from lightning_app.training.trajectory import Outcome, StopRule, Trajectory
+from lightning_app.study.finalize import conclude
 
 EPSILON = 0.5
 ENVIRONMENT: dict[str, Any] = {"torch": "3"}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_app.csv_text import csv_text
-from lightning_app.inputs.example import Example
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import NEVER, Failure, Trajectory
+from lightning_app.files import csv_text
 from lightning_app.store.export import COLUMNS, Row, first_steps, row_of, row_text, step_log_name, step_log_text
 from lightning_app.store.study import example_line, losses_in
-from lightning_app.training.trajectory import NEVER, Failure, Trajectory
 from tests.store.studies import trajectory as ended
 
 EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightning_app.errors import StorageError
-from lightning_app.outside import OutsideError
+from lightning_app.files import OutsideError
 from lightning_app.store import log as module
 from lightning_app.store.log import LogWriter, whole_lines
 

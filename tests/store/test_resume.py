@@ -3,10 +3,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_app.inputs.example import Example
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.store.resume import plan_resume
 from lightning_app.store.study import StoredStudy, StudyLine, Target, example_line
-from lightning_app.training.trajectory import Failure, Trajectory
 from tests.store.studies import ENVIRONMENT, example, trajectory
 
 LIMIT = 10

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.errors import BadInputError
 from lightning_app.store.lock import WriterLock
 from lightning_app.store.status import status_of
 from lightning_app.store.writer import StudyFolder
-from lightning_app.training.trajectory import Failure, Trajectory
 from tests.store.studies import begun, example, trajectory
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_app.inputs.example import Example
-from lightning_app.outside import OutsideError
+from lightning_app.data.example import Example
+from lightning_app.data.trajectory import Failure
+from lightning_app.files import OutsideError
 from lightning_app.store.export import rows_of, table_text
 from lightning_app.store.study import (
     FORMAT,
@@ -31,7 +32,6 @@ from lightning_app.store.study import (
     parse_line,
     read_study,
 )
-from lightning_app.training.trajectory import Failure
 from tests.store.studies import ENVIRONMENT, EPSILON, example, trajectory
 
 CURVES = {"a,\n.jpg": [2.0, 0.3], "ž.jpg": [2.0, 1.0, 0.9], "c.jpg": [2.0, math.inf], "d.jpg": [math.nan]}

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lightning_app import concluding
-from lightning_app.concluding import conclude
+from lightning_app.data.trajectory import Failure
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.store.export import COLUMNS
 from lightning_app.store.files import folder_name
 from lightning_app.store.predictions import Predictions
 from lightning_app.store.study import STORE, read_study
 from lightning_app.store.writer import StudyFolder, is_complete
-from lightning_app.training.trajectory import Failure
+from lightning_app.study import finalize as concluding
+from lightning_app.study.finalize import conclude
 from tests.store.studies import begun, example, exports, sample_of, study_of, trained, trajectory, without_sizes
 
 ROOT = Path(__file__).parents[2]

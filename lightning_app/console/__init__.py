@@ -1,0 +1,1 @@
+"""What every command shows and heeds: bars, log, signals, and the process it runs in."""

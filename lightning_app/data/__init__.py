@@ -1,0 +1,1 @@
+"""Plain data, without torch: examples, trajectories, images, rankings, labels, and the matrix."""

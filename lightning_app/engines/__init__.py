@@ -1,0 +1,1 @@
+"""Examples in, trajectories out: the only package that trains. Engines differ in speed alone."""

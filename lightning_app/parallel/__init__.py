@@ -1,1 +1,0 @@
-"""Several devices, on one machine or many: one study, with one process that writes."""

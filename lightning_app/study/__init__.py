@@ -1,0 +1,1 @@
+"""What `run`, `plan` and `merge` do, in the order of their steps."""

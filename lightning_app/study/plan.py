@@ -1,0 +1,226 @@
+"""The plan, in the order of its steps: the first examples of the draw, their curves, the forecast, what to do."""
+
+import logging
+import math
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import datetime
+
+from lightning_app.analysis.extrapolation import Curve
+from lightning_app.analysis.forecast import FEWEST_CURVES, Pilot, look_ahead, size_in_words, words
+from lightning_app.console.signals import StopSignal, exit_at_once, stop_between_examples
+from lightning_app.data.example import Example
+from lightning_app.data.sampling import in_draw_order
+from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.engines.base import Engine
+from lightning_app.errors import DONE, DONE_WITH_ERRORS, FAILED
+from lightning_app.files import json_text
+from lightning_app.settings import PlanSettings, StudySettings
+from lightning_app.store.export import step_log_text
+from lightning_app.store.files import PLAN
+from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
+from lightning_app.store.writer import StudyFolder
+from lightning_app.study.finalize import conclude
+from lightning_app.study.prepare import Lightning, Prepared, prepare, show_sample
+from lightning_app.study.run import (
+    begin,
+    engine_of,
+    flags_that_lightning_takes,
+    opened,
+    resume_plan_of,
+    train,
+    workers_of,
+)
+
+log = logging.getLogger("lightning_app")
+
+PROBES = (5, 30)
+"""Steps: the first training pays for what is loaded late, the second tells the pace."""
+FEWEST_STEPS = 100
+"""Of a pilot example, however slow the model: a shorter curve says nothing of its tail."""
+GAIN = 1.5
+"""Times the steps that pilot examples were given before: for less they are not trained again."""
+MOST_CENSORED = 0.2
+"""Of the examples, before the plan warns first."""
+
+
+def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int:
+    """Trains the pilot, or takes what is there of it, and says what the study would be.
+
+    Args:
+        settings: Checked.
+        lightning: Lightning's part of the command line.
+        config: The text of `config.yaml`: the study, to be run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BadInputError: Before any training.
+        StorageError: If a result can't be written.
+    """
+    study = settings.study()
+    wanted = settings.pilot_examples
+    pilot = replace(study, max_examples=wanted if study.max_examples == -1 else min(wanted, study.max_examples))
+    with opened(study) as (folder, study_log), ExitStack() as at_the_end:
+        with exit_at_once("; the same command goes on"):
+            prepared = prepare(pilot, lightning, folder)
+            if study.dry_run:
+                show_sample(prepared)
+                return DONE
+            everything = resume_plan_of(prepared)
+            workers = (
+                at_the_end.enter_context(workers_of(prepared, lightning, everything.examples, folder))
+                if everything.left
+                else None
+            )
+            aside = folder.move_aside() if study.overwrite else None
+            study_log.to_file(folder.folder / f"plan_{datetime.now():%Y%m%d-%H%M%S}.log")
+            if aside is not None:
+                log.info("The study that was here is now in %s", aside)
+        minutes = min(settings.pilot_minutes, 60 * (study.max_hours or math.inf))
+        with stop_between_examples(time.monotonic() + 60 * minutes, workers is not None) as stop:
+            prepared = train_pilot(prepared, settings, lightning, folder, config, stop, workers)
+            at_the_end.close()
+        if stop.came is not None:
+            log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
+            return 128 + (stop.came or signal.SIGTERM)
+        stored = folder.find()
+        curves = read_curves(prepared, stored)
+        if len(curves) < 2:
+            log.error("No forecast: it takes the curves of two examples or more, and there are %d", len(curves))
+            return FAILED
+        if len(curves) < FEWEST_CURVES:
+            log.warning("a forecast from %d examples says little; --pilot_minutes and --pilot_examples give more",
+                        len(curves))  # fmt: skip
+        outlook = look_ahead(
+            pilot_of(study, prepared, stored, curves),
+            study.epsilon,
+            study.max_steps_per_example,
+            study.max_examples,
+        )
+        free = shutil.disk_usage(folder.folder).free
+        content = {"lr": study.lr, "device": prepared.device.name, "free_bytes": free, **asdict(outlook)}
+        folder.replace(PLAN, json_text(content).encode())
+        if outlook.censored > MOST_CENSORED:
+            log.warning("with these flags about %.0f %% of the examples would be censored or diverge",
+                        100 * outlook.censored)  # fmt: skip
+        log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
+        if workers is not None and workers.devices > 1:
+            log.info("The times are those of one device; %d share them, but for the longest examples at the end",
+                     workers.devices)  # fmt: skip
+        if outlook.step_log_bytes.high > free:
+            log.warning("the disk has %s left, log and step logs may need more", size_in_words(free))
+        if len(curves) == len(prepared.sample):
+            log.info("Next: the same flags with run; it keeps what the pilot has trained")
+        failures = [e for e in prepared.sample if stored and e.path in stored.examples and e.path not in curves]
+    return DONE_WITH_ERRORS if failures else DONE
+
+
+def train_pilot(
+    prepared: Prepared,
+    settings: PlanSettings,
+    lightning: Lightning,
+    folder: StudyFolder,
+    config: str,
+    stop: StopSignal,
+    workers: Engine | None = None,
+) -> Prepared:
+    """Trains what is not there of the pilot, in draw order: where time runs out, what is there is a random part.
+
+    Returns:
+        The pilot with the number of steps that its examples were given.
+    """
+    asked = settings.max_steps_per_example
+    left = resume_plan_of(prepared).left  # with all the steps that are asked for
+    if not left:
+        log.info("The pilot's %d examples are there already", len(prepared.sample))
+        return prepared
+    found = prepared.found
+    before = found.trained_for if found else 0
+    is_part_of_more = found is not None and len(found.sampled) > len(prepared.sample)
+    engine, affordable = workers, 0.0
+    if not is_part_of_more:
+        with flags_that_lightning_takes(folder):
+            engine = workers or engine_of(prepared, lightning, stop, len(left))
+            pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
+        affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
+        if affordable < GAIN * before:
+            affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
+    limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
+    prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
+    left = resume_plan_of(prepared).left
+    if not left:
+        log.info("The pilot's %d examples are there already, with up to %d steps each", len(prepared.sample), limit)
+        return prepared
+    if limit < asked:
+        log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
+                 " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
+    plan = resume_plan_of(prepared)
+    begin(prepared, plan, folder, config, is_part_of_more)
+    train(prepared, plan, in_draw_order(plan.left, settings.seed), lightning, folder, stop, engine)
+    conclude(folder)
+    there = sum(example.path in folder.study.examples for example in prepared.sample)
+    if stop.is_over and there < len(prepared.sample):
+        log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; the same command goes on",
+                    settings.pilot_minutes, there, len(prepared.sample))  # fmt: skip
+    return prepared
+
+
+def steps_a_second(engine: Engine, left: Sequence[Example], epsilon: float) -> float:
+    """The pace, from a few steps that are not kept; infinite where no example can be read."""
+    pace = math.inf
+    for steps in PROBES:
+        for result in engine.train(left, StopRule(epsilon, steps)):
+            if isinstance(result, Trajectory):
+                pace = len(result.losses) / result.seconds
+                break
+    return pace
+
+
+def read_curves(prepared: Prepared, stored: StoredStudy | None) -> dict[str, Curve]:
+    """The pilot's curves by path; examples that could not be trained have none."""
+    curves: dict[str, Curve] = {}
+    for example in prepared.sample:
+        there = stored.examples.get(example.path) if stored else None
+        if stored is not None and there is not None and there.line.seconds is not None:
+            has_ended = there.line.outcome in ("reached", "diverged")
+            curves[example.path] = Curve(stored.losses_of(example.path), has_ended, there.line.seconds)
+    return curves
+
+
+def pilot_of(
+    study: StudySettings, prepared: Prepared, stored: StoredStudy | None, curves: Mapping[str, Curve]
+) -> Pilot:
+    """What the forecast needs to know of the pilot."""
+    assert stored is not None
+    settings = prepared.settings
+    in_draw = [entry.path for entry in in_draw_order(prepared.candidates, settings.seed)]
+    sampled = {example.path for example in prepared.sample}
+    is_whole = len(sampled) < settings.max_examples  # there are no more
+    drawn = len(in_draw) if is_whole else 1 + max(place for place, path in enumerate(in_draw) if path in sampled)
+    sizes = [stored.examples[path].size + len(step_log_text(curve.losses.tolist())) for path, curve in curves.items()]
+    return Pilot(
+        curves=list(curves.values()),
+        examples=len(sampled),
+        drawn=drawn,
+        candidates=len(in_draw),
+        known=prepared.available,
+        seconds_an_answer=prepared.seconds_an_answer,
+        others_done=[
+            place
+            for place, path in enumerate(in_draw)
+            if path in stored.examples
+            and path not in sampled
+            and _is_done(stored.examples[path].line, study.max_steps_per_example)
+        ],
+        bytes_a_step=sum(sizes) / sum(len(curve.losses) for curve in curves.values()),
+    )
+
+
+def _is_done(line: ExampleLine, max_steps: int) -> bool:
+    return line.outcome != "error" and not gave_up_earlier(line, max_steps)

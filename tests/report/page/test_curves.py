@@ -1,0 +1,51 @@
+import math
+
+import pytest
+
+from lightning_app.report.page.curves import CURVES_A_FILE, MOST_POINTS, curve_files, kept_steps, thinned
+from tests.report.page.making import frame, losses, study
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9, 10, 11, 60, 1000, 10**6])
+def test_the_grid_has_the_first_steps_and_few_others(limit: int) -> None:
+    steps = kept_steps(limit)
+    assert steps[:10] == list(range(1, min(limit, 10) + 1))
+    assert steps == sorted(set(steps))
+    assert steps[-1] == limit
+    assert len(steps) <= MOST_POINTS
+
+
+@pytest.mark.parametrize("length", [1, 2, 9, 10, 11, 12, 500, 1000, 1500])
+def test_a_curve_keeps_its_first_steps_and_its_last(length: int) -> None:
+    steps = kept_steps(1000)
+    values = [float(step) for step in range(1, length + 1)]
+    curve = thinned(values, steps)
+    assert curve is not None
+    kept = [step for step in steps if step < length]
+    assert curve == [length, [float(f"{step:.4g}") for step in [*kept, length]]]
+    assert len(kept) + 1 <= MOST_POINTS + 1
+
+
+def test_values_have_four_digits_and_non_finite_ones_are_null() -> None:
+    assert thinned([1.234567, math.nan, math.inf, -math.inf, 0.000123456], kept_steps(5)) == [
+        5, [1.235, None, None, None, 0.0001235],
+    ]  # fmt: skip
+
+
+def test_no_steps_no_curve() -> None:
+    assert thinned([], kept_steps(10)) is None
+
+
+def test_files_hold_consecutive_examples_and_none_for_a_missing_log() -> None:
+    files = list(curve_files(study(frame(CURVES_A_FILE + 3))))
+    assert [len(file) for file in files] == [CURVES_A_FILE, 3]
+    steps = kept_steps(100)
+    assert files[0][6] is None
+    assert files[1][1] == thinned(losses(CURVES_A_FILE + 1)[:100], steps)
+
+
+def test_no_more_is_shown_than_is_counted() -> None:
+    (file,) = curve_files(study(frame(100), limit=30))
+    assert file[95] == thinned(losses(95)[:30], kept_steps(30))
+    assert file[95] is not None
+    assert file[95][0] == 30
