@@ -30,9 +30,10 @@ test: .venv/.installed  ## run the tests
 test-cluster: .venv/.installed  ## run the tests that start clusters of several processes and kill them
 	$(BIN)/python -m pytest -m cluster
 
-lint: .venv/.installed  ## check style and formatting
+lint: .venv/.installed  ## check style, formatting, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 type: .venv/.installed  ## check types
 	$(BIN)/mypy

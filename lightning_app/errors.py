@@ -1,5 +1,13 @@
 """The errors that a user can mend, and what every command ends with."""
 
+import difflib
+from collections.abc import Sequence
+
+DONE = 0
+FAILED = 1
+BAD_INPUT = 2
+DONE_WITH_ERRORS = 3
+
 
 class BadInputError(ValueError):
     """Something the user gave can't be used.
@@ -46,7 +54,7 @@ def is_text(text: str) -> bool:
     return "\0" not in text
 
 
-DONE = 0
-FAILED = 1
-BAD_INPUT = 2
-DONE_WITH_ERRORS = 3
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """A hint that offers the names most like a wrong one; empty where none is like it."""
+    offers = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    return f"; near names: {', '.join(offers)}" if offers else ""

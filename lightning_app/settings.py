@@ -13,6 +13,8 @@ Select = Literal["wrong", "correct", "all"]
 EngineName = Literal["auto", "trainer", "slots"]
 MatmulPrecision = Literal["highest", "high", "medium"]
 
+CONFIGS = Path(__file__).parent / "configs"
+"""YAML files of options, by bare name."""
 MOST_STEPS = 50_000_000
 """Their losses are one line of the store."""
 HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))

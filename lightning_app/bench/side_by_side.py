@@ -20,8 +20,10 @@ from lightning_app.bench.memory import free_on, taken_by
 from lightning_app.bench.roofline import Roofline, measure_roofline
 from lightning_app.bench.runners import by_engine, by_plain_loop
 from lightning_app.bench.words import words
-from lightning_app.console.progress import StudyLog, progress_bar
+from lightning_app.console.log import StudyLog
+from lightning_app.console.progress import progress_bar
 from lightning_app.console.signals import exit_at_once
+from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
 from lightning_app.data.trajectory import StopRule
@@ -31,7 +33,6 @@ from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.errors import DONE, FAILED
 from lightning_app.files import json_text
 from lightning_app.settings import BenchSettings
-from lightning_app.store.fingerprint import environment
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import Snapshot, load_pretrained

@@ -13,14 +13,12 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_app.data.correctness import near
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml
-from lightning_app.settings import Settings
+from lightning_app.settings import CONFIGS, Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
 MAX_DEVICES = 1024
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class NamedConfig(ActionConfigFile):
@@ -229,7 +227,7 @@ def _reason(error: Exception, parser: ArgumentParser, dashes: str = "") -> str:
     """Why options can't be parsed; the option in question gets these dashes."""
     if unknown := re.search(r"Option '(.*)' is not accepted|'(.*)' does not accept option '(.*)'", str(error)):
         key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
-        return f"{key} is no option of {parser.prog.split()[-1]}{near(key, [*parser.get_defaults().keys()])}"
+        return f"{key} is no option of {parser.prog.split()[-1]}{did_you_mean(key, [*parser.get_defaults().keys()])}"
     return re.sub(r'^Parser key "([^"]+)":', rf"{dashes}\1:", _one_line(error))
 
 

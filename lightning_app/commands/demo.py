@@ -1,7 +1,7 @@
 """`demo`: the whole study on real images that a dependency ships, offline, in a few minutes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lightning_app.commands.plain import PlainParser
 
@@ -22,4 +22,16 @@ def main(argv: Sequence[str]) -> int:
     # Here and not above: --help doesn't wait for torch, and the first line doesn't either.
     from lightning_app.demo.whole_study import Recipe, run_demo
 
-    return run_demo(Recipe())
+    return run_demo(Recipe(), run_command)
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Runs one of the commands of which the demo consists."""
+    from lightning_app.commands import evaluate, rank, run
+
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "evaluate": evaluate.main,
+        "rank": rank.main,
+        "run": run.main,
+    }
+    return commands[words[0]](words[1:])

@@ -8,7 +8,7 @@ from typing import ClassVar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
-from lightning_app.console.progress import StudyLog, say_remarks
+from lightning_app.console.log import StudyLog
 from lightning_app.console.signals import exit_at_once
 from lightning_app.data.image import UnreadableImageError
 from lightning_app.data.labels import Classes, find_labels
@@ -62,7 +62,7 @@ class Fit(Command):
         except BadInputError as error:
             raise BadInputError(f"{error}; --data.label gives it outright") from error
         log.info("Label %d by %s", labels.of[str(path)], labels.rule)
-        say_remarks(labels)
+        labels.log_remarks()
         return labels.of[str(path)]
 
     def execute(self) -> int:

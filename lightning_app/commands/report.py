@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse_args(argv)
     # Here and not above: --help doesn't wait for them.
-    from lightning_app.console.progress import StudyLog
+    from lightning_app.console.log import StudyLog
     from lightning_app.report.report import read_report, require_folder, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 

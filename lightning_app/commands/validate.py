@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from lightning_app.commands.base import Command
-from lightning_app.console.progress import StudyLog, say_remarks, say_what_else_is_there
+from lightning_app.console.log import StudyLog
 from lightning_app.console.signals import exit_at_once
 from lightning_app.data.image import UnreadableImageError
 from lightning_app.data.images import find_images, images_below
@@ -45,7 +45,7 @@ class Validate(Command):
         trainers = self.trainers.but(logger=False, enable_checkpointing=False, enable_model_summary=False)
         device = resolve_device(trainers, self.device_flags)
         below = images_below(settings.root_dir)
-        say_what_else_is_there(below)
+        below.log_left_out()
         paths = below.ranked
         files = find_images(paths, None).files
         pin_numerics(device.kind)
@@ -54,7 +54,7 @@ class Validate(Command):
         images = LabelledImages(
             [files[entry.path] for entry in paths], [labels.of[entry.path] for entry in paths], pretrained.transform
         )
-        say_remarks(labels)
+        labels.log_remarks()
         say(f"{len(paths)} images, labels by {labels.rule}")
         classifier = ValidatedClassifier(pretrained.network, pretrained.classes.count)
         trainer = trainers([])

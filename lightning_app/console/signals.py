@@ -1,10 +1,11 @@
 """What signals that end a process do: `run` ends between two examples, the other commands end at once."""
 
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -30,19 +31,13 @@ class StopSignal(L.Callback):
 
     Args:
         deadline: By `time.monotonic()`; then it is as if SIGTERM had come.
-        exit_now: Ends the process at the second signal.
-        signals: Those that are heeded.
     """
 
-    def __init__(
-        self,
-        deadline: float,
-        exit_now: Callable[[int], NoReturn] = os._exit,
-        signals: Sequence[signal.Signals] = SIGNALS,
-    ) -> None:
+    def __init__(self, deadline: float = math.inf) -> None:
         self.deadline = deadline
-        self._exit_now = exit_now
-        self._signals = signals
+        self.exit_now: Callable[[int], NoReturn] = os._exit
+        """Ends the process at the second signal."""
+        self._signals = heeded()
         self.came: signal.Signals | None = None
         self.is_over = False
 
@@ -52,7 +47,7 @@ class StopSignal(L.Callback):
             if number not in AGAIN:
                 return
             _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
-            self._exit_now(128 + number)  # what is on disk is whole at any moment
+            self.exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
         _say_from_a_handler(
             f"{self.came.name}: stopping after what is in hand ({'again' if number in AGAIN else 'Ctrl-C'}: at once)."
@@ -71,17 +66,18 @@ class StopSignal(L.Callback):
 
 
 @contextmanager
-def stop_between_examples(deadline: float, has_workers: bool = False) -> Iterator[StopSignal]:
+def stop_between_examples(stop: StopSignal, has_workers: bool = False) -> Iterator[None]:
     """Handles signals gently for a while.
 
     Args:
-        deadline: By `time.monotonic()`.
+        stop: Notes them.
         has_workers: Whether there are other processes, which are to end with this one also at a second signal.
     """
-    stop = StopSignal(deadline, _unwind if has_workers else os._exit, heeded())
+    if has_workers:
+        stop.exit_now = sys.exit
     before = {number: signal.signal(number, stop.note) for number in heeded()}
     try:
-        yield stop
+        yield
     except SystemExit:
         if stop.came is None:
             raise
@@ -89,10 +85,6 @@ def stop_between_examples(deadline: float, has_workers: bool = False) -> Iterato
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _unwind(code: int) -> NoReturn:
-    sys.exit(code)
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Reads what a model got wrong from a published correctness matrix, joined to the ranking by path."""
 
-import difflib
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy.typing as npt
 
 from lightning_app.data.model_names import name_in_pool, read_published_names
 from lightning_app.data.ranking import Ranking, read_ranking
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import OutsideError, require_regular
 from lightning_app.settings import StudySettings
 
@@ -42,12 +40,6 @@ class ModelRow:
         return sum(self.correct.values()) / len(self.correct)
 
 
-def near(name: str, names: Sequence[str]) -> str:
-    """Words a hint that offers the names most like a wrong one; empty where none is like it."""
-    offers = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    return f"; near names: {', '.join(offers)}" if offers else ""
-
-
 def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None:
     """Reads the model's row and joins it to the ranking by path.
 
@@ -69,7 +61,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
         name = name_in_pool(name)
     if name not in names:
         source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
-        raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{near(name, names)}")
+        raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{did_you_mean(name, names)}")
     if names.count(name) > 1:
         raise BadInputError(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once")
     if settings.correctness_npy is None:

@@ -1,5 +1,6 @@
 """Finds the ranking's images on this machine."""
 
+import logging
 import os
 import stat
 from collections import Counter
@@ -8,9 +9,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from lightning_app.console.log import say_left_out
 from lightning_app.data.image import suffixes
 from lightning_app.data.ranking import RankedPath
 from lightning_app.errors import BadInputError
+
+log = logging.getLogger("lightning_app")
 
 FOREIGN = frozenset(
     (
@@ -66,8 +70,15 @@ class ImagesBelow:
         """The images in the form of a ranking."""
         return [RankedPath(path, place, place + 1) for place, path in enumerate(self.paths)]
 
-    @property
-    def others_in_words(self) -> str:
+    def log_left_out(self) -> None:
+        """Says what of the folder was left out."""
+        say_left_out("folders or files can't be read and are left out", self.unreadable)
+        say_left_out("paths are of an image or folder that has another path already, and are left out", self.twins)
+        say_left_out("hidden folders or folders of file managers are left out", self.foreign, logging.INFO)
+        if self.others:
+            log.info("Other files are left out, no images that are opened here: %s", self.format_others())
+
+    def format_others(self) -> str:
         """Such as `3 .heic, 1 without a suffix`."""
         return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in self.others.most_common())
 
@@ -119,7 +130,7 @@ def images_below(root_dir: Path) -> ImagesBelow:
         reasons = {
             "can't be read": unreadable and unreadable[0],
             "a folder that is hidden or a file manager's": foreign and foreign[0],
-            "other files": below.others_in_words,
+            "other files": below.format_others(),
         }
         why = "".join(f"; {words}: {what}" for words, what in reasons.items() if what)
         raise BadInputError(f"--root_dir {root_dir} holds no image ({', '.join(sorted(taken))}){why}")

@@ -1,5 +1,6 @@
 """Gives every image its class index, by the first rule that applies."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +12,8 @@ from lightning_app.data.images import has_image, is_foreign
 from lightning_app.data.ranking import RankedPath, read_text
 from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, json_as
+
+log = logging.getLogger("lightning_app")
 
 BY_MAPPING = "class_to_idx and the class folder"
 BY_GROUND_TRUTH = "WordNet ids of the ground truth"
@@ -56,6 +59,11 @@ class Labels:
     rule: str
     of: dict[str, int]
     remarks: tuple[str, ...] = ()
+
+    def log_remarks(self) -> None:
+        """Says them."""
+        for remark in self.remarks:
+            log.warning("%s", remark)
 
 
 def find_labels(

@@ -5,7 +5,7 @@ import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from lightning_app.analysis.load import open_study
 from lightning_app.analysis.summary import Closing, answer, close, words
-from lightning_app.commands import evaluate, rank, run
-from lightning_app.commands.base import CONFIGS
-from lightning_app.console.progress import StudyLog, progress_bar
+from lightning_app.console.log import StudyLog
+from lightning_app.console.progress import progress_bar
 from lightning_app.console.signals import exit_at_once
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
 from lightning_app.errors import DONE, BadInputError
 from lightning_app.report.page.writing import PAGE
 from lightning_app.report.report import read_report, studies_on_page, write_report
+from lightning_app.settings import CONFIGS
 from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD
 from lightning_app.store.study import FORMAT
 from lightning_app.store.writer import is_complete
@@ -39,6 +39,10 @@ NETWORKS, POOL, OUTPUTS = FOLDER / "models", FOLDER / "pool", FOLDER / "outputs"
 RANKING = "ranking.csv"
 ON_THE_CPU = ("--trainer.accelerator", "cpu")
 RECIPE, LOG = FOLDER / "recipe.json", FOLDER / "demo.log"
+
+
+RunCommand = Callable[[Sequence[str]], int]
+"""Runs one of the commands, by its words, and returns its exit code."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,12 @@ class Recipe:
     run_flags: tuple[str, ...] = ()
 
 
-def run_demo(recipe: Recipe) -> int:
+def run_demo(recipe: Recipe, run_command: RunCommand) -> int:
     """Makes what isn't there yet, runs the study, and says where everything is.
+
+    Args:
+        recipe: How large it is.
+        run_command: The commands of which it consists.
 
     Returns:
         The exit code of `run`.
@@ -84,7 +92,7 @@ def run_demo(recipe: Recipe) -> int:
             train_networks(recipe)
     except OSError as error:
         raise BadInputError(f"the demo needs {FOLDER.absolute()}, and that failed: {error}") from error
-    exit_code = rank_images(recipe)
+    exit_code = rank_images(recipe, run_command)
     if exit_code != DONE:
         return exit_code
     was_there = is_complete(study)
@@ -92,9 +100,9 @@ def run_demo(recipe: Recipe) -> int:
         print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
         print(words(closing_of(study)))
     else:
-        argv = ["--config", "digits", "--output_dir", str(OUTPUTS), *recipe.run_flags]
-        print(f"\n4. The study: steps-to-epsilon run {shlex.join(argv)}", file=sys.stderr)
-        exit_code = run.main(argv)
+        argv = ["run", "--config", "digits", "--output_dir", str(OUTPUTS), *recipe.run_flags]
+        print(f"\n4. The study: steps-to-epsilon {shlex.join(argv)}", file=sys.stderr)
+        exit_code = run_command(argv)
     if is_complete(study):
         if was_there and (study / PAGE).is_file():
             print(f"5. The report is there already ({study / PAGE})", file=sys.stderr)
@@ -145,7 +153,7 @@ def train_networks(recipe: Recipe) -> None:
                 bar.update(each)
 
 
-def rank_images(recipe: Recipe) -> int:
+def rank_images(recipe: Recipe, run_command: RunCommand) -> int:
     """Asks all networks about the images, and ranks these by all networks but the one that is studied.
 
     Returns:
@@ -155,14 +163,14 @@ def rank_images(recipe: Recipe) -> int:
         print(f"3. The correctness matrix and the ranking are there already ({POOL})", file=sys.stderr)
         return DONE
     models = ",".join(f"local-dir:{NETWORKS / network.name}" for network in recipe.networks)
-    argv = ["--models", models, "--root_dir", str(IMAGES), "--output_dir", str(POOL), *ON_THE_CPU]
-    print(f"\n3. Who gets what right: steps-to-epsilon evaluate {shlex.join(argv)}", file=sys.stderr)
-    exit_code = evaluate.main(argv)
+    argv = ["evaluate", "--models", models, "--root_dir", str(IMAGES), "--output_dir", str(POOL), *ON_THE_CPU]
+    print(f"\n3. Who gets what right: steps-to-epsilon {shlex.join(argv)}", file=sys.stderr)
+    exit_code = run_command(argv)
     if exit_code != DONE:
         return exit_code
-    argv = [str(POOL), "--without", recipe.networks[0].name, "--output_csv", str(POOL / RANKING)]
-    print(f"\n   By universal difficulty: steps-to-epsilon rank {shlex.join(argv)}", file=sys.stderr)
-    return rank.main(argv)
+    argv = ["rank", str(POOL), "--without", recipe.networks[0].name, "--output_csv", str(POOL / RANKING)]
+    print(f"\n   By universal difficulty: steps-to-epsilon {shlex.join(argv)}", file=sys.stderr)
+    return run_command(argv)
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> bool:

@@ -1,20 +1,27 @@
 """Which engine trains a study, and why."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
 import lightning.pytorch as L
 import torch
 
+from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import Engine
 from lightning_app.engines.slots.engine import make_slots_engine
 from lightning_app.engines.slots.how_many import SlotsUnavailableError
 from lightning_app.engines.trainer import TrainerEngine
+from lightning_app.engines.workers.start import WorkerOptions, are_several, started_workers
+from lightning_app.engines.workers.worker import Expected, Task
 from lightning_app.errors import BadInputError
-from lightning_app.settings import EngineName, StudySettings
+from lightning_app.settings import EngineName
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import Pretrained, Snapshot
+from lightning_app.training.trainers import TrainerMaker
 
 log = logging.getLogger("lightning_app")
 
@@ -23,6 +30,33 @@ ONLY_A_TRAINER = ("callbacks", "plugins", "gradient_clip_val", "gradient_clip_al
 PRECISIONS = ("32", "32-true", "64", "64-true", "bf16", "bf16-mixed", "bf16-true", "16-true")
 """That the slots honour. `16-mixed` waits for the device at every step, to see whether a gradient overflowed."""
 A_TRAINER_EACH = "trainer, a Lightning Trainer an example"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is to be trained, and how: all that an engine is made of.
+
+    Args:
+        engine: Which one; `auto` is slots on a GPU where they work, else a Trainer an example.
+        slots: How many, or None: as many as pay.
+        pretrained: The model.
+        lr: Learning rate of SGD.
+        weight_decay: Its weight decay.
+        momentum: Its momentum.
+        flags: Those of Lightning's flags that numbers may depend on.
+        make_trainer: Builds a Trainer from Lightning's flags.
+        examples: How many are to be trained.
+    """
+
+    engine: EngineName
+    slots: int | None
+    pretrained: Pretrained
+    lr: float
+    weight_decay: float
+    momentum: float
+    flags: Mapping[str, object]
+    make_trainer: TrainerMaker
+    examples: int
 
 
 def not_for_slots(flags: Mapping[str, object]) -> str | None:
@@ -61,37 +95,54 @@ def require_engine(name: EngineName, slots: int | None, flags: Mapping[str, obje
                             f" trains on {device.type}; leave --slots out")  # fmt: skip
 
 
+@contextmanager
 def choose_engine(
-    settings: StudySettings,
-    pretrained: Pretrained,
-    device: Device,
-    flags: Mapping[str, object],
-    make_trainer: Callable[[list[L.Callback]], L.Trainer],
-    examples: int,
-) -> Engine:
-    """Makes the engine, and says in one line which it is and why.
+    training: Training,
+    devices: Sequence[Device],
+    callbacks: Sequence[L.Callback],
+    workers: WorkerOptions,
+    expected: Expected,
+    show: Callable[[Sequence[WorkerState]], None],
+) -> Iterator[Engine]:
+    """Makes what trains: an engine on one device, or a worker with such an engine for each of several.
 
     Args:
-        settings: Of the study.
-        pretrained: The model.
-        device: That trains.
-        flags: Lightning's.
-        make_trainer: Builds a Trainer from them, with these callbacks.
-        examples: That are to be trained.
+        training: What is to be trained, and how.
+        devices: That train, on this machine.
+        callbacks: Of this process, for each Trainer of one device.
+        workers: Whether there are several, and where.
+        expected: What each worker must find as this process did.
+        show: Called about once a second with how each worker is doing.
+
+    Raises:
+        BadInputError: If several can't be had, or don't fit the study.
+        WorkersError: If none can start.
     """
-    classifier = Classifier(pretrained.network, settings.lr, settings.weight_decay, settings.momentum)
+    if not are_several(devices, workers.ray_address):
+        yield one_device_engine(training, devices[0], callbacks)
+        return
+    make_trainer = training.make_trainer.but(accelerator=devices[0].kind, devices=1)
+    make_engine = partial(one_device_engine, replace(training, make_trainer=make_trainer))
+    task = Task(make_engine, make_trainer, training.pretrained, expected)
+    with started_workers(task, devices, workers, show) as pool:
+        yield pool
+
+
+def one_device_engine(training: Training, device: Device, callbacks: Sequence[L.Callback] = ()) -> Engine:
+    """Makes an engine for a device of this process, and says in one line which it is and why."""
+    pretrained, refused = training.pretrained, not_for_slots(training.flags)
+    classifier = Classifier(pretrained.network, training.lr, training.weight_decay, training.momentum)
     snapshot = Snapshot(classifier.network, device.root)
-    refused = not_for_slots(flags)
-    if settings.engine == "slots" or (settings.engine == "auto" and not refused and device.kind == "cuda"):
+    if training.engine == "slots" or (training.engine == "auto" and not refused and device.kind == "cuda"):
         try:
             engine = make_slots_engine(
                 classifier,
                 pretrained.transform,
                 snapshot,
-                make_trainer([]).precision_plugin,
+                training.make_trainer(callbacks).precision_plugin,
                 device.root,
-                settings.slots,
-                examples,
+                training.slots,
+                training.examples,
             )
         except SlotsUnavailableError as error:
             snapshot.restore()
@@ -102,5 +153,7 @@ def choose_engine(
             return engine
     else:
         reason = refused or ("on a GPU it would be slots" if device.kind != "cuda" else "")
-        log.info("Engine: %s%s", A_TRAINER_EACH, f" ({reason})" if settings.engine == "auto" else "")
-    return TrainerEngine(classifier, pretrained.transform, lambda callback: make_trainer([callback]), snapshot)
+        log.info("Engine: %s%s", A_TRAINER_EACH, f" ({reason})" if training.engine == "auto" else "")
+    return TrainerEngine(
+        classifier, pretrained.transform, lambda callback: training.make_trainer([callback, *callbacks]), snapshot
+    )

@@ -14,18 +14,19 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from lightning_app.console.progress import FILE_ONLY, StudyLog, progress_bar, seconds_between_bars
+from lightning_app.console.log import FILE_ONLY, StudyLog
+from lightning_app.console.progress import progress_bar, seconds_between_bars
 from lightning_app.console.signals import exit_at_once
+from lightning_app.data.environment import environment
 from lightning_app.data.labels import BY_GROUND_TRUTH, BY_MAPPING, Classes, Labels, doubts
 from lightning_app.data.model_names import local_folder, name_in_pool, split_models
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError, StorageError
-from lightning_app.files import file_name
+from lightning_app.files import file_name, file_sha256
 from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
 from lightning_app.pool.pool_folder import Member, PoolFolder, best_first
 from lightning_app.pool.predict import Asked, ask_about_all
 from lightning_app.settings import EvaluationSettings
-from lightning_app.store.fingerprint import environment, file_sha256
 from lightning_app.store.lock import WriterLock
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import classes_by_config, classes_of, load_pretrained, weights_sha256

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_app.console.progress import say_left_out, say_remarks, say_what_else_is_there
+from lightning_app.console.log import say_left_out
 from lightning_app.data.imagenet_labels import read_ground_truth
 from lightning_app.data.images import find_images, images_below
 from lightning_app.data.labels import Classes, Labels, find_labels
 from lightning_app.data.ranking import RankedPath, read_text
 from lightning_app.errors import BadInputError, is_text
+from lightning_app.files import file_sha256
 from lightning_app.settings import EvaluationSettings
-from lightning_app.store.fingerprint import file_sha256
 from lightning_app.training.pretrained import classes_by_config
 
 
@@ -46,7 +46,7 @@ def find(settings: EvaluationSettings) -> Images:
     """
     root = str(settings.root_dir)
     below = images_below(settings.root_dir)
-    say_what_else_is_there(below)
+    below.log_left_out()
     paths = [path.removeprefix(root).lstrip("/") for path in below.paths]
     odd = tuple(path for path in paths if not _can_be_listed(path))
     say_left_out("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
@@ -86,7 +86,7 @@ def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Lab
     try:
         found = find_labels(images.entries, images.files, settings.class_to_idx, classes, images.ground_truth)
         if all(found.remarks != known.remarks for known in images.labels.values()):  # once, for however many models
-            say_remarks(found)
+            found.log_remarks()
         images.labels[classes] = found
         return found
     except BadInputError:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.data.correctness import near, open_matrix, require_zeros_and_ones
+from lightning_app.data.correctness import open_matrix, require_zeros_and_ones
 from lightning_app.data.model_names import name_in_pool, read_published_names
 from lightning_app.data.ranking import read_ranking
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import csv_text, naming, write_whole
 
 MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
@@ -75,7 +75,7 @@ class Pool:
             if known in self.names:
                 return self.names.index(known)
         raise BadInputError(
-            f"--{flag}: {name!r} is not in {self.source} ({len(self.names)} models){near(name, self.names)}"
+            f"--{flag}: {name!r} is not in {self.source} ({len(self.names)} models){did_you_mean(name, self.names)}"
         )
 
 

@@ -12,7 +12,6 @@ from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, file_name, json_as, read_regular, refuse_links
 from lightning_app.store.lock import LOCK
 from lightning_app.store.study import STORE
-from lightning_app.store.workers import WORKERS
 
 RESULTS = "single_example_results.csv"
 STEP_LOGS = "step_logs"
@@ -22,6 +21,8 @@ FINGERPRINT = "run.json"
 CONFIG = "config.yaml"
 TENSORBOARD = "tensorboard"
 PLAN = "plan.json"
+WORKERS = "workers.json"
+"""There only while several workers train."""
 READ = (RESULTS, STEP_LOGS)
 """What the analysis reads where there is no store."""
 OWN = (STORE, *READ, FINGERPRINT, CONFIG, SUMMARY, PICTURE, TENSORBOARD, PLAN, LOCK, WORKERS, f".{STORE}.writing")

@@ -1,19 +1,22 @@
 """Where a study stands, read from its folder while a run may be writing to it."""
 
+import contextlib
 import glob
+import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from lightning_app.data.worker_state import WorkerState
 from lightning_app.errors import BadInputError
-from lightning_app.files import OutsideError, read_regular
-from lightning_app.store.files import left_without_store
+from lightning_app.files import OutsideError, json_as, read_regular
+from lightning_app.store.files import WORKERS, left_without_store
 from lightning_app.store.lock import is_held
 from lightning_app.store.study import STORE, read_study
-from lightning_app.store.workers import WorkerLine, read_workers
 
 RECENT = 50
 """The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""
@@ -57,7 +60,7 @@ class Status:
     examples_per_hour: float | None
     seconds_left: float | None
     last_error: str | None
-    workers: tuple[WorkerLine, ...]
+    workers: tuple[WorkerState, ...]
 
 
 def status_of(folder: Path) -> Status:
@@ -123,3 +126,26 @@ def _last_error(folder: Path) -> str | None:
         if errors := LOGGED_ERROR.findall(text):
             return "{}: {}".format(*errors[-1])
     return None
+
+
+def write_workers(folder: Path, lines: Sequence[WorkerState]) -> None:
+    """Puts the lines where `status` finds them; without them a study goes on as well."""
+    aside = folder / f".{WORKERS}.writing"
+    with contextlib.suppress(OSError):
+        aside.write_text(json.dumps([asdict(line) for line in lines]), encoding="utf-8")
+        aside.replace(folder / WORKERS)
+
+
+def forget_workers(folder: Path) -> None:
+    """Takes the file away."""
+    for name in (WORKERS, f".{WORKERS}.writing"):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
+def read_workers(folder: Path) -> tuple[WorkerState, ...]:
+    """The lines that are there; none where one process trains."""
+    try:
+        return json_as(tuple[WorkerState, ...], read_regular(folder / WORKERS, links=False))
+    except (OSError, OutsideError):
+        return ()

@@ -19,7 +19,10 @@ from lightning_app.files import MAX_DIGITS, OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
 
 if TYPE_CHECKING:
-    from lightning_app.store.export import Floats
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
 
 STORE = "study.jsonl"
 FORMAT = 3

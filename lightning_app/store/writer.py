@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from lightning_app.data.environment import number_of
 from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.files import (
@@ -45,7 +46,6 @@ from lightning_app.store.files import (
     left_without_store,
     require_no_links,
 )
-from lightning_app.store.fingerprint import number_of
 from lightning_app.store.lock import LOCK, WriterLock
 from lightning_app.store.log import LogWriter
 from lightning_app.store.predictions import PREDICTIONS, copy_predictions

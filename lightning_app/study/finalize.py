@@ -7,10 +7,10 @@ import math
 from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.load import Study, frame_of
 from lightning_app.analysis.summary import Closing, close, words
+from lightning_app.data.environment import VERSIONS
 from lightning_app.files import json_text
 from lightning_app.store.export import rows_of
 from lightning_app.store.files import PICTURE, SUMMARY
-from lightning_app.store.fingerprint import VERSIONS
 from lightning_app.store.study import StoredStudy
 from lightning_app.store.writer import StudyFolder, is_at_rest
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from lightning_app.console.progress import StudyLog
+from lightning_app.console.log import StudyLog
+from lightning_app.data.environment import differences, number_of, told
 from lightning_app.data.example import Example
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError
 from lightning_app.files import yaml_as
 from lightning_app.store.curves import Curves, TensorBoardFolder, shown_examples
 from lightning_app.store.files import TENSORBOARD, folder_name, left_without_store, sample_sha256
-from lightning_app.store.fingerprint import differences, number_of, told
 from lightning_app.store.lock import is_held
 from lightning_app.store.predictions import copy_predictions
 from lightning_app.store.study import (

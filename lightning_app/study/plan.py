@@ -6,13 +6,10 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
-from datetime import datetime
 
 from lightning_app.analysis.extrapolation import Curve
 from lightning_app.analysis.forecast import FEWEST_CURVES, Pilot, look_ahead, size_in_words, words
-from lightning_app.console.signals import StopSignal, exit_at_once, stop_between_examples
 from lightning_app.data.example import Example
 from lightning_app.data.sampling import in_draw_order
 from lightning_app.data.trajectory import StopRule, Trajectory
@@ -22,19 +19,12 @@ from lightning_app.files import json_text
 from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.store.export import step_log_text
 from lightning_app.store.files import PLAN
+from lightning_app.store.resume import plan_resume
 from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
-from lightning_app.store.writer import StudyFolder
 from lightning_app.study.finalize import conclude
-from lightning_app.study.prepare import Lightning, Prepared, prepare, show_sample
-from lightning_app.study.run import (
-    begin,
-    engine_of,
-    flags_that_lightning_takes,
-    opened,
-    resume_plan_of,
-    train,
-    workers_of,
-)
+from lightning_app.study.prepare import Lightning, Prepared, show_sample
+from lightning_app.study.run import begin, say_resume, train
+from lightning_app.study.session import Session, session
 
 log = logging.getLogger("lightning_app")
 
@@ -66,28 +56,17 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
     study = settings.study()
     wanted = settings.pilot_examples
     pilot = replace(study, max_examples=wanted if study.max_examples == -1 else min(wanted, study.max_examples))
-    with opened(study) as (folder, study_log), ExitStack() as at_the_end:
-        with exit_at_once("; the same command goes on"):
-            prepared = prepare(pilot, lightning, folder)
-            if study.dry_run:
-                show_sample(prepared)
-                return DONE
-            everything = resume_plan_of(prepared)
-            workers = (
-                at_the_end.enter_context(workers_of(prepared, lightning, everything.examples, folder))
-                if everything.left
-                else None
-            )
-            aside = folder.move_aside() if study.overwrite else None
-            study_log.to_file(folder.folder / f"plan_{datetime.now():%Y%m%d-%H%M%S}.log")
-            if aside is not None:
-                log.info("The study that was here is now in %s", aside)
-        minutes = min(settings.pilot_minutes, 60 * (study.max_hours or math.inf))
-        with stop_between_examples(time.monotonic() + 60 * minutes, workers is not None) as stop:
-            prepared = train_pilot(prepared, settings, lightning, folder, config, stop, workers)
-            at_the_end.close()
+    with session(pilot, lightning, "plan") as at_work:
+        prepared, folder, stop = at_work.prepared, at_work.folder, at_work.stop
+        if study.dry_run:
+            show_sample(prepared)
+            return DONE
+        stop.deadline = min(stop.deadline, time.monotonic() + 60 * settings.pilot_minutes)
+        prepared = train_pilot(at_work, settings, config)
+        devices = at_work.engine.devices if at_work.engine else 1
+        at_work.dismiss_workers()
         if stop.came is not None:
-            log.warning("stopped by %s: what the pilot has trained is kept, the same command goes on", stop.came.name)
+            log.warning("stopped by %s: what is trained is kept; rerun the command to resume", stop.came.name)
             return 128 + (stop.came or signal.SIGTERM)
         stored = folder.find()
         curves = read_curves(prepared, stored)
@@ -110,9 +89,9 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log.warning("with these flags about %.0f %% of the examples would be censored or diverge",
                         100 * outlook.censored)  # fmt: skip
         log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
-        if workers is not None and workers.devices > 1:
+        if devices > 1:
             log.info("The times are those of one device; %d share them, but for the longest examples at the end",
-                     workers.devices)  # fmt: skip
+                     devices)  # fmt: skip
         if outlook.step_log_bytes.high > free:
             log.warning("the disk has %s left, log and step logs may need more", size_in_words(free))
         if len(curves) == len(prepared.sample):
@@ -121,53 +100,43 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
     return DONE_WITH_ERRORS if failures else DONE
 
 
-def train_pilot(
-    prepared: Prepared,
-    settings: PlanSettings,
-    lightning: Lightning,
-    folder: StudyFolder,
-    config: str,
-    stop: StopSignal,
-    workers: Engine | None = None,
-) -> Prepared:
+def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepared:
     """Trains what is not there of the pilot, in draw order: where time runs out, what is there is a random part.
 
     Returns:
         The pilot with the number of steps that its examples were given.
     """
-    asked = settings.max_steps_per_example
-    left = resume_plan_of(prepared).left  # with all the steps that are asked for
-    if not left:
+    asked, prepared, engine = settings.max_steps_per_example, at_work.prepared, at_work.engine
+    left = at_work.plan.left  # with all the steps that are asked for
+    if not left or engine is None:
         log.info("The pilot's %d examples are there already", len(prepared.sample))
         return prepared
     found = prepared.found
     before = found.trained_for if found else 0
     is_part_of_more = found is not None and len(found.sampled) > len(prepared.sample)
-    engine, affordable = workers, 0.0
+    affordable = 0.0
     if not is_part_of_more:
-        with flags_that_lightning_takes(folder):
-            engine = workers or engine_of(prepared, lightning, stop, len(left))
-            pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
+        pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
         affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
         if affordable < GAIN * before:
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
-    left = resume_plan_of(prepared).left
-    if not left:
+    plan = plan_resume(prepared.sample, found, limit)
+    if not plan.left:
         log.info("The pilot's %d examples are there already, with up to %d steps each", len(prepared.sample), limit)
         return prepared
     if limit < asked:
         log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
-                 " that need more", len(left), limit, asked, settings.pilot_minutes)  # fmt: skip
-    plan = resume_plan_of(prepared)
-    begin(prepared, plan, folder, config, is_part_of_more)
-    train(prepared, plan, in_draw_order(plan.left, settings.seed), lightning, folder, stop, engine)
-    conclude(folder)
-    there = sum(example.path in folder.study.examples for example in prepared.sample)
-    if stop.is_over and there < len(prepared.sample):
-        log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; the same command goes on",
-                    settings.pilot_minutes, there, len(prepared.sample))  # fmt: skip
+                 " that need more", len(plan.left), limit, asked, settings.pilot_minutes)  # fmt: skip
+    say_resume(plan, prepared)
+    begin(prepared, plan, at_work.folder, config, is_part_of_more)
+    train(at_work, prepared, plan, in_draw_order(plan.left, settings.seed))
+    conclude(at_work.folder)
+    there = sum(example.path in at_work.folder.study.examples for example in prepared.sample)
+    if at_work.stop.is_over and there < len(prepared.sample):
+        log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; rerun the command to"
+                    " resume", settings.pilot_minutes, there, len(prepared.sample))  # fmt: skip
     return prepared
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
-from lightning_app.console.progress import say_left_out, say_remarks
+from lightning_app.console.log import say_left_out
 from lightning_app.data.correctness import read_model_row
+from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.images import find_images
 from lightning_app.data.labels import BY_MAPPING, find_labels
@@ -18,9 +19,10 @@ from lightning_app.data.sampling import in_training_order
 from lightning_app.engines.choose import require_engine, require_precision
 from lightning_app.engines.workers.start import require_workers
 from lightning_app.errors import BadInputError
+from lightning_app.files import file_sha256
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.store.files import sample_sha256
-from lightning_app.store.fingerprint import environment, file_sha256, require_same
+from lightning_app.store.fingerprint import require_same
 from lightning_app.store.predictions import Predictions
 from lightning_app.store.study import Shard, StoredStudy
 from lightning_app.store.writer import StudyFolder
@@ -97,7 +99,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
         BadInputError: If anything given can't be used, or the study that is there is another one.
     """
     devices = resolve_devices(lightning.make_trainer, lightning.device_flags)
-    require_workers(settings, devices, lightning.device_flags)
+    require_workers(devices, settings.ray_address, lightning.device_flags)
     device = devices[0]
     require_precision(lightning.flags, device.root)
     require_engine(settings.engine, settings.slots, lightning.flags, device.root)
@@ -115,7 +117,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
     log.info("Model: %s, %d classes, on %s; labels by %s",
              settings.model_name, pretrained.classes.count, device.name, labels.rule)  # fmt: skip
-    say_remarks(labels)
+    labels.log_remarks()
     mapping = settings.class_to_idx if labels.rule == BY_MAPPING else None
     if mapping is not settings.class_to_idx:
         log.warning("--class_to_idx %s is not used: labels are by %s", settings.class_to_idx, labels.rule)

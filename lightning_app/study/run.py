@@ -1,37 +1,29 @@
 """The study, in the order of its steps: ranking, what is wrong, sample, training, record, analysis."""
 
 import logging
-import math
 import shlex
 import signal
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-from lightning_app.console.progress import FILE_ONLY, StudyBar, StudyLog
-from lightning_app.console.signals import StopSignal, exit_at_once, stop_between_examples
+from lightning_app.console.log import FILE_ONLY
+from lightning_app.console.progress import StudyBar
+from lightning_app.console.signals import StopSignal
 from lightning_app.data.example import Example
 from lightning_app.data.ranking_metadata import ranking_facts
 from lightning_app.data.trajectory import Failure, StopRule, Trajectory
 from lightning_app.engines.base import Engine
-from lightning_app.engines.choose import choose_engine
-from lightning_app.engines.workers.start import several_workers
-from lightning_app.engines.workers.worker import FOUND_BY_EACH_WORKER, Task
-from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError, StorageError, WorkersError
-from lightning_app.files import OutsideError
+from lightning_app.errors import DONE, DONE_WITH_ERRORS
 from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
 from lightning_app.store.curves import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
-from lightning_app.store.files import TENSORBOARD, folder_name
-from lightning_app.store.resume import ResumePlan, plan_resume
+from lightning_app.store.files import TENSORBOARD
+from lightning_app.store.resume import ResumePlan
 from lightning_app.store.study import CommandLine, StoredStudy, Target
 from lightning_app.store.writer import StudyFolder
 from lightning_app.study.finalize import conclude, say_closing
-from lightning_app.study.prepare import Lightning, Prepared, prepare, show_sample
+from lightning_app.study.prepare import Lightning, Prepared, show_sample
+from lightning_app.study.session import Session, session
 
 log = logging.getLogger("lightning_app")
 
@@ -51,69 +43,22 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
         BadInputError: Before any training.
         StorageError: If a result can't be written.
     """
-    with opened(settings) as (folder, study_log):
-        return _run(settings, lightning, config, folder, study_log)
-
-
-@contextmanager
-def opened(settings: StudySettings) -> Iterator[tuple[StudyFolder, StudyLog]]:
-    """Holds a study's folder, and logs what ends the work on it.
-
-    Raises:
-        BadInputError: If another process holds the folder, or it can't be written.
-        StorageError: If a result can't be written.
-    """
-    with StudyLog() as study_log:
-        try:
-            folder = StudyFolder(settings.output_dir / folder_name(settings.model_name, settings.part))
-            with folder.locked():
-                yield folder, study_log
-        except BadInputError:
-            raise
-        except OutsideError as error:  # found when the losses are read: some commands need none
-            raise BadInputError(f"--output_dir: {folder.folder} holds a study that can't be read: {error}") from error
-        except StorageError as error:
-            log.error("%s", error, extra=FILE_ONLY)
-            raise StorageError(
-                f"{error}. What is done is whole; once it can be written, the same command goes on"
-            ) from error
-        except WorkersError as error:
-            log.error("%s", error, extra=FILE_ONLY)
-            raise WorkersError(f"{error}. What is done is whole, and the same command goes on") from error
-        except Exception as error:
-            log.critical("ended by an error that is not yours: %s: %s", type(error).__name__,
-                         " ".join(str(error).split()), exc_info=True, extra=FILE_ONLY)  # fmt: skip
-            raise
-
-
-def _run(settings: StudySettings, lightning: Lightning, config: str, folder: StudyFolder, study_log: StudyLog) -> int:
-    deadline = math.inf if settings.max_hours is None else time.monotonic() + 3600 * settings.max_hours
-    with ExitStack() as at_the_end:
-        with exit_at_once("; the same command goes on"):
-            prepared = prepare(settings, lightning, folder)
-            plan = resume_plan_of(prepared)
-            if settings.dry_run:
-                show_sample(prepared)
-                _say_resume(plan, prepared)
-                return DONE
-            workers = (
-                at_the_end.enter_context(workers_of(prepared, lightning, plan.examples, folder)) if plan.left else None
-            )
-            aside = folder.move_aside() if settings.overwrite else None
-            study_log.to_file(folder.folder / f"train_single_{datetime.now():%Y%m%d-%H%M%S}.log")
-            if aside is not None:
-                log.info("The study that was here is now in %s", aside)
-            begin(prepared, plan, folder, config)
-        with stop_between_examples(deadline, workers is not None) as stop:
-            trained = train(prepared, plan, plan.left, lightning, folder, stop, workers)
-            at_the_end.close()
-            say_closing(conclude(folder), folder.study)
+    with session(settings, lightning, "train_single") as at_work:
+        prepared, plan, folder, stop = at_work.prepared, at_work.plan, at_work.folder, at_work.stop
+        say_resume(plan, prepared)
+        if settings.dry_run:
+            show_sample(prepared)
+            return DONE
+        begin(prepared, plan, folder, config)
+        trained = train(at_work, prepared, plan, plan.left)
+        at_work.dismiss_workers()
+        say_closing(conclude(folder), folder.study)
     left = len(plan.left) - trained.total()
     if stop.came is not None or (stop.is_over and left):
         _say_how_to_go_on(stop, plan, folder.study, left)
         return 128 + (stop.came or signal.SIGTERM)
     if trained["error"]:
-        log.warning("%d examples are errors; the log names their reasons, the same command tries them again",
+        log.warning("%d examples are errors; the log names their reasons, rerun the command to try them again",
                     trained["error"])  # fmt: skip
         return DONE_WITH_ERRORS
     return DONE
@@ -131,7 +76,6 @@ def begin(
         config: The text of `config.yaml`.
         is_part_of_more: Whether the study that is there stays as it was meant, and only gets more examples.
     """
-    _say_resume(plan, prepared)
     settings, found = prepared.settings, prepared.found
     if found is not None and is_part_of_more:
         target, command = found.target, found.command
@@ -147,12 +91,8 @@ def begin(
     folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
 
 
-def resume_plan_of(prepared: Prepared) -> ResumePlan:
-    """What is there of the sample, and what is left to train."""
-    return plan_resume(prepared.sample, prepared.found, prepared.settings.max_steps_per_example)
-
-
-def _say_resume(plan: ResumePlan, prepared: Prepared) -> None:
+def say_resume(plan: ResumePlan, prepared: Prepared) -> None:
+    """Says what is there of a study, if there is one."""
     if prepared.found is None:
         return
     for path in plan.errors:
@@ -166,82 +106,25 @@ def _say_resume(plan: ResumePlan, prepared: Prepared) -> None:
                  len(plan.out_of_sample))  # fmt: skip
 
 
-def train(
-    prepared: Prepared,
-    plan: ResumePlan,
-    examples: Sequence[Example],
-    lightning: Lightning,
-    folder: StudyFolder,
-    stop: StopSignal,
-    engine: Engine | None = None,
-) -> Counter[str]:
+def train(at_work: Session, prepared: Prepared, plan: ResumePlan, examples: Sequence[Example]) -> Counter[str]:
     """Trains examples of the sample, begun in the order given, and puts each on disk as soon as it ends.
 
     Args:
+        at_work: The session.
         prepared: The study.
         plan: What is there of it.
         examples: What to train.
-        lightning: Lightning's part of the command line.
-        folder: Of the study.
-        stop: Ends the training early.
-        engine: What trains; by default it is chosen here.
 
     Returns:
         How many examples ended how.
-
-    Raises:
-        BadInputError: If Lightning refuses its flags at the first example.
     """
-    with curves_of(prepared, lightning, folder) as curves:
+    folder, engine, stop = at_work.folder, at_work.engine, at_work.stop
+    with curves_of(prepared, at_work.lightning, folder) as curves:
         curves.keep(folder.study, plan.coming)
-        if not examples:
+        if not examples or stop.came is not None:
             return Counter()
-        with flags_that_lightning_takes(folder):
-            engine = engine or engine_of(prepared, lightning, stop, len(examples))
-            return _train_each(prepared, plan, examples, engine, folder, curves, stop)
-
-
-def workers_of(
-    prepared: Prepared, lightning: Lightning, sample: Sequence[Example], folder: StudyFolder
-) -> AbstractContextManager[Engine | None]:
-    """What trains the sample on several devices, where the flags ask for that; else None."""
-    task = Task(
-        settings=prepared.settings,
-        pretrained=prepared.pretrained,
-        flags=lightning.flags,
-        trainers=lightning.make_trainer.but(accelerator=prepared.device.kind, devices=1),
-        numbers={name: prepared.identity[name] for name in FOUND_BY_EACH_WORKER},
-        environment=prepared.environment,
-        examples=len(sample),
-        image=sample[0].image.absolute(),
-    )
-    return several_workers(task, prepared.devices, folder.folder)
-
-
-def engine_of(prepared: Prepared, lightning: Lightning, stop: StopSignal, examples: int) -> Engine:
-    """What trains so many examples."""
-    return choose_engine(
-        prepared.settings,
-        prepared.pretrained,
-        prepared.device,
-        lightning.flags,
-        lambda callbacks: lightning.make_trainer([*callbacks, stop]),
-        examples,
-    )
-
-
-@contextmanager
-def flags_that_lightning_takes(folder: StudyFolder) -> Iterator[None]:
-    """Says of a user's callback or plugin that Lightning refuses at the first example, and leaves the folder free.
-
-    Raises:
-        BadInputError: If there is one.
-    """
-    try:
-        yield
-    except MisconfigurationException as error:
-        folder.withdraw()
-        raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
+        assert engine is not None
+        return _train_each(prepared, plan, examples, engine, folder, curves, stop)
 
 
 def _train_each(

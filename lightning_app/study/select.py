@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lightning_app.console.progress import progress_bar, say_left_out, seconds_between_bars
+from lightning_app.console.log import say_left_out
+from lightning_app.console.progress import progress_bar, seconds_between_bars
 from lightning_app.data.correctness import ModelRow
 from lightning_app.data.image import UnreadableImageError
 from lightning_app.data.images import Images

@@ -22,10 +22,9 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
-from lightning_app.data.correctness import near
 from lightning_app.data.labels import Classes
 from lightning_app.data.model_names import LOCAL, local_folder
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import OutsideError, json_as, read_regular
 
 log = logging.getLogger("lightning_app")
@@ -280,7 +279,7 @@ def _leave_the_hub_alone_when_offline() -> None:
 def _why_not(model_name: str, flag: str, error: Exception) -> str:
     reason = textwrap.shorten(str(error), 400)
     if "Unknown model" in reason or "Invalid pretrained tag" in reason:
-        return f"--{flag}: timm has no {model_name!r}{near(model_name, timm.list_models(pretrained=True))}"
+        return f"--{flag}: timm has no {model_name!r}{did_you_mean(model_name, timm.list_models(pretrained=True))}"
     if model_name.startswith(LOCAL):
         return (
             f"--{flag} {model_name} can't be loaded: {reason} (expected a folder with config.json and"

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
-from lightning_app.commands.base import CONFIGS, configs_first
+from lightning_app.commands.base import configs_first
 from lightning_app.commands.run import Run
-from lightning_app.settings import StudySettings
+from lightning_app.settings import CONFIGS, StudySettings
 
 SHIPPED = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 REPOSITORY = Path(__file__).parents[2]

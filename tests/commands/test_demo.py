@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from lightning_app.cli import main
+from lightning_app.commands.demo import run_command
 from lightning_app.demo.digits import DIGITS
 from lightning_app.demo.small_networks import SmallNetwork
 from lightning_app.demo.whole_study import POOL, Recipe, last_words, run_demo
@@ -149,7 +150,7 @@ def test_a_second_call_keeps_what_is_there(copy: Path, capsys: pytest.CaptureFix
         return {file: file.stat().st_mtime_ns for file in files}
 
     before = times()
-    assert run_demo(SMALL) == 0
+    assert run_demo(SMALL, run_command) == 0
     assert times() == before
     printed = capsys.readouterr()
     assert "The study is there already" in printed.err
@@ -164,7 +165,7 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_files(made: Path, c
     shutil.rmtree("demo/models/digits_vit")
     Path("demo/models/.digits_vit.unfinished").mkdir()
     Path("demo/models/.digits_vit.unfinished/model.safetensors").write_bytes(b"half")
-    assert run_demo(SMALL) == 0
+    assert run_demo(SMALL, run_command) == 0
     assert rows(STUDY)[:2] == kept
     assert not list(Path("demo").rglob("*.unfinished"))
     first, again = contents(made), contents(Path())
@@ -208,20 +209,20 @@ def test_the_command_is_quiet_and_says_its_steps(said: Said) -> None:
 def test_a_file_in_the_way_is_a_clear_error() -> None:
     Path("demo").write_text("mine")
     with pytest.raises(BadInputError, match=r"the demo needs .*/work/demo, and that failed: "):
-        run_demo(SMALL)
+        run_demo(SMALL, run_command)
     assert Path("demo").read_text() == "mine"
 
 
 def test_a_folder_of_something_else_is_left_alone() -> None:
     Path("demo/images/cats").mkdir(parents=True)
     with pytest.raises(BadInputError, match=r"/work/demo, but that folder is of something else: move it away"):
-        run_demo(SMALL)
+        run_demo(SMALL, run_command)
     assert [p.as_posix() for p in Path("demo").rglob("*")] == ["demo/images", "demo/images/cats"]
 
 
 def test_a_demo_of_another_version_is_not_taken_for_this_one(copy: Path) -> None:
     with pytest.raises(BadInputError, match="was made by another version of the demo: move it away to start anew"):
-        run_demo(replace(SMALL, epochs=7))
+        run_demo(replace(SMALL, epochs=7), run_command)
 
 
 @pytest.mark.parametrize("argv", [["--epochs", "3"], ["more"]])

@@ -122,7 +122,7 @@ def test_what_is_below_a_folder_and_what_is_left_out(root: Path) -> None:
     assert below.foreign == (f"{root}/val/.trash", f"{root}/val/@eaDir")
     assert below.twins == (f"{root}/val/n1/z.jpg ({root}/val/a.jpg)", f"{root}/val/n1/link.jpg ({root}/a.jpg)")
     assert [name.partition(" (")[0] for name in below.unreadable] == [f"{root}/val/pipe.jpg", f"{root}/val/n1/gone.jpg"]
-    assert below.others_in_words == "2 .heic, 1 .txt, 1 without a suffix"
+    assert below.format_others() == "2 .heic, 1 .txt, 1 without a suffix"
 
 
 def test_a_folder_that_is_a_link_to_another_is_left_out_and_named(root: Path) -> None:

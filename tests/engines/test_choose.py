@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import pytest
 import torch
 
@@ -15,9 +14,9 @@ from lightning_app.engines.slots.eager_slot import EagerSlot
 from lightning_app.engines.slots.engine import SlotsEngine
 from lightning_app.engines.slots.scheduler import Scheduler
 from lightning_app.errors import BadInputError
-from lightning_app.settings import StudySettings
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.trainers import TrainerMaker
 from tests.torture import contents
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -153,10 +152,11 @@ def test_auto(kind: str, flag: object, expected: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(engines, "TrainerEngine", lambda *args: trainer)
     flags = {**PLAIN, "callbacks": flag}
     with caplog.at_level("INFO", "lightning_app"):
-        chosen: object = engines.choose_engine(
-            StudySettings(), load_pretrained(tiny_model), Device(torch.device(kind), kind), flags,
-            lambda callbacks: L.Trainer(logger=False), 9,
+        training = engines.Training(
+            engine="auto", slots=None, pretrained=load_pretrained(tiny_model), lr=0.1, weight_decay=0.0, momentum=0.0,
+            flags=flags, make_trainer=TrainerMaker({"logger": False, "accelerator": "cpu"}), examples=9,
         )  # fmt: skip
+        chosen: object = engines.one_device_engine(training, Device(torch.device(kind), kind))
     assert chosen is (made if expected == "slots" else trainer)
     assert caplog.messages[-1].startswith(f"Engine: {expected}")
     assert ("--trainer.callbacks" in caplog.text) == bool(flag)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lightning_app import __version__
+from lightning_app.data import environment as module
 from lightning_app.errors import BadInputError
-from lightning_app.store import fingerprint as module
 from lightning_app.store.fingerprint import require_same
 from lightning_app.store.study import (
     FORMAT,

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import math
 import os
 import re
 import shutil
@@ -18,11 +17,12 @@ import pytest
 import yaml
 
 import lightning_app.study.run
+import lightning_app.study.session
 from lightning_app.cli import main
 from lightning_app.console import signals as stopping
 from lightning_app.console.signals import stop_between_examples
+from lightning_app.data import environment
 from lightning_app.engines.trainer import TrainerEngine
-from lightning_app.store import fingerprint
 from lightning_app.store.lock import WriterLock
 from tests.commands.test_run import OUT, cut_after, rows, steps
 from tests.conftest import MakeModel
@@ -312,8 +312,8 @@ def test_another_environment_is_refused_unless_it_is_allowed_and_then_named(
 ) -> None:
     expected = undisturbed(study)
     interrupt(study, 4)
-    versions = fingerprint.versions()
-    monkeypatch.setattr(fingerprint, "versions", lambda: {**versions, "torch": "9.9"})
+    versions = environment.versions()
+    monkeypatch.setattr(environment, "versions", lambda: {**versions, "torch": "9.9"})
     assert main(study) == 2
     here = versions["torch"]
     assert f'its rows were made in another environment: torch was "{here}", is "9.9".' in capsys.readouterr().err
@@ -458,7 +458,8 @@ def test_a_lost_connection_or_a_batch_system_may_say_so_twice(number: signal.Sig
     def at_once(code: int) -> NoReturn:
         raise AssertionError(code)
 
-    stop = stopping.StopSignal(math.inf, at_once)
+    stop = stopping.StopSignal()
+    stop.exit_now = at_once
     for _ in range(3):
         stop.note(number, None)
     assert stop.came is number
@@ -476,12 +477,12 @@ def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_hours_are_two_hours_of_the_study(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines = []
 
-    def noting(deadline: float, has_workers: bool) -> Any:
+    def noting(stop: stopping.StopSignal, has_workers: bool) -> Any:
         assert not has_workers
-        deadlines.append(deadline - time.monotonic())
-        return stop_between_examples(deadline)
+        deadlines.append(stop.deadline - time.monotonic())
+        return stop_between_examples(stop)
 
-    monkeypatch.setattr(lightning_app.study.run, "stop_between_examples", noting)
+    monkeypatch.setattr(lightning_app.study.session, "stop_between_examples", noting)
     assert main([*study, "--max_examples", "1", "--max_hours", "2"]) == 0
     assert 7000 < deadlines[0] <= 7200
     assert main([*study, "--max_examples", "1", "--max_hours", "1e-9"]) == 0  # nothing is left: the study is done

@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.ray_actors import Lost, RayActors
 from lightning_app.engines.workers.worker import Report, Result, Said
 from lightning_app.errors import BadInputError, WorkersError
-from lightning_app.store.workers import WorkerLine
 
 log = logging.getLogger("lightning_app")
 
@@ -50,13 +50,13 @@ class _Worker:
         """Whether its next loss would not be its own fault."""
         return self.report is not None and self.done > 0 and self.lost_in_a_row == 0
 
-    def line(self) -> WorkerLine:
+    def line(self) -> WorkerState:
         """For the screen and for `status`."""
         there = self.report or NO_REPORT
         state = "at work" if there.in_hand else "idle" if self.report else "gone" if self.is_gone else "starting"
         pace = there.steps / there.seconds if there.seconds else None
         where = self.number + 1, there.host, there.device
-        return WorkerLine(*where, state, pace, self.done, self.lost, there.in_hand)
+        return WorkerState(*where, state, pace, self.done, self.lost, there.in_hand)
 
 
 class WorkerPool:
@@ -78,7 +78,7 @@ class WorkerPool:
         self,
         actors: RayActors,
         max_retries: int,
-        show: Callable[[Sequence[WorkerLine]], None],
+        show: Callable[[Sequence[WorkerState]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._actors, self._show, self._clock = actors, show, clock

@@ -83,12 +83,13 @@ def require_ray(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def local_workers(task: Task, gpus: Sequence[int | None]) -> Iterator["RayActors"]:
+def local_workers(task: Task, gpus: Sequence[int | None], max_retries: int) -> Iterator["RayActors"]:
     """A worker for each of some devices of this machine, by a Ray of their own that nobody else can reach.
 
     Args:
         task: For all of them.
         gpus: The number of each device's GPU, as torch counts them; None for one thread of the CPU.
+        max_retries: How often Ray gives an example again.
 
     Raises:
         BadInputError: If Ray isn't installed, or the task can't be sent.
@@ -100,7 +101,7 @@ def local_workers(task: Task, gpus: Sequence[int | None]) -> Iterator["RayActors
     with local_ray(len(gpus), mine, ROOM + 2 * size) as ray:
         log.info("Workers: starting %d of them by Ray %s, on this machine", len(gpus), ray.__version__)
         one = {"num_cpus": 1, "num_gpus": 1 if mine else 0}
-        with contextlib.closing(RayActors(ray, task, len(gpus), one, task.settings.max_retries)) as actors:
+        with contextlib.closing(RayActors(ray, task, len(gpus), one, max_retries)) as actors:
             yield actors
 
 
@@ -155,13 +156,17 @@ def local_ray(cpus: int, gpus: Sequence[int], store_bytes: int) -> Iterator[Any]
 
 
 @contextlib.contextmanager
-def cluster_workers(task: Task, kind: str, address: str) -> Iterator["RayActors"]:
+def cluster_workers(
+    task: Task, kind: str, address: str, at_most: int | None, max_retries: int
+) -> Iterator["RayActors"]:
     """A worker for each matching device of a cluster that runs already, or as many as `--workers` says.
 
     Args:
         task: For all of them.
         kind: `cpu` or `cuda`.
         address: `auto`, or HOST:PORT.
+        at_most: No more than these; None for all.
+        max_retries: How often Ray gives an example again.
 
     Raises:
         BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
@@ -184,11 +189,11 @@ def cluster_workers(task: Task, kind: str, address: str) -> Iterator["RayActors"
         there = int(ray.cluster_resources().get(resource, 0))
         if not there:
             raise BadInputError(f"--ray_address {address}: that cluster has no {resource}")
-        count = min(there, task.settings.workers or there)
+        count = min(there, at_most or there)
         log.info("Workers: starting %d of them by Ray %s, on a cluster of %d %ss on %d machines",
                  count, ray.__version__, there, resource, len(nodes))  # fmt: skip
         one = {"num_cpus": 0, "num_gpus": 1} if kind == "cuda" else {"num_cpus": 1}
-        with contextlib.closing(RayActors(ray, task, count, one, task.settings.max_retries)) as actors:
+        with contextlib.closing(RayActors(ray, task, count, one, max_retries)) as actors:
             yield actors
 
 

@@ -26,7 +26,8 @@ from lightning_app.errors import BadInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightning_app.settings import StudySettings
+    from lightning_app.settings import MatmulPrecision
+    from lightning_app.training.device import Device
     from lightning_app.training.pretrained import Pretrained
     from lightning_app.training.trainers import TrainerMaker
 
@@ -47,28 +48,39 @@ class RefusedError(BadInputError):
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a worker must find as the driver did, or its numbers would be another study's.
+
+    Args:
+        numbers: Digest of the weights, kind of device, numerics.
+        matmul_precision: Of the numerics.
+        environment: The driver's.
+        is_another_allowed: Whether a worker may be in another environment.
+        image: One of the study's images, by its absolute path.
+    """
+
+    numbers: Mapping[str, object]
+    matmul_precision: "MatmulPrecision"
+    environment: Mapping[str, object]
+    is_another_allowed: bool
+    image: "Path"
+
+
+@dataclass(frozen=True)
 class Task:
     """All that a worker has to know of a study. It travels to each machine once.
 
     Args:
-        settings: Of the study.
+        make_engine: Makes the engine, for the worker's own device.
+        make_trainer: Builds a Trainer, by which Lightning chooses that device.
         pretrained: The model.
-        flags: Those of Lightning's flags that numbers may depend on.
-        trainers: Builds an example's Trainer on one device of this kind.
-        numbers: What each worker must find as the driver did: weights, kind of device, numerics.
-        environment: The driver's.
-        examples: How many the study has.
-        image: One of its images, by its absolute path.
+        expected: What the worker must find.
     """
 
-    settings: "StudySettings"
+    make_engine: "Callable[[Device], Engine]"
+    make_trainer: "TrainerMaker"
     pretrained: "Pretrained"
-    flags: Mapping[str, object]
-    trainers: "TrainerMaker"
-    numbers: Mapping[str, object]
-    environment: Mapping[str, object]
-    examples: int
-    image: "Path"
+    expected: Expected
 
 
 @dataclass(frozen=True)
@@ -122,34 +134,33 @@ def get_ready(task: Task) -> Ready:
         BadInputError: If the device isn't there.
         RefusedError: If the weights, the numerics or the environment are others, or an image can't be seen.
     """
-    from lightning_app.engines.choose import choose_engine
-    from lightning_app.store.fingerprint import differences, environment, told
+    from lightning_app.data.environment import differences, environment, told
     from lightning_app.training.device import pin_numerics, resolve_device
     from lightning_app.training.pretrained import weights_sha256
     from lightning_app.training.trainers import quieten_lightning
 
     quieten_lightning()
-    device, host = resolve_device(task.trainers, "a worker's own device"), socket.gethostname()
+    device = resolve_device(task.make_trainer, "a worker's own device")
+    host, expected = socket.gethostname(), task.expected
     numbers = {
         "weights_sha256": weights_sha256(task.pretrained.network),
         "device_kind": device.kind,
-        "numerics": pin_numerics(device.kind, task.settings.matmul_precision),
+        "numerics": pin_numerics(device.kind, expected.matmul_precision),
     }
-    if differing := differences(dict(task.numbers), numbers):
+    if differing := differences(dict(expected.numbers), numbers):
         raise RefusedError(f"{host} would train another study (here, there): {told(differing)}")
-    if not task.image.is_file():
+    if not expected.image.is_file():
         raise RefusedError(
-            f"--root_dir: {host} can't see {task.image}: the images must lie under the same path on every machine"
+            f"--root_dir: {host} can't see {expected.image}: the images must lie under the same path on every machine"
         )
     here = environment(device.name, device.threads, device.instructions)
-    differing = differences(dict(task.environment), here)
-    if differing and not task.settings.allow_mixed_environment:
+    differing = differences(dict(expected.environment), here)
+    if differing and not expected.is_another_allowed:
         raise RefusedError(
             f"{host} is another environment than this one: {told(differing)}. The last bits of its rows may differ:"
             " --allow_mixed_environment takes it all the same"
         )
-    engine = choose_engine(task.settings, task.pretrained, device, task.flags, task.trainers, task.examples)
-    return Ready(engine, device.name, here if differing else None)
+    return Ready(task.make_engine(device), device.name, here if differing else None)
 
 
 class Worker:

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.workers.pool import AHEAD, AWAY_SECONDS, BAD, WorkerPool
 from lightning_app.engines.workers.ray_actors import Lost
 from lightning_app.errors import BadInputError, WorkersError
-from lightning_app.store.workers import WorkerLine
 from tests.engines.workers.actors import NEVER, READY, SimulatedActors, examples, in_seconds, trained
 
 RULE = StopRule(0.1, 10)
@@ -161,7 +161,7 @@ def test_a_stop_begins_nothing_on_a_worker_that_is_on_its_way_back() -> None:
 
 def test_steps_are_counted_and_workers_shown() -> None:
     sample = examples(12)
-    lines: list[Sequence[WorkerLine]] = []
+    lines: list[Sequence[WorkerState]] = []
     steps: list[int] = []
     pool = pool_of(SimulatedActors(in_seconds(sample, 2.5), 2), lines.append)
     results = list(pool.train(sample, RULE, on_steps=steps.append))

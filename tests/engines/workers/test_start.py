@@ -9,7 +9,6 @@ import torch
 from lightning_app.cli import main
 from lightning_app.engines.workers.start import require_workers
 from lightning_app.errors import BadInputError
-from lightning_app.settings import StudySettings
 from lightning_app.training.device import Device
 
 CPU = Device(torch.device("cpu"), "cpu")
@@ -20,14 +19,14 @@ FLAGS = "--trainer.accelerator x --trainer.devices y"
 @pytest.mark.parametrize(
     ("options", "devices", "message"),
     [
-        ({}, [MPS, MPS], f"{FLAGS}: several workers train on CPUs or NVIDIA GPUs, not on mps"),
+        ({"ray_address": None}, [MPS, MPS], f"{FLAGS}: several workers train on CPUs or NVIDIA GPUs, not on mps"),
         ({"ray_address": "auto"}, [MPS], "not on mps"),
         ({"ray_address": "auto"}, [CPU, CPU], f"{FLAGS} is of this machine; with --ray_address --workers says how"),
     ],
 )
 def test_what_can_not_be(options: dict[str, Any], devices: list[Device], message: str) -> None:
     with pytest.raises(BadInputError) as error:
-        require_workers(StudySettings(**options), devices, FLAGS)
+        require_workers(devices, **options, device_flags=FLAGS)
     assert message in str(error.value)
 
 
@@ -35,7 +34,7 @@ def test_one_device_needs_no_ray_and_several_say_how_it_is_installed(
     study: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # an import of it would fail
-    require_workers(StudySettings(), [MPS], FLAGS)
+    require_workers([MPS], None, FLAGS)
     assert main([*study, "--max_examples", "1"]) == 0
     capsys.readouterr()
     assert main([*study, "--trainer.devices", "2"]) == 2

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lightning_app.cli import main
+from lightning_app.data.worker_state import WorkerState
 from lightning_app.store.status import status_of
-from lightning_app.store.workers import WorkerLine
 from tests.engines.workers.processes import (
     LOOPBACK,
     descendants,
@@ -42,7 +42,7 @@ class Seen:
     environments: list[dict[str, str]] = field(default_factory=list)
     listens: set[str] = field(default_factory=set)
     open_to_others: list[str] = field(default_factory=list)
-    lines: tuple[WorkerLine, ...] = ()
+    lines: tuple[WorkerState, ...] = ()
     folders: list[Path] = field(default_factory=list)
     exit_code: int = -1
 

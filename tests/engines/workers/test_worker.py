@@ -12,15 +12,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import StopRule, Trajectory
 from lightning_app.engines.base import never, unseen
-from lightning_app.engines.workers.worker import Ready, RefusedError, Report, Result, Task, Worker, get_ready
-from lightning_app.settings import StudySettings
-from lightning_app.store.fingerprint import environment
+from lightning_app.engines.workers.worker import Expected, Ready, RefusedError, Report, Result, Task, Worker, get_ready
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.pretrained import load_pretrained, weights_sha256
 from lightning_app.training.trainers import TrainerMaker
@@ -219,44 +219,37 @@ def task(tiny_model: str, photographs: Path) -> Task:
     trainers = TrainerMaker({"accelerator": "cpu", "devices": 1})
     pretrained = load_pretrained(tiny_model)
     device = resolve_device(trainers, "cpu")
-    return Task(
-        settings=StudySettings(model_name=tiny_model),
-        pretrained=pretrained,
-        flags={},
-        trainers=trainers,
-        numbers={
-            "weights_sha256": weights_sha256(pretrained.network),
-            "device_kind": "cpu",
-            "numerics": pin_numerics("cpu"),
-        },
-        environment=environment(device.name, device.threads, device.instructions),
-        examples=3,
-        image=photographs / "ant" / "00.jpg",
-    )
+    numbers = {
+        "weights_sha256": weights_sha256(pretrained.network),
+        "device_kind": "cpu",
+        "numerics": pin_numerics("cpu"),
+    }
+    here = environment(device.name, device.threads, device.instructions)
+    expected = Expected(numbers, "highest", here, False, photographs / "ant" / "00.jpg")
+    return Task(Mock(), trainers, pretrained, expected)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda task: {"image": task.image.with_name("gone.jpg")}, r"--root_dir: .* can't see .*/gone\.jpg: the"),
-        (lambda task: {"numbers": {**task.numbers, "weights_sha256": "x"}},
+        (lambda there: {"image": there.image.with_name("gone.jpg")}, r"--root_dir: .* can't see .*/gone\.jpg: the"),
+        (lambda there: {"numbers": {**there.numbers, "weights_sha256": "x"}},
          r'would train another study \(here, there\): weights_sha256 was "x", is'),
-        (lambda task: {"environment": {**task.environment, "torch": "2.5"}},
+        (lambda there: {"environment": {**there.environment, "torch": "2.5"}},
          r'another environment than this one: torch was "2.5", is .*--allow_mixed_environment'),
     ],
 )  # fmt: skip
-def test_a_worker_that_does_not_fit_is_refused(task: Task, change: Callable[[Task], Any], words: str) -> None:
+def test_a_worker_that_does_not_fit_is_refused(task: Task, change: Callable[[Expected], Any], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
-        get_ready(replace(task, **change(task)))
+        get_ready(replace(task, expected=replace(task.expected, **change(task.expected))))
 
 
 def test_another_environment_is_taken_where_that_is_asked_for(task: Task) -> None:
-    settings = replace(task.settings, allow_mixed_environment=True)
-    there = {**task.environment, "torch": "2.5"}
+    there = {**task.expected.environment, "torch": "2.5"}
     assert get_ready(task).environment is None
-    ready = get_ready(replace(task, settings=settings, environment=there))
+    ready = get_ready(replace(task, expected=replace(task.expected, environment=there, is_another_allowed=True)))
     assert ready.environment is not None
-    assert ready.environment["torch"] == task.environment["torch"]
+    assert ready.environment["torch"] == task.expected.environment["torch"]
 
 
 def test_it_loads_nothing_heavy_before_its_environment_is_set() -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from lightning_app.commands.status import main
+from lightning_app.data.worker_state import WorkerState
+from lightning_app.store.files import WORKERS
 from lightning_app.store.lock import WriterLock
-from lightning_app.store.status import status_of
-from lightning_app.store.workers import WORKERS, WorkerLine, forget_workers, read_workers, write_workers
+from lightning_app.store.status import forget_workers, read_workers, status_of, write_workers
 from tests.store.test_status import study_of, trained
 
 LINES = (
-    WorkerLine(1, "node1", "NVIDIA H100", "at work", 812.34, 12, 0, ("a.jpg", "b.jpg", "c.jpg")),
-    WorkerLine(2, "node2", "NVIDIA H100", "starting", None, 3, 2, ()),
+    WorkerState(1, "node1", "NVIDIA H100", "at work", 812.34, 12, 0, ("a.jpg", "b.jpg", "c.jpg")),
+    WorkerState(2, "node2", "NVIDIA H100", "starting", None, 3, 2, ()),
 )
 
 
