@@ -1,20 +1,20 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
 import inspect
-import re
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import lightning.pytorch as L
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_app.errors import BadInputError, did_you_mean
-from lightning_app.files import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml
+from lightning_app.commands.parser import SWITCH, flags_of, innermost, why_not
+from lightning_app.errors import BadInputError
+from lightning_app.files import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml, yaml_as
 from lightning_app.settings import CONFIGS, Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
@@ -33,8 +33,11 @@ class NamedConfig(ActionConfigFile):
             # Here, where the file's name is known, and by the name that every jsonargparse before 5 has for it.
             parser.check_config(cfg, skip_required=True)
         # For YAML that has another form than the options, jsonargparse raises AttributeError, RecursionError, ...
+        except (BadInputError, OutsideError, OSError) as error:
+            raise BadInputError(f"--config {file}: {' '.join(str(error).split())}") from error
         except Exception as error:
-            raise BadInputError(f"--config {file}: {_reason(error, parser)}") from error
+            given = _in_file(file)
+            raise BadInputError(f"--config {file}: {why_not(error, parser, given, parser.hints)}") from error
 
 
 def named_config(name: str) -> Path:
@@ -73,6 +76,12 @@ EXAMPLE_TRAINER_FLAGS = (
 """Trainer flags that make sense for one example's Trainer; all others are decided here."""
 
 
+class OptionParser(LightningArgumentParser):
+    """LightningCLI's parser, which knows the type of each option."""
+
+    hints: Mapping[str, object]
+
+
 class Command(LightningCLI):
     """LightningCLI for one command, whose options stand flat beside Lightning's `--trainer.*`.
 
@@ -84,6 +93,7 @@ class Command(LightningCLI):
     settings_class: ClassVar[type[Settings]]
     trainer_flags: ClassVar[Sequence[str] | None] = None
     own_trainer_defaults: ClassVar[dict[str, object]] = {}
+    data_hints: ClassVar[dict[str, object]] = {}
 
     def __init__(self, argv: Sequence[str]) -> None:
         quieten_lightning()
@@ -106,7 +116,8 @@ class Command(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, with `--config` by bare name too."""
-        parser = self.parser_class(**kwargs)
+        parser = OptionParser(**kwargs)
+        parser.hints = {**get_type_hints(self.settings_class), **_trainer_hints(), **self.data_hints}
         parser.add_argument(
             "-c", "--config", action=NamedConfig,
             help="A YAML file with any of these options, or the bare name of one that comes with the package (those are"
@@ -142,7 +153,9 @@ class Command(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise
-            raise BadInputError(_reason(error, parser, "--")) from error
+            assert isinstance(parser, OptionParser)
+            given = [one for key, value in flags_of(args) for one in _spelled_out(key, value)]
+            raise BadInputError(why_not(error, parser, given, parser.hints, "--")) from error
 
     def instantiate_classes(self) -> None:
         """Builds and checks the settings; Trainers are built when they are needed."""
@@ -160,7 +173,7 @@ class Command(LightningCLI):
             self.config_init = self.parser.instantiate_classes(self.config)
         # A user's callback, plugin or logger that refuses its arguments, or whose package isn't there.
         except (ImportError, TypeError, ValueError) as error:
-            raise BadInputError(f"--trainer: {_one_line(error)}") from error
+            raise BadInputError(f"--trainer: {innermost(error)}") from error
 
     @property
     def trainers(self) -> TrainerMaker:
@@ -205,7 +218,7 @@ def switches_spelled_out(argv: Sequence[str], settings_class: type[Settings]) ->
     switches = {f"--{field.name}" for field in fields(settings_class) if field.type is bool}
     following = [*argv, ""][1:]
     return [
-        f"{word}=true" if word in switches and after.lower() not in ("true", "false", "yes", "no") else word
+        f"{word}=true" if word in switches and after.lower() not in SWITCH else word
         for word, after in zip(argv, following, strict=True)
     ]
 
@@ -223,36 +236,29 @@ def configs_first(argv: Sequence[str]) -> list[str]:
     return configs + others
 
 
-def _reason(error: Exception, parser: ArgumentParser, dashes: str = "") -> str:
-    """Why options can't be parsed; the option in question gets these dashes."""
-    if unknown := re.search(r"Option '(.*)' is not accepted|'(.*)' does not accept option '(.*)'", str(error)):
-        key = unknown[1] or f"{unknown[2]}.{unknown[3]}"
-        return f"{key} is no option of {parser.prog.split()[-1]}{did_you_mean(key, [*parser.get_defaults().keys()])}"
-    return re.sub(r'^Parser key "([^"]+)":', rf"{dashes}\1:", _one_line(error))
+def _spelled_out(flag: str, value: str) -> list[tuple[str, object]]:
+    """A flag of the command line; `--trainer FILE` as what the file gives."""
+    return _in_file(Path(value), flag) if flag == "trainer" and _is_there(Path(value)) else [(flag, value)]
 
 
-def _one_line(error: Exception) -> str:
-    """An error's text in one line; jsonargparse's list of all that a union could have been becomes a sentence."""
-    text = " ".join(str(error).split())
-    key, union, rest = text.partition("Does not validate against any of the Union subtypes")
-    if not union:
-        return re.sub(r"Expected (an? .*?)\. Got value: (.*)", lambda m: f"got {m[2]}, expected {_kind(m[1])}", text)
-    flag = key.partition(":")[0] + ": " if key else ""
-    if refused := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)': (.*?) - Expected a ", rest):
-        return f"{flag}{refused[1]}: {refused[2]}"
-    value = rest.rpartition("Given value: ")[2]
-    kinds = [_kind(kind) for kind in re.findall(r"- Expected (an? .*?)(?= - Expected| Given value type)", rest)]
-    return f"{flag}got {value}, expected {', or '.join(kind for kind in kinds if kind != 'NoneType')}"
+def _in_file(file: Path, key: str = "") -> list[tuple[str, object]]:
+    """What a YAML file gives, by option; nothing where it can't be read."""
+    try:
+        return [*_flat(yaml_as(object, read_regular(file, limit=MAX_YAML_BYTES)), key)]
+    except (OSError, OutsideError):
+        return []
 
 
-def _kind(expected: str) -> str:
-    """What jsonargparse expects, in words."""
-    kind = re.sub(r"^an? <class '(?:\w+\.)*(\w+)'>$", r"\1", expected)
-    kind = re.sub(r"^an? typing\.Literal\[(.*)\]$", r"one of \1", kind)
-    if kind.startswith("a dot import path string"):
-        return "a class's name"
-    in_words = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "list": "a list"}
-    return in_words.get(kind, kind)
+def _flat(content: object, key: str) -> Iterator[tuple[str, object]]:
+    if not isinstance(content, dict):
+        yield key, content
+        return
+    for name, inner in content.items():
+        yield from _flat(inner, f"{key}.{name}" if key else str(name))
+
+
+def _trainer_hints() -> dict[str, object]:
+    return {f"trainer.{name}": hint for name, hint in get_type_hints(L.Trainer.__init__).items()}
 
 
 def _parameters(of: type) -> list[str]:

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_app.commands.plain import PlainParser
+from lightning_app.commands.parser import Parser
 
 
-def parser() -> PlainParser:
+def parser() -> Parser:
     """`demo` has no options but `--help`."""
-    return PlainParser(
+    return Parser(
         "demo",
         "The whole study on scikit-learn's handwritten digits, offline, in a few minutes. Writes to ./demo. Started"
         " again it keeps what is whole and goes on.",
@@ -17,7 +17,7 @@ def parser() -> PlainParser:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
-    parser().parse_args(list(argv))
+    parser().parse(argv)
     print("The whole study on handwritten digits, a few minutes. All files: ./demo", file=sys.stderr)
     # Here and not above: --help doesn't wait for torch, and the first line doesn't either.
     from lightning_app.demo.whole_study import Recipe, run_demo

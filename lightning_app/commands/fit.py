@@ -42,6 +42,7 @@ class Fit(Command):
         "log_every_n_steps": 1,
         "enable_model_summary": False,
     }
+    data_hints: ClassVar[dict[str, object]] = {"data.path": Path, "data.label": int | None}
     settings: FitSettings
 
     def add_data_arguments(self, parser: LightningArgumentParser) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_app.commands.plain import PlainParser
+from lightning_app.commands.parser import Parser
 
 
-def parser() -> PlainParser:
+def parser() -> Parser:
     """What `merge` takes."""
-    parser = PlainParser(
+    parser = Parser(
         "merge",
         "Put the shards of one study (run --shard 1/5, 2/5, ...) together: the folder that one run of the whole study"
         " would have left. Each has to be there once, complete, and of the same study.",
@@ -25,7 +25,7 @@ def parser() -> PlainParser:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse(argv)
     # Here and not above: --help doesn't wait for pandas, scipy and matplotlib.
     from lightning_app.study.merge import merge
 

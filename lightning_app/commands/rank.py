@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_app.commands.plain import PlainParser
+from lightning_app.commands.parser import Parser
 from lightning_app.data.model_names import name_in_pool, split_models
 from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError, printable, say
@@ -39,9 +39,9 @@ class Part(NamedTuple):
     without: Sequence[str] = ()
 
 
-def parser() -> PlainParser:
+def parser() -> Parser:
     """What `rank` takes."""
-    parser = PlainParser(
+    parser = Parser(
         "rank",
         "Rank images by universal difficulty, the share of a pool's models that get them wrong. Ties, which are many,"
         " go by the mean loss over the models, then by path. Writes a table (path, rank, rank_average, n_correct,"
@@ -79,7 +79,7 @@ def parser() -> PlainParser:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
-    asked = parser().parse_args(argv)
+    asked = parser().parse(argv)
     models = split_models(asked.models, "models") if asked.models is not None else ()
     without = split_models(asked.without, "without") if asked.without is not None else ()
     part = Part(asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)

@@ -1,32 +1,31 @@
 """`report`: statistics, pictures and a page, from results folders or from any CSV with the seed's columns."""
 
-import argparse
-import math
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_app.commands.plain import PlainParser
+from lightning_app.commands.parser import Parser, fits
 from lightning_app.errors import BadInputError, say
 from lightning_app.files import file_name, json_text
+from lightning_app.settings import require
 
 
-def parser() -> PlainParser:
+def parser() -> Parser:
     """What `report` takes."""
-    parser = PlainParser(
+    parser = Parser(
         "report",
         "Do steps to epsilon follow universal difficulty? Rank statistics that know what never reached means, with"
         " their intervals, in words, tables and pictures, and report.html, a page that opens from disk and shows every"
         " image with its loss curve. Several studies are put side by side.",
     )
     parser.add_argument(
-        "places", nargs="+", type=Path, metavar="FOLDER_OR_CSV",
+        "folder_or_csv", nargs="+", type=Path, metavar="FOLDER_OR_CSV",
         help="a results folder, such as outputs/MODEL, also while it runs; or any CSV with the columns path,"
         " total_steps_to_epsilon (-1: never reached) and universal_difficulty_rank",
     )  # fmt: skip
     parser.add_argument(
-        "--epsilon", type=_threshold, action="append", default=[], metavar="X",
+        "--epsilon", action="append", metavar="X",
         help="one more threshold, above the study's own epsilon: the losses have the steps to it (may be given again)",
     )  # fmt: skip
     parser.add_argument(
@@ -40,43 +39,42 @@ def parser() -> PlainParser:
     )  # fmt: skip
     parser.add_argument("--thumbnails", choices=("some", "all"), default="some",
                         help="of 2,000 examples, or of all (default: some)")  # fmt: skip
-    parser.add_argument("--format", choices=("svg", "pdf"), action="append", default=[],
+    parser.add_argument("--format", metavar="{svg,pdf}", action="append",
                         help="write each picture in this form too, for a paper (may be given again)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON, and write nothing")
     return parser
 
 
 def _threshold(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a loss > 0, got {text}")
-    return value
+    require("epsilon", "a loss > 0", text, fits(text, float) and float(text) > 0)
+    return float(text)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse(argv)
+    thresholds = [_threshold(text) for text in arguments.epsilon or ()]
+    for name in arguments.format or ():
+        require("format", "svg or pdf", name, name in ("svg", "pdf"))
     # Here and not above: --help doesn't wait for them.
     from lightning_app.console.log import StudyLog
     from lightning_app.report.report import read_report, require_folder, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 
     with StudyLog():
-        report = read_report(arguments.places, arguments.epsilon)
+        report = read_report(arguments.folder_or_csv, thresholds)
         if arguments.json:
             print(json_text(report.as_dict()), end="")
             return 0
         # All that can be refused is refused before the answer is on the screen.
-        folder = arguments.output_dir or _default_folder(arguments.places, [study.name for study in report.studies])
+        names = [study.name for study in report.studies]
+        folder = arguments.output_dir or _default_folder(arguments.folder_or_csv, names)
         on_page = studies_on_page(report, arguments.root_dir)
         require_folder(folder)
         say("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
         say("\n" + "\n\n".join(map(as_text, report.tables)))
         sys.stdout.flush()
-        page = write_report(report, folder, on_page, sorted({*arguments.format}), arguments.thumbnails == "all")
+        page = write_report(report, folder, on_page, sorted({*(arguments.format or [])}), arguments.thumbnails == "all")
         say(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
     return 0
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
-from lightning_app.commands.plain import PlainParser
+from lightning_app.commands.parser import Parser
 from lightning_app.errors import say
 from lightning_app.store.status import Status, status_of
 
 
-def parser() -> PlainParser:
+def parser() -> Parser:
     """What `status` takes."""
-    parser = PlainParser(
+    parser = Parser(
         "status", "Where a study stands: what is done, what is left and how long that takes, also while it runs."
     )
     parser.add_argument("folder", type=Path, help="the study's folder, such as outputs/MODEL")
@@ -23,7 +23,7 @@ def parser() -> PlainParser:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse(argv)
     status = status_of(arguments.folder)
     say(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
     return 0

@@ -124,7 +124,7 @@ def test_help_reads_like_documentation(command: str, capsys: pytest.CaptureFixtu
             ["--config", "default", "--config", "unknown_flag.yaml"],
             "error: --config unknown_flag.yaml: trainer.divices is no option of run; near names: trainer.devices",
         ),
-        (["--trainer", "flags.yaml"], "error: trainer.divices is no option of run; near names: trainer.devices"),
+        (["--trainer", "flags.yaml"], "error: --trainer.divices is no option of run; near names: trainer.devices"),
         (["--config", "bad_value.yaml"], "--config bad_value.yaml: lr: got fast, expected a finite number"),
         (["--config", "broken.yaml"], "broken.yaml"),
     ],

@@ -123,7 +123,7 @@ def test_a_path_with_a_line_break_has_no_one_line_form(pool: Path, capsys: pytes
         (["pool/models.csv", "--against", "pool"], "no image in common"),
         (["pool/models.csv", "--models", "good", "--against", "pool"], "is taken for a ranking"),
         (["pool/models.csv"], "is not a NumPy array of numbers"),
-        (["pool", "--model", "good"], "unrecognized arguments: --model good; steps-to-epsilon rank --help"),
+        (["pool", "--model", "good"], "--model is no option of rank; near names: models"),
     ],
 )
 def test_bad_input_is_one_clear_error(

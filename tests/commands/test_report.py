@@ -224,16 +224,16 @@ def test_studies_of_one_name_keep_their_pictures() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "the following arguments are required: FOLDER_OR_CSV"),
+        ([], "the following arguments are required: folder_or_csv"),
         (["nowhere"], "there is no nowhere"),
         (["outputs"], "these below it do: outputs/tiny"),
         (["outputs/tiny", "outputs/tiny"], "a study is given twice"),
-        (["outputs/tiny", "--epsilon", "-1"], "argument --epsilon: must be a loss > 0, got -1"),
-        (["outputs/tiny", "--epsilon", "small"], "argument --epsilon: must be a loss > 0, got small"),
+        (["outputs/tiny", "--epsilon", "-1"], "--epsilon must be a loss > 0, got -1"),
+        (["outputs/tiny", "--epsilon", "small"], "--epsilon must be a loss > 0, got small"),
         (["outputs/tiny", "--epsilon", "0.001"], "has trained to 0.01 and no further"),
         (["outputs/tiny", "--root_dir", "nowhere"], "--root_dir nowhere: there is no folder nowhere"),
         (["outputs/tiny", "--output_dir", "file"], "--output_dir: file can't be written"),
-        (["outputs/tiny", "--format", "png"], "argument --format: invalid choice"),
+        (["outputs/tiny", "--format", "png"], "--format must be svg or pdf, got png"),
         (["outputs/tiny", "--output_dir", "taken"], "taken/report is not the folder of a page"),
     ],
 )

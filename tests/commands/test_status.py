@@ -57,7 +57,7 @@ def test_it_imports_no_torch_and_no_pandas(folder: Path) -> None:
         ([], "the following arguments are required: folder; steps-to-epsilon status --help shows what it takes"),
         (["nowhere"], "nowhere holds no study"),
         (["outputs"], "outputs is not a study's folder; it holds these: outputs/tiny"),
-        (["outputs/tiny", "--jsn"], "unrecognized arguments: --jsn"),
+        (["outputs/tiny", "--jsn"], "--jsn is no option of status; near names: json"),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
