@@ -25,7 +25,7 @@ class StorageError(OSError):
 
 
 class WorkersError(RuntimeError):
-    """No worker can train. The command ends with exit code 1; what is done is whole, and the same command goes on."""
+    """No worker can train. The command ends with exit code 1; what is done is whole; rerun the command to resume."""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -275,7 +275,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
-def write_whole(file: Path, data: bytes | Iterable[bytes], aside: str | None = None, flush: bool = True) -> None:
+def write_atomic(file: Path, data: bytes | Iterable[bytes], aside: str | None = None, flush: bool = True) -> None:
     """Writes a file aside and renames it.
 
     Args:

@@ -15,11 +15,11 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 
 CONFIGS = Path(__file__).parent / "configs"
 """YAML files of options, by bare name."""
-MOST_STEPS = 50_000_000
+MAX_STEPS = 50_000_000
 """Their losses are one line of the store."""
-HOW_NOT_WHAT = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
+EXECUTION_ONLY = frozenset(("max_hours", "allow_mixed_environment", "overwrite", "dry_run"))
 """Options of a study that say how one command runs, and nothing about what comes out."""
-WHO_TRAINS = frozenset(("engine", "slots", "workers", "ray_address", "max_retries", "shard"))
+PLACEMENT_ONLY = frozenset(("engine", "slots", "workers", "ray_address", "max_retries", "shard"))
 """Options of a study that no number depends on: what trains, and which part of it here."""
 
 
@@ -107,7 +107,7 @@ class TrainingSettings(ModelSettings):
         super().__post_init__()
         require("epsilon", "> 0", self.epsilon, 0 < self.epsilon < math.inf)
         steps = self.max_steps_per_example
-        require("max_steps_per_example", f"from 1 to {MOST_STEPS:,}", steps, 1 <= steps <= MOST_STEPS)
+        require("max_steps_per_example", f"from 1 to {MAX_STEPS:,}", steps, 1 <= steps <= MAX_STEPS)
         require("lr", "> 0", self.lr, 0 < self.lr < math.inf)
         require("weight_decay", ">= 0", self.weight_decay, 0 <= self.weight_decay < math.inf)
         require("momentum", ">= 0 and < 1", self.momentum, 0 <= self.momentum < 1)
@@ -148,10 +148,10 @@ class StudySettings(FitSettings):
             then as often alone at the end; then it is an error.
         shard: Train only one part of the sample, such as 3/16: the third of sixteen parts, each with every sixteenth
             example by difficulty. merge puts them together.
-        max_hours: Stop after the example in hand once this many hours are over; the same command goes on.
+        max_hours: Stop after the example in hand once this many hours are over; rerun the command to resume.
         allow_mixed_environment: Go on with a study whose rows were made in another environment (versions, CPU or GPU
             model); the summary names both.
-        overwrite: Start anew where there is a study already, which is moved aside; without it the study goes on.
+        overwrite: Start anew where there is a study already, which is moved aside; without it the study is resumed.
         dry_run: Show the sample, its labels and the first image paths, and train nothing.
     """
 

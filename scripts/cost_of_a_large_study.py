@@ -30,7 +30,7 @@ from lightning_app.store.study import (
     read_study,
 )
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study.finalize import conclude
+from lightning_app.study.finalize import finalize
 
 EPSILON = 1e-3
 FOLLOWS = 0.15
@@ -102,7 +102,7 @@ def main() -> None:
                 assert study is not None
                 folder.begin(study, study.identity, study.environments[1], study.target, study.command)
                 began = time.monotonic()
-                conclude(folder)
+                finalize(folder)
             print(f"{what:<31} {began - start:6.1f} s at the start, {time.monotonic() - began:.1f} s at the end")
 
 

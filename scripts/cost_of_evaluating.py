@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_app.data.model_names import split_models
 from lightning_app.pool.evaluate import evaluate
-from lightning_app.pool.image_folder import find, label
+from lightning_app.pool.image_folder import find_pool_images, label
 from lightning_app.settings import EvaluationSettings
 from lightning_app.training.device import Device
 from lightning_app.training.pretrained import classes_of
@@ -145,7 +145,7 @@ def compare_with_a_bare_loop(asked: argparse.Namespace) -> None:
                 settings = EvaluationSettings(
                     models=model, root_dir=asked.root_dir, output_dir=Path(folder, "pool"), batch_size=asked.batch_size
                 )
-                images = find(settings)
+                images = find_pool_images(settings)
                 files = [images.files[path] for path in images.paths]
                 classes = timm.create_model(model, pretrained=True).num_classes
                 of = label(images, settings, classes_of(classes)).of

@@ -41,21 +41,21 @@ BEFORE_THE_END = 4
 class Sleeper:
     """An engine that sleeps. An example's length, in steps and in seconds, follows from its number alone."""
 
-    at_once = 1
+    max_in_flight = 1
     devices = 1
     steps_a_second = None
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def closing(self) -> None:
+    def summary_line(self) -> None:
         """Nothing."""
 
     def train(
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         """Sleeps once an example."""
@@ -66,7 +66,7 @@ class Sleeper:
             on_steps(steps)
             losses = [*(1.0 / k for k in range(1, steps)), rule.epsilon / 2]
             yield Trajectory(example, "reached", losses, 0, 1, 0.1, seconds)
-            if is_due():
+            if should_stop():
                 return
 
 
@@ -118,7 +118,7 @@ def study(ray: Any, workers: int, examples: int, seconds: float, folder: StudyFo
         f"{workers} workers, {examples} examples of {seconds:g} s on average: {examples / spent:.1f} examples a second"
         f" ({workers / seconds:.1f} asked for), {spent:.0f} s; until few were left workers were busy"
         f" {100 * busy:.1f} % of their time; the driver's own CPU: {100 * used / spent:.0f} %,"
-        f" {1000 * used / examples:.2f} ms an example; {engine.closing()}",
+        f" {1000 * used / examples:.2f} ms an example; {engine.summary_line()}",
         flush=True,
     )
     actors.close()

@@ -21,7 +21,7 @@ from lightning_app.files import (
     json_text,
     read_regular,
     refuse_links,
-    write_whole,
+    write_atomic,
     yaml_as,
 )
 
@@ -151,8 +151,8 @@ def test_json_has_null_for_what_is_not_finite() -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     file = Path("table.csv")
-    write_whole(file, b"old")
-    write_whole(file, b"new")
+    write_atomic(file, b"old")
+    write_atomic(file, b"new")
     assert file.read_bytes() == b"new"
 
     def full(descriptor: int) -> None:
@@ -160,6 +160,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match=r"table.csv can't be written: No space left on device"):
-        write_whole(file, b"newer")
+        write_atomic(file, b"newer")
     assert [f.name for f in Path().iterdir()] == ["table.csv"]
     assert file.read_bytes() == b"new"

@@ -9,10 +9,10 @@ from scipy import stats
 from lightning_app.analysis.statistics import Estimate, Floats, Paired, Places, estimate, group_sizes
 
 BOOTSTRAP_DRAWS = 2_000
-MOST_RESAMPLED = 2_000
+MAX_RESAMPLED = 2_000
 """Examples up to which intervals are bootstrapped too; above, that would take minutes."""
 PERMUTATIONS = 9_999
-FEWEST_CLASSES = 50
+MIN_CLASSES = 50
 """With two examples or more; with 10 classes an interval clustered by class covers 89 % instead of 95."""
 DRAWS_AT_A_TIME = 250
 
@@ -75,7 +75,7 @@ def associate(steps: Floats, rank: Floats, labels: Floats, seed: int = 0) -> Ass
     classes = _large_classes(labels)
     groups = labels if classes else None
     found = [estimate(each, groups) for each in (pairs.spearman, pairs.kendall, pairs.somers)]
-    if n <= MOST_RESAMPLED:
+    if n <= MAX_RESAMPLED:
         draws = bootstrap(pairs, seed)
         found = [replace(each, bootstrap=percentiles(drawn)) for each, drawn in zip(found, draws, strict=True)]
     rho, tau, d = found
@@ -87,7 +87,7 @@ def _large_classes(labels: Floats) -> int:
     if np.isnan(labels).any():
         return 0
     classes = int((np.unique(labels, return_counts=True)[1] > 1).sum())
-    return classes if classes >= FEWEST_CLASSES else 0
+    return classes if classes >= MIN_CLASSES else 0
 
 
 def bootstrap(pairs: Paired, seed: int, draws: int = BOOTSTRAP_DRAWS) -> Floats:
@@ -159,11 +159,11 @@ def permutation_p(pairs: Paired, seed: int) -> tuple[float, str]:
     sizes = group_sizes(pairs.x)
     largest = r[np.argmax(sizes)]
     others = r[r != largest] - largest
-    if len(others) > MOST_RESAMPLED:
+    if len(others) > MAX_RESAMPLED:
         return float(2 * stats.norm.sf(rho * math.sqrt(n - 1))), "the normal limit of permutations"
     chance = np.random.default_rng(seed)
     found = 0
-    if n <= MOST_RESAMPLED:
+    if n <= MAX_RESAMPLED:
         for start in range(0, PERMUTATIONS, DRAWS_AT_A_TIME):
             some = min(DRAWS_AT_A_TIME, PERMUTATIONS - start)
             drawn = chance.permuted(np.tile(s, (some, 1)), axis=1)[:, : len(others)]

@@ -115,7 +115,7 @@ class ThresholdForecast:
     ninetieth: Interval
 
 
-def forecast(
+def forecast_thresholds(
     curves: Sequence[Curve], thresholds: Mapping[str, float], max_steps: int, left: int
 ) -> dict[str, ThresholdForecast]:
     """Forecasts what the examples that are left will do, from a pilot drawn like them.

@@ -9,7 +9,7 @@ from lightning_app.analysis.extrapolation import (
     Curve,
     Interval,
     ThresholdForecast,
-    forecast,
+    forecast_thresholds,
     round_up,
     seconds_taken,
     steps_taken,
@@ -18,7 +18,7 @@ from lightning_app.analysis.extrapolation import (
 from lightning_app.analysis.statistics import pairs_to_see, smallest_visible
 from lightning_app.data.trajectory import THRESHOLDS
 
-ENOUGH_REACH = 0.8
+MIN_REACHED = 0.8
 """The share of examples that should reach epsilon: of the others a study has the order of none."""
 EFFECTS = (0.15, 0.10)
 """Correlations that a study may want to tell from zero; the published ones are .12 to .19."""
@@ -120,7 +120,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Forecast:
     """What is to be expected of a study.
 
     Args:
@@ -168,7 +168,7 @@ class Outlook:
         return 1 - self.thresholds["epsilon"].share.value
 
 
-def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) -> Outlook:
+def make_forecast(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) -> Forecast:
     """Forecasts a study.
 
     Args:
@@ -189,13 +189,13 @@ def look_ahead(pilot: Pilot, epsilon: float, max_steps: int, max_examples: int) 
 
     size = pilot.available if max_examples == -1 else min(max_examples, pilot.available)
     thresholds = {name: value for name, value in THRESHOLDS.items() if value > epsilon}
-    lines = forecast(pilot.curves, {**thresholds, "epsilon": epsilon}, max_steps, pilot.left(size))
+    lines = forecast_thresholds(pilot.curves, {**thresholds, "epsilon": epsilon}, max_steps, pilot.left(size))
     others = [n for n in map(pairs_to_see, EFFECTS) if n < pilot.available and n != size]
     whole = sample(size, epsilon, max_steps)
     longest = max(len(curve.losses) for curve in pilot.curves)
     to_epsilon, steps = _within_reach(lines, epsilon, max_steps, longest)
     best = min(pilot.available, pairs_to_see(EFFECTS[-1]))
-    return Outlook(
+    return Forecast(
         epsilon=epsilon,
         max_steps_per_example=max_steps,
         pilot_examples=len(pilot.curves),
@@ -237,7 +237,7 @@ def _within_reach(
         return max(longest, round_up(line.ninetieth.high)) if math.isfinite(line.ninetieth.high) else max_steps
 
     near = {name: line for name, line in lines.items() if line.ninetieth.value <= TOO_FAR * longest}
-    enough = [line for name, line in near.items() if name != "ln2" and line.share.low >= ENOUGH_REACH]
+    enough = [line for name, line in near.items() if name != "ln2" and line.share.low >= MIN_REACHED]
     wanted = next(line for line in lines.values() if line.threshold <= max(epsilon, A_LOSS_WITHIN_REACH))
     if enough and enough[-1].threshold <= wanted.threshold:
         return enough[-1].threshold, min(max_steps, steps(enough[-1]))
@@ -248,37 +248,38 @@ def _within_reach(
 
 FASTER = 10
 """Times the learning rate, where the curves don't tell how many steps would do."""
-FEWEST_CURVES = 10
+MIN_CURVES = 10
 """Below, a pilot says little."""
 
 
-def words(outlook: Outlook, device: str) -> str:
+def format_forecast(forecast: Forecast, device: str) -> str:
     """The forecast for a terminal."""
-    width = max(len(_interval(line.share, _percent)) for line in outlook.thresholds.values())
+    width = max(len(_interval(line.share, _percent)) for line in forecast.thresholds.values())
     lines = [
-        f"Forecast for {outlook.left:,} more examples from the curves of {outlook.pilot_examples}, with 80 % intervals",
+        f"Forecast for {forecast.left:,} more examples from the curves of {forecast.pilot_examples}, with 80 %"
+        " intervals",
         "",
-        f"{'loss at or below':>16}  {f'reached within {outlook.max_steps_per_example:,} steps':<{max(width, 28)}}"
+        f"{'loss at or below':>16}  {f'reached within {forecast.max_steps_per_example:,} steps':<{max(width, 28)}}"
         f"  {'steps in the median':<28}  steps in the 90th percentile",
     ]
-    for name, line in outlook.thresholds.items():
+    for name, line in forecast.thresholds.items():
         label = "ln 2" if name == "ln2" else f"{line.threshold:g}"
         lines.append(
             f"{label:>16}  {_interval(line.share, _percent):<{max(width, 28)}}"
             f"  {_interval(line.median, _steps):<28}  {_interval(line.ninetieth, _steps)}"
         )
-    if outlook.cut_short:
+    if forecast.cut_short:
         lines.append(
-            f"{outlook.cut_short} of the curves were cut short, at {outlook.pilot_steps:,} steps at most, and are"
+            f"{forecast.cut_short} of the curves were cut short, at {forecast.pilot_steps:,} steps at most, and are"
             " extrapolated: a power of the step, fitted to the last fifth."
         )
-    ends = [line.ninetieth.value for line in outlook.thresholds.values()]
+    ends = [line.ninetieth.value for line in forecast.thresholds.values()]
     farthest = max((steps for steps in ends if math.isfinite(steps)), default=0)
-    if farthest > TOO_FAR * outlook.pilot_steps:
+    if farthest > TOO_FAR * forecast.pilot_steps:
         lines.append(f"More than {TOO_FAR} times as far as was seen the intervals are too narrow.")
-    if outlook.without_tail:
+    if forecast.without_tail:
         lines.append(
-            f"{outlook.without_tail} of the {outlook.pilot_examples} curves end before their tail: nobody knows when"
+            f"{forecast.without_tail} of the {forecast.pilot_examples} curves end before their tail: nobody knows when"
             " these come, at the next step or never, and the intervals say so."
         )
     lines += [
@@ -287,37 +288,37 @@ def words(outlook: Outlook, device: str) -> str:
     ]
     lines += [
         f"{sample.examples:>16,}  {_sees(sample.smallest_visible):<28}  {_interval(sample.hours, _time)}"
-        for sample in outlook.samples
+        for sample in forecast.samples
     ]
-    devices = ", ".join(f"{_time(hours.value)} on {n}" for n, hours in outlook.hours_on_devices.items())
+    devices = ", ".join(f"{_time(hours.value)} on {n}" for n, hours in forecast.hours_on_devices.items())
     lines += [
         "To see is to tell from zero in 80 % of such samples (two-sided, p < .05). There are about"
-        f" {outlook.available:,} examples to draw from.",
+        f" {forecast.available:,} examples to draw from.",
         "The last line is for what is left of the study as it was asked for; shared among such devices, at best:"
         f" {devices}.",
-        f"A step takes {1000 * outlook.seconds_a_step:.1f} ms; log and step logs still to write:"
-        f" {_interval(outlook.step_log_bytes, size_in_words)}.",
+        f"A step takes {1000 * forecast.seconds_a_step:.1f} ms; log and step logs still to write:"
+        f" {_interval(forecast.step_log_bytes, format_size)}.",
     ]
-    if math.isnan(outlook.seconds_asking):
+    if math.isnan(forecast.seconds_asking):
         lines.append("Not in that time, and not known: asking the model about more images.")
-    elif outlook.seconds_asking:
-        lines.append(f"In that time: asking the model about more images, {_time(outlook.seconds_asking / 3600)}.")
-    return "\n".join([*lines, "", _advice(outlook)])
+    elif forecast.seconds_asking:
+        lines.append(f"In that time: asking the model about more images, {_time(forecast.seconds_asking / 3600)}.")
+    return "\n".join([*lines, "", _advice(forecast)])
 
 
-def _advice(outlook: Outlook) -> str:
-    best = outlook.recommendation
+def _advice(forecast: Forecast) -> str:
+    best = forecast.recommendation
     if best.max_steps_per_example is None:
-        if outlook.diverged > outlook.pilot_examples * (1 - ENOUGH_REACH):
-            what = f"a smaller --lr: {outlook.diverged} of {outlook.pilot_examples} examples diverged"
-        elif outlook.pilot_examples < FEWEST_CURVES:
-            what = f"a longer pilot (--pilot_minutes): {outlook.pilot_examples} curves are too few"
-        elif outlook.pilot_steps < outlook.max_steps_per_example:
+        if forecast.diverged > forecast.pilot_examples * (1 - MIN_REACHED):
+            what = f"a smaller --lr: {forecast.diverged} of {forecast.pilot_examples} examples diverged"
+        elif forecast.pilot_examples < MIN_CURVES:
+            what = f"a longer pilot (--pilot_minutes): {forecast.pilot_examples} curves are too few"
+        elif forecast.pilot_steps < forecast.max_steps_per_example:
             what = f"{FASTER} times the --lr, or a longer pilot (--pilot_minutes): the curves end too early"
         else:
             what = f"{FASTER} times the --lr, or a larger --max_steps_per_example: the curves end too early"
         return f"Recommended: plan again with {what} to tell what brings most examples to a loss of {best.epsilon:g}."
-    other = "" if best.epsilon == outlook.epsilon else "; another epsilon is another study: give another --output_dir"
+    other = "" if best.epsilon == forecast.epsilon else "; another epsilon is another study: give another --output_dir"
     return (
         f"Recommended: --epsilon {best.epsilon:g} --max_steps_per_example {best.max_steps_per_example} --max_examples"
         f" {best.sample.examples} ({_sees(best.sample.smallest_visible)} can be seen, in"
@@ -352,7 +353,7 @@ def _time(hours: float) -> str:
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def size_in_words(size: float) -> str:
+def format_size(size: float) -> str:
     """Bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lightning_app.analysis.foreign_csv import read_results_csv
 from lightning_app.analysis.losses import LossSource, StoredLosses, step_logs_beside
-from lightning_app.analysis.metadata import Facts, facts_of
+from lightning_app.analysis.metadata import Metadata, metadata_of
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
 from lightning_app.data.trajectory import NEVER, THRESHOLDS
 from lightning_app.errors import BadInputError
@@ -50,7 +50,7 @@ class Study:
     says_limit: bool = True
     extra: tuple[float, ...] = ()
     losses: LossSource | None = None
-    facts: Facts = field(default_factory=Facts)
+    facts: Metadata = field(default_factory=Metadata)
 
     @cached_property
     def is_trained(self) -> npt.NDArray[np.bool_]:
@@ -173,7 +173,7 @@ def _of_folder(folder: Path, epsilons: Sequence[float]) -> Study:
     columns = {threshold_column(epsilon): steps for epsilon, steps in zip(epsilons, np.array(found).T, strict=True)}
     return Study(
         folder.resolve().name, folder, frame_of(rows).assign(**columns), stored.epsilon,
-        stored.target.max_steps_per_example, losses=StoredLosses(stored), facts=facts_of(stored),
+        stored.target.max_steps_per_example, losses=StoredLosses(stored), facts=metadata_of(stored),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from lightning_app.store.study import Content, StoredStudy
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """What a study's folder says beside its table; what it doesn't say is None or empty.
 
     Args:
@@ -40,14 +40,14 @@ class Facts:
     environments: tuple[str, ...] = ()
 
 
-def facts_of(study: StoredStudy) -> Facts:
+def metadata_of(study: StoredStudy) -> Metadata:
     """Gathers what a study says of itself beside its rows."""
     settings, ranking = study.command.settings, study.command.ranking or {}
     model_name, root_dir = settings.get("model_name"), settings.get("root_dir")
     optimizer, in_it = study.identity.get("optimizer"), ranking.get("model_is_in_it")
     lr = optimizer.get("lr") if isinstance(optimizer, dict) else None
     done = [path in study.examples for _, path in study.target.examples]  # easiest first
-    return Facts(
+    return Metadata(
         model_name=str(model_name or ""),
         select=str(study.identity.get("select", "")),
         lr=lr if isinstance(lr, int | float) else None,

@@ -16,16 +16,16 @@ from matplotlib.lines import Line2D
 
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Floats
-from lightning_app.analysis.summary import Closing, loss_in_words
+from lightning_app.analysis.summary import Summary, format_loss
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # two of Okabe and Ito's colours, told apart by every kind of colour vision
 BY_DIFFICULTY = "viridis"
 VISIBLE_BLUES = ListedColormap(mpl.colormaps["Blues"].resampled(256)(np.linspace(0.3, 1, 256)))
 """Its lightest is told from the paper."""
 Which = npt.NDArray[np.bool_]
-MOST_POINTS = 5_000
+MAX_POINTS = 5_000
 """Above, points would hide each other, and areas are coloured by how many they hold."""
-MOST_CURVES = 200
+MAX_CURVES = 200
 NO_DATE: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None},
@@ -57,7 +57,7 @@ def as_file(figure: Figure, kind: str = "png") -> bytes:
 
 
 @_own_settings()
-def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
+def steps_vs_difficulty(study: Study, summary: Summary) -> Figure:
     """Draws total SGD steps to epsilon against the universal difficulty rank.
 
     Not reached (censored or diverged) stands as open triangles at the limit; `error` rows have no place. Above 5,000
@@ -66,16 +66,16 @@ def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
 
     Args:
         study: The results.
-        closing: Their statistics.
+        summary: Their statistics.
     """
     steps, rank = study.steps_to(), study.trained["universal_difficulty_rank"].to_numpy(dtype=np.float64)
     reached, missed = steps >= 0, steps < 0
     steps = np.maximum(steps, 1)  # a logarithm has no place for 0
-    figure, many = _figure(), reached.sum() + missed.sum() > MOST_POINTS
+    figure, many = _figure(), reached.sum() + missed.sum() > MAX_POINTS
     axes = figure.subplots()
-    within = f" in {closing.limit:,} steps" if closing.says_limit else ""
+    within = f" in {summary.limit:,} steps" if summary.says_limit else ""
     labels = f"reached ({reached.sum():,})", f"not reached{within} ({missed.sum():,})"
-    axes.set_xlim(0.9, closing.limit * 1.25)  # before the scale, which complains of points that all lie at the limit
+    axes.set_xlim(0.9, summary.limit * 1.25)  # before the scale, which complains of points that all lie at the limit
     axes.set_xscale("log")
     if many:
         _draw_many(figure, axes, steps, rank, reached, missed, labels)
@@ -84,15 +84,15 @@ def steps_vs_difficulty(study: Study, closing: Closing) -> Figure:
             axes.scatter(steps[reached], rank[reached], s=30, color=BLUE, alpha=0.7, linewidths=0, label=labels[0])
         if missed.any():
             axes.scatter(
-                np.full(missed.sum(), closing.limit), rank[missed], s=45, marker=">", facecolors="none",
+                np.full(missed.sum(), summary.limit), rank[missed], s=45, marker=">", facecolors="none",
                 edgecolors=ORANGE, linewidths=1.2, label=labels[1],
             )  # fmt: skip
-            axes.axvline(closing.limit, color=ORANGE, linewidth=0.8, linestyle=":")
+            axes.axvline(summary.limit, color=ORANGE, linewidth=0.8, linestyle=":")
         if reached.any() or missed.any():
             _legend_below(figure)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    _name_axes(axes, f"Total SGD steps to {loss_in_words(closing.epsilon)}", "Universal difficulty rank (1 = easiest)")
-    figure.suptitle(f"{_title(study.name)}\nSpearman {closing.at_epsilon.correlation}", fontsize=14)
+    _name_axes(axes, f"Total SGD steps to {format_loss(summary.epsilon)}", "Universal difficulty rank (1 = easiest)")
+    figure.suptitle(f"{_title(study.name)}\nSpearman {summary.at_epsilon.correlation}", fontsize=14)
     return figure
 
 
@@ -119,7 +119,7 @@ def _draw_many(
 
 
 @_own_settings()
-def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
+def loss_curves(study: Study, summary: Summary, seed: int = 0) -> Figure | None:
     """Draws the loss curves of up to 200 examples, a seeded sample, coloured by difficulty; thresholds as lines.
 
     Returns:
@@ -127,7 +127,7 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     """
     frame = study.frame  # its places are those of the step logs
     places = np.flatnonzero(study.is_trained)
-    drawn = np.sort(np.random.default_rng(seed).permutation(places)[:MOST_CURVES])
+    drawn = np.sort(np.random.default_rng(seed).permutation(places)[:MAX_CURVES])
     ranks = frame["universal_difficulty_rank"].to_numpy(dtype=np.float64)
     curves, ranks_drawn = [], []
     for place in drawn.tolist():
@@ -147,13 +147,13 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
     lines = LineCollection(curves, cmap=BY_DIFFICULTY, linewidths=0.8, alpha=0.7)
     lines.set_array(np.array(ranks_drawn))
     axes.add_collection(lines)
-    axes.set_xlim(0.9, closing.limit * 1.25)
+    axes.set_xlim(0.9, summary.limit * 1.25)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.autoscale(axis="y")
-    for line in closing.lines:
+    for line in summary.lines:
         if line.threshold == line.threshold:
-            style = "-" if line is closing.at_epsilon else ":"
+            style = "-" if line is summary.at_epsilon else ":"
             axes.axhline(line.threshold, color="0.3", linewidth=1, linestyle=style)
             axes.annotate(line.label, (1, line.threshold), xycoords=("axes fraction", "data"), fontsize=11,
                           textcoords="offset points", xytext=(3, -4))  # fmt: skip
@@ -167,53 +167,53 @@ def loss_curves(study: Study, closing: Closing, seed: int = 0) -> Figure | None:
 
 
 @_own_settings()
-def survival(study: Study, closing: Closing) -> Figure | None:
+def survival(study: Study, summary: Summary) -> Figure | None:
     """Draws which share of each fifth of the examples by difficulty has not come to epsilon after so many steps.
 
     Returns:
         None for fewer than five examples.
     """
-    if not closing.quintiles:
+    if not summary.quintiles:
         return None
     figure = _figure()
     axes = figure.subplots()
-    axes.set_xlim(0.9, closing.limit * 1.25)
+    axes.set_xlim(0.9, summary.limit * 1.25)
     axes.set_xscale("log")
-    colours = mpl.colormaps[BY_DIFFICULTY](np.linspace(0, 0.9, len(closing.quintiles)))
-    for fifth, colour in zip(closing.quintiles, colours, strict=True):
+    colours = mpl.colormaps[BY_DIFFICULTY](np.linspace(0, 0.9, len(summary.quintiles)))
+    for fifth, colour in zip(summary.quintiles, colours, strict=True):
         steps, share = fifth.survival()
         axes.step(
-            np.append(np.maximum(steps, 0.9), closing.limit), np.append(share, share[-1]), where="post", color=colour,
+            np.append(np.maximum(steps, 0.9), summary.limit), np.append(share, share[-1]), where="post", color=colour,
             linewidth=2, label=f"ranks {fifth.from_rank:,g} to {fifth.to_rank:,g} ({len(fifth.steps):,})",
         )  # fmt: skip
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    _name_axes(axes, "SGD steps", f"share not yet at {loss_in_words(closing.epsilon)}")
+    _name_axes(axes, "SGD steps", f"share not yet at {format_loss(summary.epsilon)}")
     _legend_below(figure)
     figure.suptitle(f"{_title(study.name)}\nEasiest to hardest fifth of the images", fontsize=14)
     return figure
 
 
 @_own_settings()
-def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Closing]) -> Figure | None:
+def correlation_over_thresholds(studies: Sequence[Study], summaries: Sequence[Summary]) -> Figure | None:
     """Draws Spearman's correlation at every threshold with its 95 % interval, a line a study.
 
     Returns:
         None where no correlation is defined.
     """
     thresholds = sorted(
-        {line.threshold for closing in closings for line in closing.lines if line.threshold == line.threshold},
+        {line.threshold for summary in summaries for line in summary.lines if line.threshold == line.threshold},
         reverse=True,
     )
-    defined = any(line.correlation.value == line.correlation.value for c in closings for line in c.lines)
+    defined = any(line.correlation.value == line.correlation.value for c in summaries for line in c.lines)
     if not thresholds or not defined:
         return None
     figure = _figure()
     axes = figure.subplots()
     axes.axhline(0, color="0.4", linewidth=1)
     colours = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
-    for k, (study, closing) in enumerate(zip(studies, closings, strict=True)):
-        lines = [line for line in closing.lines if line.threshold == line.threshold]
+    for k, (study, summary) in enumerate(zip(studies, summaries, strict=True)):
+        lines = [line for line in summary.lines if line.threshold == line.threshold]
         # Side by side, so that intervals don't hide each other.
         places = np.array([thresholds.index(line.threshold) for line in lines]) + 0.08 * (k - (len(studies) - 1) / 2)
         rho, low, high = np.array([[each.correlation.value, each.correlation.low, each.correlation.high]
@@ -224,7 +224,7 @@ def correlation_over_thresholds(studies: Sequence[Study], closings: Sequence[Clo
         ceiling = study.facts.ceiling
         if ceiling == ceiling:
             axes.axhline(ceiling, color=colour, linewidth=1, linestyle=":")
-    names = {line.threshold: line.label for closing in closings for line in closing.lines}
+    names = {line.threshold: line.label for summary in summaries for line in summary.lines}
     axes.set_xticks(range(len(thresholds)), [names[threshold] for threshold in thresholds])
     axes.set_xlim(-0.5, len(thresholds) - 0.5)
     _name_axes(axes, "loss at or below", "Spearman of steps and difficulty")

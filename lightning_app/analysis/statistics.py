@@ -150,7 +150,7 @@ class Paired:
         s_variance = (s * s).sum() - s * s - 2 * s_lost + s_lost_squares - base
         with np.errstate(divide="ignore", invalid="ignore"):
             without = (products - base) / np.sqrt(r_variance * s_variance)
-        return Jackknifed(_pearson(r, s), without)
+        return Jackknifed(pearson(r, s), without)
 
     @cached_property
     def kendall(self) -> Jackknifed:
@@ -194,7 +194,8 @@ class Paired:
         return np.asarray(self.n - group_sizes(side), dtype=np.float64)
 
 
-def _pearson(a: Floats, b: Floats) -> float:
+def pearson(a: Floats, b: Floats) -> float:
+    """The product-moment correlation; NaN where one side is constant."""
     a, b = a - a.mean(), b - b.mean()
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / scale if scale else math.nan

@@ -28,7 +28,7 @@ from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
 from lightning_app.data.trajectory import StopRule
 from lightning_app.engines.slots.engine import make_slots_engine
-from lightning_app.engines.slots.how_many import MOST_SLOTS, SlotsUnavailableError
+from lightning_app.engines.slots.how_many import MAX_SLOTS, SlotsUnavailableError
 from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.errors import DONE, FAILED
 from lightning_app.files import json_text
@@ -123,7 +123,7 @@ def prepare(
     precision.convert_module(classifier.network)
     classifier.eval().to(device)
     has_slots = device.type == "cuda" and "slots" in settings.engine_names
-    count = how_many_examples((settings.slots or MOST_SLOTS) if has_slots else 1, settings)
+    count = how_many_examples((settings.slots or MAX_SLOTS) if has_slots else 1, settings)
     size: Sequence[int] = pretrained.transform_settings["input_size"]  # type: ignore[assignment]
     files = make_images(folder, count, size[1], size[2])
     examples = label_images(files, classifier.network, pretrained.transform, precision, device)
@@ -175,7 +175,7 @@ def enter(
             engine = make_slots_engine(
                 classifier, pretrained.transform, snapshot, precision, device, settings.slots, len(examples)
             )
-            log.info("Engine: %s", engine.in_words())
+            log.info("Engine: %s", engine.describe())
             slots = len(engine.scheduler.slots)
             train = by_engine(engine)
         entrant = Entrant(name, train, slots, examples[: how_many_examples(slots, settings)])

@@ -7,7 +7,7 @@ from lightning_app.bench.agreement import Difference
 from lightning_app.bench.findings import Findings, Line
 from lightning_app.bench.measuring import Spread
 
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 """Differences of an engine; JSON has all."""
 
 
@@ -109,7 +109,7 @@ def _agreement(findings: Findings) -> list[str]:
         expected = "those of its first turn" if line is first else f"those of {first.engine}"
         if line.differences:
             lines.append(f"{line.engine}: {len(line.differences)} of {line.compared} examples are NOT {expected}")
-            lines += [f"  {difference_in_words(difference)}" for difference in line.differences[:NAMED_AT_MOST]]
+            lines += [f"  {format_difference(difference)}" for difference in line.differences[:MAX_NAMED]]
         elif line is not first:
             lines.append(
                 f"{line.engine}: outcomes, counts and losses of {line.compared} examples are {expected}, bit for bit"
@@ -117,7 +117,7 @@ def _agreement(findings: Findings) -> list[str]:
     return lines
 
 
-def difference_in_words(difference: Difference) -> str:
+def format_difference(difference: Difference) -> str:
     """Where and how far."""
     ours = "no such step" if difference.loss is None else repr(difference.loss)
     theirs = "no such step" if difference.expected is None else repr(difference.expected)

@@ -11,7 +11,7 @@ def parser() -> Parser:
     return Parser(
         "demo",
         "The whole study on scikit-learn's handwritten digits, offline, in a few minutes. Writes to ./demo. Started"
-        " again it keeps what is whole and goes on.",
+        " again it keeps what is whole and resumes.",
     )
 
 

@@ -23,7 +23,7 @@ class Evaluate(Command):
         from lightning_app.training.device import pin_numerics, resolve_device
         from lightning_app.training.trainers import QUIET
 
-        device = resolve_device(self.trainers.but(**QUIET), self.device_flags)
+        device = resolve_device(self.trainers.with_overrides(**QUIET), self.device_flags)
         threads = torch.get_num_threads()
         pin_numerics(device.kind)
         torch.set_num_threads(threads)  # batches gain from all of them; OMP_NUM_THREADS has the say, as ever

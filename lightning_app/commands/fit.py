@@ -84,7 +84,7 @@ class Fit(Command):
             data = SingleExample(path, label, pretrained.transform, settings.max_steps_per_example)
         except UnreadableImageError as error:
             raise BadInputError(f"--data.path can't be read: {error}") from error
-        trainers = self.trainers.but(max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
+        trainers = self.trainers.with_overrides(max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
         trainer = trainers([ShowLoss(), stop])
         with exit_at_once():
             trainer.fit(classifier, datamodule=data)

@@ -14,7 +14,7 @@ from lightning_app.commands.parser import Parser
 from lightning_app.data.model_names import name_in_pool, split_models
 from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError, printable, say
-from lightning_app.files import file_name, json_text, naming, write_whole
+from lightning_app.files import file_name, json_text, naming, write_atomic
 from lightning_app.pool.agreement import EXTREME, agree, reliability
 from lightning_app.pool.difficulty import (
     average_ranks,
@@ -30,7 +30,7 @@ SEED = 0
 """Of the random halves."""
 
 
-class Part(NamedTuple):
+class PoolSubset(NamedTuple):
     """Which part of which pool."""
 
     models_csv: Path | None = None
@@ -82,11 +82,11 @@ def main(argv: Sequence[str]) -> int:
     asked = parser().parse(argv)
     models = split_models(asked.models, "models") if asked.models is not None else ()
     without = split_models(asked.without, "without") if asked.without is not None else ()
-    part = Part(asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)
+    part = PoolSubset(asked.imagenet_models_csv, asked.matrix_examples_csv, models, without)
     if asked.against is not None:
         if asked.output_csv is not None:
             raise BadInputError("--output_csv: --against only compares and writes nothing; leave one of them out")
-        first, second = _ranks(asked.pool, "", part), _ranks(asked.against, "--against: ", Part())
+        first, second = _ranks(asked.pool, "", part), _ranks(asked.against, "--against: ", PoolSubset())
         _compare(first, asked.pool, second, asked.against)
         return 0
     pool = _pool(asked.pool, "", part)
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
         "sha256": [hashlib.sha256(text).hexdigest() for text in (table, (line or "").encode()) if text],
     }  # fmt: skip
     before = file.read_bytes() if file.is_file() else None
-    write_whole(file, table)
+    write_atomic(file, table)
     if before not in (None, table):
         _warn(f"{file} was another ranking and is replaced")
     if line is None:
@@ -111,8 +111,8 @@ def main(argv: Sequence[str]) -> int:
         _warn("a path can't stand in the one-line form (it has a line break in it), so there is none")
         del files["line"]
     else:
-        write_whole(files["line"], line.encode())
-    write_whole(files["json"], json_text(content).encode())
+        write_atomic(files["line"], line.encode())
+    write_atomic(files["json"], json_text(content).encode())
     models_there = f"{len(pool.names):,} model{'s' * (len(pool.names) > 1)}"
     say(f"{len(ranking):,} images, ranked by the share of {models_there} that get them wrong")
     say(f"Ties: {say_ties(ranking)}")
@@ -141,7 +141,7 @@ def _outputs(table: Path, inputs: set[Path | None]) -> dict[str, Path]:
     return files
 
 
-def _pool(place: Path, flag: str, part: Part) -> Pool:
+def _pool(place: Path, flag: str, part: PoolSubset) -> Pool:
     if not place.exists():
         what = "evaluate's folder or a matrix (.npy)"
         raise BadInputError(f"{flag}there is no {place} ({place.absolute()}): expected {what}")
@@ -151,13 +151,13 @@ def _pool(place: Path, flag: str, part: Part) -> Pool:
     return pool.of_models(part.models, part.without)
 
 
-def _ranks(place: Path, flag: str, part: Part) -> dict[str, float]:
+def _ranks(place: Path, flag: str, part: PoolSubset) -> dict[str, float]:
     """Rank by path; images of a pool between which only the path would decide tie."""
     if place.is_dir() or place.suffix == ".npy" or not place.exists():
         pool = _pool(place, flag, part)
         ranks = average_ranks(pool.correct.sum(axis=0, dtype=np.int64), mean_loss(pool))
         return dict(zip(pool.paths, ranks.tolist(), strict=True))
-    if part != Part():
+    if part != PoolSubset():
         raise BadInputError(f"{place} is taken for a ranking: options about models are for a pool's folder or matrix")
     return {entry.path: float(entry.rank) for entry in read_ranking(place, "against").paths}
 

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightning_app.commands.base import EXAMPLE_TRAINER_FLAGS, Command
 from lightning_app.errors import BadInputError
-from lightning_app.settings import HOW_NOT_WHAT, StudySettings
+from lightning_app.settings import EXECUTION_ONLY, StudySettings
 
 if TYPE_CHECKING:
     from lightning_app.study.prepare import Lightning
@@ -64,7 +64,7 @@ class Run(Command):
 
     def _config_to_run_again(self) -> str:
         # Without --overwrite and its like: a config that is run again does nothing that was meant for once.
-        once = {name: StudySettings.__dataclass_fields__[name].default for name in HOW_NOT_WHAT}
+        once = {name: StudySettings.__dataclass_fields__[name].default for name in EXECUTION_ONLY}
         return yaml.safe_dump({**self._dumped(), **once}, sort_keys=False, allow_unicode=True)
 
 

@@ -25,11 +25,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse(argv)
     status = status_of(arguments.folder)
-    say(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else words(status))
+    say(json.dumps(asdict(status), indent=2, ensure_ascii=False) if arguments.json else format_status(status))
     return 0
 
 
-def words(status: Status) -> str:
+def format_status(status: Status) -> str:
     """The status for a terminal."""
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in status.outcomes.items()) or "none yet"
     lines = [
@@ -40,7 +40,7 @@ def words(status: Status) -> str:
     if again := sum(status.outcomes.values()) - status.done:
         lines.append(f"           {again} of them are trained again, with up to {status.max_steps_per_example} steps")
     if status.state != "running" and (errors := status.outcomes.get("error")):
-        lines.append(f"           the same command tries the {errors} with an error again")
+        lines.append(f"           rerun the command to try the {errors} with an error again")
     if status.beyond_the_sample:
         lines.append(f"           and {status.beyond_the_sample} rows that are not in the sample")
     # How many trained what is there, nobody has written down.
@@ -51,8 +51,8 @@ def words(status: Status) -> str:
     if status.left and status.seconds_left is not None:
         left = timedelta(seconds=round(status.seconds_left))
         lines.append(f"Time left  {left} at the pace of the last examples{each}")
-    lines += [f"Worker {worker.in_words().removeprefix('worker ')}" for worker in status.workers]
+    lines += [f"Worker {worker.describe().removeprefix('worker ')}" for worker in status.workers]
     if status.state == "stopped":
-        lines.append("           its last command goes on; config.yaml has it")
+        lines.append("           rerun its last command to resume; config.yaml has it")
     lines.append(f"Last error {status.last_error or 'none'}")
     return "\n".join(lines)

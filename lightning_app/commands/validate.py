@@ -42,7 +42,7 @@ class Validate(Command):
 
     def _validate(self) -> int:
         settings = self.settings
-        trainers = self.trainers.but(logger=False, enable_checkpointing=False, enable_model_summary=False)
+        trainers = self.trainers.with_overrides(logger=False, enable_checkpointing=False, enable_model_summary=False)
         device = resolve_device(trainers, self.device_flags)
         below = images_below(settings.root_dir)
         below.log_left_out()

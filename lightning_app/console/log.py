@@ -17,7 +17,7 @@ FILE_ONLY = {"file_only": True}
 """`extra=FILE_ONLY` keeps a record off the screen."""
 
 
-def say_left_out(what: str, names: Sequence[str], level: int = logging.WARNING) -> None:
+def log_left_out(what: str, names: Sequence[str], level: int = logging.WARNING) -> None:
     """Says what is left out, with an example; the log file names it all."""
     if names:
         log.log(level, "%s %s%s", f"{len(names):,}", what, f", for example {names[0]!r}" if names[0] else "")

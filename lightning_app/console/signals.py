@@ -46,7 +46,7 @@ class StopSignal(L.Callback):
         if self.came is not None:
             if number not in AGAIN:
                 return
-            _say_from_a_handler("stopped at once; what is done is whole, and the same command goes on")
+            _say_from_a_handler("stopped at once; what is done is whole; rerun the command to resume")
             self.exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
         _say_from_a_handler(
@@ -54,7 +54,7 @@ class StopSignal(L.Callback):
             " What has begun is trained to its end, which may take a while; the bar goes on until then"
         )
 
-    def is_due(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to stop now, between two examples."""
         self.is_over = time.monotonic() >= self.deadline
         return self.is_over or self.came is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from lightning_app.console.log import say_left_out
+from lightning_app.console.log import log_left_out
 from lightning_app.data.image import suffixes
 from lightning_app.data.ranking import RankedPath
 from lightning_app.errors import BadInputError
@@ -72,9 +72,9 @@ class ImagesBelow:
 
     def log_left_out(self) -> None:
         """Says what of the folder was left out."""
-        say_left_out("folders or files can't be read and are left out", self.unreadable)
-        say_left_out("paths are of an image or folder that has another path already, and are left out", self.twins)
-        say_left_out("hidden folders or folders of file managers are left out", self.foreign, logging.INFO)
+        log_left_out("folders or files can't be read and are left out", self.unreadable)
+        log_left_out("paths are of an image or folder that has another path already, and are left out", self.twins)
+        log_left_out("hidden folders or folders of file managers are left out", self.foreign, logging.INFO)
         if self.others:
             log.info("Other files are left out, no images that are opened here: %s", self.format_others())
 

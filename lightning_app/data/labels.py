@@ -22,11 +22,11 @@ BY_NUMBER = "the numbers that the class folders are called"
 BY_ORDER = "class folders in natural order"
 WORDNET_ID = re.compile(r"(?<![0-9A-Za-z])n\d{8}(?!\d)")
 
-FEWEST_FOR_ACCURACY = 5
+MIN_FOR_ACCURACY = 5
 """Below this many answers an accuracy says nothing about the labels."""
-FEWEST_DOUBTFUL = 2
+MIN_DOUBTFUL = 2
 """Classes: an order that is wrong is wrong for two or more."""
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -280,13 +280,13 @@ def _number_that_does_not_fit(parent: Path, folders: Sequence[str], classes: Cla
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(map(repr, names[:NAMED_AT_MOST])) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(map(repr, names[:MAX_NAMED])) + more
 
 
 def is_like_guessing(right: int, asked: int, classes: int) -> bool:
     """Whether a model gets hardly more right than guessing would: its labels may be wrong."""
-    return asked >= FEWEST_FOR_ACCURACY and right / asked < 2 / classes
+    return asked >= MIN_FOR_ACCURACY and right / asked < 2 / classes
 
 
 def doubts(
@@ -327,15 +327,15 @@ def _doubtful_classes(files: Sequence[Path], labels: Sequence[int], predicted: S
     for label, counts in sorted(taken_for.items()):
         images, right = counts.total(), counts[label]
         other, most = max(((c, n) for c, n in counts.items() if c != label), key=lambda item: item[1], default=(0, 0))
-        if images >= FEWEST_FOR_ACCURACY and (2 * most > images or not right):
+        if images >= MIN_FOR_ACCURACY and (2 * most > images or not right):
             also = f", the label of {name_of[other]!r}" if other in name_of else ""
             name = f"{name_of[label]!r} (label {label})" if label in name_of else f"label {label}"
             doubtful.append(f"{name}: {most} of {images} predicted as {other}{also}")
-    if len(doubtful) < FEWEST_DOUBTFUL:
+    if len(doubtful) < MIN_DOUBTFUL:
         return ""
-    more = f"; and {len(doubtful) - NAMED_AT_MOST} more" if len(doubtful) > NAMED_AT_MOST else ""
+    more = f"; and {len(doubtful) - MAX_NAMED} more" if len(doubtful) > MAX_NAMED else ""
     return (
         f"{len(doubtful)} classes are never right, or mostly taken for one other: "
-        + "; ".join(doubtful[:NAMED_AT_MOST])
+        + "; ".join(doubtful[:MAX_NAMED])
         + more
     )

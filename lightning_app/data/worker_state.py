@@ -27,7 +27,7 @@ class WorkerState:
     lost: int
     in_hand: tuple[str, ...]
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """One line."""
         rate = "" if self.steps_per_second is None else f", {self.steps_per_second:.1f} steps/s"
         lost = f", lost {self.lost} times" if self.lost else ""

@@ -14,7 +14,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from lightning_app.analysis.load import open_study
-from lightning_app.analysis.summary import Closing, answer, close, words
+from lightning_app.analysis.summary import Summary, answer, format_summary, summarize
 from lightning_app.console.log import StudyLog
 from lightning_app.console.progress import progress_bar
 from lightning_app.console.signals import exit_at_once
@@ -84,7 +84,7 @@ def run_demo(recipe: Recipe, run_command: RunCommand) -> int:
     """
     study = OUTPUTS / recipe.networks[0].name
     try:
-        with StudyLog() as demo_log, exit_at_once("; start the demo again to go on with what is whole"):
+        with StudyLog() as demo_log, exit_at_once("; rerun the demo to resume"):
             claim_folder(recipe)
             demo_log.to_file(LOG)
             pin_numerics("cpu")
@@ -98,7 +98,7 @@ def run_demo(recipe: Recipe, run_command: RunCommand) -> int:
     was_there = is_complete(study)
     if was_there:
         print(f"\n4. The study is there already ({study})\n", file=sys.stderr)
-        print(words(closing_of(study)))
+        print(format_summary(summary_of(study)))
     else:
         argv = ["run", "--config", "digits", "--output_dir", str(OUTPUTS), *recipe.run_flags]
         print(f"\n4. The study: steps-to-epsilon {shlex.join(argv)}", file=sys.stderr)
@@ -199,18 +199,18 @@ def progress(what: str, total: int, unit: str) -> "tqdm[NoReturn]":
     return progress_bar(total=total, desc=what, unit=unit)
 
 
-def closing_of(study: Path) -> Closing:
-    """The closing statistics of a study that is there."""
-    return close(open_study(study))
+def summary_of(study: Path) -> Summary:
+    """The statistics of a study that is there."""
+    return summarize(open_study(study))
 
 
 def last_words(study: Path) -> str:
     """Where everything is and what it means, in six lines."""
-    closing = closing_of(study)
+    summary = summary_of(study)
     return f"""
 Page      {study / PAGE}: open it in a browser; every image with its loss curve, the statistics
 Picture   {study / PICTURE}: a point an image; right: more steps, up: harder for the other networks
 Table     {study / RESULTS}: a row an image; {STEP_LOGS}/ beside it: its loss at every step
 Curves    tensorboard --logdir {study / TENSORBOARD}
-Meaning   {answer(closing)}
+Meaning   {answer(summary)}
 By hand   steps-to-epsilon run --config digits: the same study into outputs/; your own images: see the README"""

@@ -24,7 +24,7 @@ class Engine(Protocol):
     """
 
     @property
-    def at_once(self) -> int:
+    def max_in_flight(self) -> int:
         """How many examples it takes before the first has ended."""
         ...
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
         """Of all examples that are trained at once, where it was measured when the engine was made."""
         ...
 
-    def closing(self) -> str | None:
+    def summary_line(self) -> str | None:
         """What is to be said of the last training, once it is over."""
         ...
 
@@ -46,7 +46,7 @@ class Engine(Protocol):
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         """Trains examples.
@@ -55,8 +55,8 @@ class Engine(Protocol):
             examples: Taken one by one, when they are needed. None says that there is none for now, but there may be
                 later; it comes only while an example that was taken has not ended, so that nobody waits in vain.
             rule: When an example is done.
-            is_due: Asked before every example but the first: whether to begin no more. Those in hand are trained to
-                their end.
+            should_stop: Asked before every example but the first: whether to begin no more. Those in hand are
+                trained to their end.
             on_steps: Called with a number of steps that were taken, for a progress bar.
 
         Yields:

@@ -121,7 +121,7 @@ def choose_engine(
     if not are_several(devices, workers.ray_address):
         yield one_device_engine(training, devices[0], callbacks)
         return
-    make_trainer = training.make_trainer.but(accelerator=devices[0].kind, devices=1)
+    make_trainer = training.make_trainer.with_overrides(accelerator=devices[0].kind, devices=1)
     make_engine = partial(one_device_engine, replace(training, make_trainer=make_trainer))
     task = Task(make_engine, make_trainer, training.pretrained, expected)
     with started_workers(task, devices, workers, show) as pool:
@@ -149,7 +149,7 @@ def one_device_engine(training: Training, device: Device, callbacks: Sequence[L.
             log.warning("slots don't work here: %s", error)
             log.info("Engine: %s, since slots don't work here", A_TRAINER_EACH)
         else:
-            log.info("Engine: %s", engine.in_words())
+            log.info("Engine: %s", engine.describe())
             return engine
     else:
         reason = refused or ("on a GPU it would be slots" if device.kind != "cuda" else "")

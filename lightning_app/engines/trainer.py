@@ -30,7 +30,7 @@ class TrainerEngine:
         snapshot: Of the classifier's network, as it was before any training.
     """
 
-    at_once = 1
+    max_in_flight = 1
     devices = 1
     steps_a_second = None
 
@@ -46,14 +46,14 @@ class TrainerEngine:
         self.make_trainer = make_trainer
         self.snapshot = snapshot
 
-    def closing(self) -> None:
+    def summary_line(self) -> None:
         """Nothing: a Trainer is at work all the time."""
 
     def train(
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         """Trains each example from the pretrained weights; see `Engine.train`.
@@ -71,7 +71,7 @@ class TrainerEngine:
                 yield Failure(example, str(error))
             else:
                 yield self._train_one(example, data, rule, on_steps, start)
-            if is_due():
+            if should_stop():
                 return
 
     def _train_one(

@@ -9,7 +9,7 @@ from itertools import combinations, islice
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.analysis.statistics import Estimate, spearman
+from lightning_app.analysis.statistics import Estimate, pearson, spearman
 from lightning_app.errors import BadInputError
 from lightning_app.pool.difficulty import average_ranks
 from lightning_app.pool.matrix import Pool
@@ -83,7 +83,7 @@ def reliability(pool: Pool, seed: int) -> Reliability:
         first[k, one] = 1
         second[k, other] = 1
     ranks = [_ranks_by(half, pool) for half in (first, second)]
-    found = np.array([_pearson(a, b) for a, b in zip(*ranks, strict=True)])
+    found = np.array([pearson(a, b) for a, b in zip(*ranks, strict=True)])
     if np.isnan(found).any():
         return _undefined(models, "a half of the models gives all images the same difficulty")
     r = float(found.mean())
@@ -123,12 +123,6 @@ def _sums(halves: Floats, values: npt.NDArray[np.generic]) -> Floats:
         finite = np.nan_to_num(values[:, block].astype(np.float64), nan=largest, posinf=largest)
         sums[:, block] = halves @ finite
     return sums
-
-
-def _pearson(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = math.sqrt((a @ a) * (b @ b))
-    return float(a @ b) / scale if scale else math.nan
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from lightning_app.data.labels import BY_GROUND_TRUTH, BY_MAPPING, Classes, Labe
 from lightning_app.data.model_names import local_folder, name_in_pool, split_models
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError, StorageError
 from lightning_app.files import file_name, file_sha256
-from lightning_app.pool.image_folder import Images, find, identity_of, label, require_labels_that_fit
+from lightning_app.pool.image_folder import PoolImages, find_pool_images, identity_of, label, require_labels_that_fit
 from lightning_app.pool.matrix import MATRIX, Pool, write_pool
 from lightning_app.pool.pool_folder import Member, PoolFolder, best_first
-from lightning_app.pool.predict import Asked, ask_about_all
+from lightning_app.pool.predict import ModelPredictions, predict_all
 from lightning_app.settings import EvaluationSettings
 from lightning_app.store.lock import WriterLock
 from lightning_app.training.device import Device
@@ -33,14 +33,14 @@ from lightning_app.training.pretrained import classes_by_config, classes_of, loa
 
 log = logging.getLogger("lightning_app")
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 """Threads that decode for one GPU, unless told otherwise."""
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 """Unreadable images on the screen; the log file names all."""
 
 
 def evaluate(settings: EvaluationSettings, device: Device) -> int:
-    """Asks the pool, or goes on with one that is there.
+    """Asks the pool, or resumes one that is there.
 
     Args:
         settings: Checked.
@@ -53,9 +53,9 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
         BadInputError: Before any work, or if no model could be asked.
         StorageError: If a result can't be written.
     """
-    with StudyLog() as study_log, exit_at_once("; models that are done are kept, the same command goes on"):
+    with StudyLog() as study_log, exit_at_once("; models that are done are kept; rerun the command to resume"):
         models = named_models(settings.models)
-        images = find(settings)
+        images = find_pool_images(settings)
         log.info("Images: %s below %s", f"{len(images.entries):,}", settings.root_dir)
         require_labels_that_fit(models, images, settings)
         made = not settings.output_dir.exists()
@@ -69,7 +69,7 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
             folder.claim(identity_of(settings, images))
             study_log.to_file(settings.output_dir / f"evaluate_{datetime.now():%Y%m%d-%H%M%S}.log")
             members, failures = ask_each(models, images, settings, device, folder)
-            conclude(members, images, settings, folder)
+            finalize_pool(members, images, settings, folder)
             if failures:
                 log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries"
                             " them again", len(failures), len(models), ", ".join(failures))  # fmt: skip
@@ -102,7 +102,7 @@ def named_models(models: str | Sequence[str]) -> dict[str, str]:
 
 
 def ask_each(
-    models: Mapping[str, str], images: Images, settings: EvaluationSettings, device: Device, folder: PoolFolder
+    models: Mapping[str, str], images: PoolImages, settings: EvaluationSettings, device: Device, folder: PoolFolder
 ) -> tuple[list[Member], dict[str, str]]:
     """Asks the models that are not done, and puts each on disk when it is.
 
@@ -115,7 +115,7 @@ def ask_each(
     known = folder.done()
     done = _still_right(known, models, images, settings, device, folder)
     if done:
-        log.info("Going on: %d of %d models are done and kept", len(done), len(models))
+        log.info("Resuming: %d of %d models are done and kept", len(done), len(models))
     earlier = [member for name, member in known.items() if name not in models]
     if earlier:
         log.info("%d models that were asked earlier stay in the matrix: %s", len(earlier),
@@ -150,7 +150,7 @@ def ask_each(
 def _still_right(
     done: dict[str, Member],
     models: Mapping[str, str],
-    images: Images,
+    images: PoolImages,
     settings: EvaluationSettings,
     device: Device,
     folder: PoolFolder,
@@ -170,7 +170,7 @@ def _still_right(
             log.warning("%s has other files than when it was asked, and is asked again", name)
         else:
             try:
-                folder.answers(member, images.paths, _labels_of(member, images, settings))
+                folder.read_table(member, images.paths, _labels_of(member, images, settings))
                 kept[name] = member
             except BadInputError as error:
                 log.warning("%s is asked again: %s", name, error)
@@ -181,7 +181,7 @@ def _still_right(
     return kept
 
 
-def _labels_of(member: Member, images: Images, settings: EvaluationSettings) -> list[int]:
+def _labels_of(member: Member, images: PoolImages, settings: EvaluationSettings) -> list[int]:
     labels = label(images, settings, classes_of(member.classes, member.label_names))
     return [labels.of[path] for path in images.paths]
 
@@ -200,7 +200,7 @@ def _files_sha256(model: str) -> str | None:
 def _ask_one(
     name: str,
     model: str,
-    images: Images,
+    images: PoolImages,
     settings: EvaluationSettings,
     device: Device,
     folder: PoolFolder,
@@ -217,7 +217,7 @@ def _ask_one(
             bar.update(count)
             whole.update(count)
 
-        asked = ask_about_all(
+        asked = predict_all(
             pretrained, [images.files[path] for path in images.paths], of, device.root, settings.batch_size,
             _workers(settings, device), on_images,
         )  # fmt: skip
@@ -252,10 +252,10 @@ def _workers(settings: EvaluationSettings, device: Device) -> int:
     if settings.num_workers is not None:
         return settings.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if device.kind == "cpu" else min(MOST_WORKERS, cores)
+    return 0 if device.kind == "cpu" else min(MAX_WORKERS, cores)
 
 
-def _say(member: Member, asked: Asked, images: Images, labels: Labels, classes: Classes) -> None:
+def _say(member: Member, asked: ModelPredictions, images: PoolImages, labels: Labels, classes: Classes) -> None:
     log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
              member.name, 100 * member.right / member.images, 100 * member.top5, member.mean_loss or math.nan,
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
@@ -272,21 +272,21 @@ def _say(member: Member, asked: Asked, images: Images, labels: Labels, classes: 
                     " the matrix counts a tie as wrong", member.name)  # fmt: skip
 
 
-def conclude(
+def finalize_pool(
     members: Sequence[Member],
-    images: Images,
+    images: PoolImages,
     settings: EvaluationSettings,
     folder: PoolFolder,
 ) -> None:
     """Writes the accuracies and the matrix of all models that are done."""
     ordered = best_first(members)
     paths = images.paths
-    answers = [folder.answers(member, paths, _labels_of(member, images, settings)) for member in ordered]
+    answers = [folder.read_table(member, paths, _labels_of(member, images, settings)) for member in ordered]
     readable = np.logical_and.reduce([answer.readable for answer in answers])
     unread = np.flatnonzero(~readable).tolist()
     if unread:
         log.warning("%d of %d images can't be read and are left out of the matrix, for example %s", len(unread),
-                    len(paths), ", ".join(repr(paths[i]) for i in unread[:NAMED_AT_MOST]))  # fmt: skip
+                    len(paths), ", ".join(repr(paths[i]) for i in unread[:MAX_NAMED]))  # fmt: skip
         for i in unread:
             log.info("left out: %r", paths[i], extra=FILE_ONLY)
     keep = np.flatnonzero(readable)
@@ -305,7 +305,7 @@ def conclude(
 
 
 def _labels_for_run(
-    members: Sequence[Member], images: Images, settings: EvaluationSettings, keep: Sequence[int]
+    members: Sequence[Member], images: PoolImages, settings: EvaluationSettings, keep: Sequence[int]
 ) -> tuple[int, ...] | None:
     """Labels that `run` could not find itself, where all models number their classes alike."""
     if {member.label_rule for member in members} not in ({BY_GROUND_TRUTH}, {BY_MAPPING}):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_app.console.log import say_left_out
+from lightning_app.console.log import log_left_out
 from lightning_app.data.imagenet_labels import read_ground_truth
 from lightning_app.data.images import find_images, images_below
 from lightning_app.data.labels import Classes, Labels, find_labels
@@ -17,7 +17,7 @@ from lightning_app.training.pretrained import classes_by_config
 
 
 @dataclass(frozen=True)
-class Images:
+class PoolImages:
     """The images of `--root_dir`, in the order of the matrix's columns.
 
     Args:
@@ -38,7 +38,7 @@ class Images:
         return [entry.path for entry in self.entries]
 
 
-def find(settings: EvaluationSettings) -> Images:
+def find_pool_images(settings: EvaluationSettings) -> PoolImages:
     """Finds every image, and what the dataset's own list says of it.
 
     Raises:
@@ -49,7 +49,7 @@ def find(settings: EvaluationSettings) -> Images:
     below.log_left_out()
     paths = [path.removeprefix(root).lstrip("/") for path in below.paths]
     odd = tuple(path for path in paths if not _can_be_listed(path))
-    say_left_out("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
+    log_left_out("file names can't stand in a list (no UTF-8 text, or with a \\) and are left out", odd)
     entries = [RankedPath(path, place, place + 1) for place, path in enumerate(filter(_can_be_listed, paths))]
     if not entries:
         raise BadInputError(f"--root_dir {root} holds no image whose name can stand in a list, such as {odd[0]!r}")
@@ -57,14 +57,14 @@ def find(settings: EvaluationSettings) -> Images:
         read_text(settings.class_to_idx, "class_to_idx")
     files = find_images(entries, settings.root_dir).files
     truth = settings.ground_truth
-    return Images(entries, files, None if truth is None else read_ground_truth(truth, files))
+    return PoolImages(entries, files, None if truth is None else read_ground_truth(truth, files))
 
 
 def _can_be_listed(path: str) -> bool:
     return is_text(path) and "\\" not in path  # in a ranking it stands between folders
 
 
-def identity_of(settings: EvaluationSettings, images: Images) -> dict[str, object]:
+def identity_of(settings: EvaluationSettings, images: PoolImages) -> dict[str, object]:
     """What all tables of a folder have in common."""
     lines = "".join(f"{path}\n{images.files[path].stat().st_size}\n" for path in images.paths)
     return {
@@ -75,7 +75,7 @@ def identity_of(settings: EvaluationSettings, images: Images) -> dict[str, objec
     }
 
 
-def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Labels:
+def label(images: PoolImages, settings: EvaluationSettings, classes: Classes) -> Labels:
     """The images' class indices for one model.
 
     Raises:
@@ -99,7 +99,7 @@ def label(images: Images, settings: EvaluationSettings, classes: Classes) -> Lab
         raise
 
 
-def require_labels_that_fit(models: Mapping[str, str], images: Images, settings: EvaluationSettings) -> None:
+def require_labels_that_fit(models: Mapping[str, str], images: PoolImages, settings: EvaluationSettings) -> None:
     """Refuses models whose classes aren't the folder's, as far as their configurations tell, before any is loaded.
 
     Raises:

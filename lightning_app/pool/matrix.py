@@ -12,7 +12,7 @@ from lightning_app.data.correctness import open_matrix, require_zeros_and_ones
 from lightning_app.data.model_names import name_in_pool, read_published_names
 from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError, did_you_mean
-from lightning_app.files import csv_text, naming, write_whole
+from lightning_app.files import csv_text, naming, write_atomic
 
 MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
 ACCURACY, IDENTITY = "accuracy.csv", "evaluate.json"
@@ -175,12 +175,12 @@ def write_pool(folder: Path, pool: Pool) -> None:
     with naming(folder / MATRIX):
         (folder / MATRIX).unlink(missing_ok=True)
     if pool.losses is not None:
-        write_whole(folder / LOSSES, _npy(pool.losses.astype(np.float32)))
-    write_whole(folder / MODELS, csv_text([pool.names]).encode())
+        write_atomic(folder / LOSSES, _npy(pool.losses.astype(np.float32)))
+    write_atomic(folder / MODELS, csv_text([pool.names]).encode())
     header = ["path"] if pool.labels is None else ["path", "label"]
     columns = [pool.paths] if pool.labels is None else [pool.paths, pool.labels]
-    write_whole(folder / EXAMPLES, csv_text([header, *zip(*columns, strict=True)]).encode())
-    write_whole(folder / MATRIX, _npy(pool.correct.astype(np.uint8)))
+    write_atomic(folder / EXAMPLES, csv_text([header, *zip(*columns, strict=True)]).encode())
+    write_atomic(folder / MATRIX, _npy(pool.correct.astype(np.uint8)))
 
 
 def _npy(array: Numbers) -> bytes:

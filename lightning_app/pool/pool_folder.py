@@ -19,10 +19,10 @@ from lightning_app.files import (
     naming,
     read_regular,
     refuse_links,
-    write_whole,
+    write_atomic,
 )
 from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS
-from lightning_app.pool.predict import Asked
+from lightning_app.pool.predict import ModelPredictions
 
 TABLES = "tables"
 COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")
@@ -68,7 +68,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Answers:
+class CorrectnessTable:
     """A table, read back: of every image whether it could be read, 1 if it is right, its loss (NaN where unread)."""
 
     readable: npt.NDArray[np.bool_]
@@ -124,7 +124,7 @@ class PoolFolder:
                 f"--output_dir: {self.folder} holds {', '.join(foreign)}, which evaluate has not written (there is no"
                 f" {IDENTITY}): choose another folder"
             )
-        write_whole(file, json_text(identity).encode())  # first: it says that what comes later is ours
+        write_atomic(file, json_text(identity).encode())  # first: it says that what comes later is ours
 
     def done(self) -> dict[str, Member]:
         """The models that are done, by name."""
@@ -138,7 +138,7 @@ class PoolFolder:
                 members[member.name] = member
         return members
 
-    def put(self, member: Member, paths: Sequence[str], labels: Sequence[int], asked: Asked) -> None:
+    def put(self, member: Member, paths: Sequence[str], labels: Sequence[int], asked: ModelPredictions) -> None:
         """Writes a model's table, and then that it is done.
 
         Raises:
@@ -156,10 +156,10 @@ class PoolFolder:
             (path, label, predicted, right, float(np.exp(-loss)), loss, top5) if read else (path, label, *[None] * 5)
             for path, label, read, predicted, right, loss, top5 in columns
         ]
-        write_whole(self._table(member.name), csv_text([COLUMNS, *rows]).encode())
-        write_whole(said, json_text(asdict(member)).encode())
+        write_atomic(self._table(member.name), csv_text([COLUMNS, *rows]).encode())
+        write_atomic(said, json_text(asdict(member)).encode())
 
-    def answers(self, member: Member, paths: Sequence[str], labels: Sequence[int]) -> Answers:
+    def read_table(self, member: Member, paths: Sequence[str], labels: Sequence[int]) -> CorrectnessTable:
         """Reads a model's table back.
 
         Raises:
@@ -178,15 +178,15 @@ class PoolFolder:
             correct, losses = frame["correct"].to_numpy(np.float64), frame["loss"].to_numpy(np.float32)
         except (OSError, ValueError) as error:
             raise BadInputError(
-                f"--output_dir: {file} can't be read: {error}. Without it the same command asks the model again"
+                f"--output_dir: {file} can't be read: {error}. Remove it and rerun the command: it asks the model again"
             ) from None
-        return Answers(~np.isnan(correct), (correct == 1).astype(np.uint8), losses)
+        return CorrectnessTable(~np.isnan(correct), (correct == 1).astype(np.uint8), losses)
 
     def write_accuracy(self, members: Sequence[Member]) -> None:
         """Writes accuracy.csv, best first."""
         header = ("model", "images", "right", "top1", "top5", "mean_loss", "model_name")
         rows = [(m.name, m.images, m.right, m.top1, m.top5, m.mean_loss, m.model_name) for m in members]
-        write_whole(self.folder / ACCURACY, csv_text([header, *rows]).encode())
+        write_atomic(self.folder / ACCURACY, csv_text([header, *rows]).encode())
 
     def _table(self, name: str) -> Path:
         return self.folder / TABLES / f"{file_name(name)}.csv"

@@ -25,7 +25,7 @@ BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelPredictions:
     """What one model says of N images.
 
     Args:
@@ -48,7 +48,7 @@ class Asked:
 
 
 @torch.no_grad()
-def ask_about_all(
+def predict_all(
     pretrained: Pretrained,
     files: Sequence[Path],
     labels: Sequence[int],
@@ -56,7 +56,7 @@ def ask_about_all(
     batch_size: int,
     num_workers: int,
     on_images: Callable[[int], object],
-) -> Asked:
+) -> ModelPredictions:
     """Asks one model about every image, in batches, with the model's own evaluation transform.
 
     Args:
@@ -91,7 +91,7 @@ def ask_about_all(
                 top5[at] = is_in_top(logits, y, top).cpu().numpy()
             on_images(len(places) + len(reasons))
     top1, top_few = (float(accuracy.compute()) if readable.any() else float("nan") for accuracy in accuracies)
-    return Asked(readable, predicted, correct, losses, top5, (top1, top_few), unreadable)
+    return ModelPredictions(readable, predicted, correct, losses, top5, (top1, top_few), unreadable)
 
 
 def _without_nan(logits: Tensor, labels: Tensor) -> Tensor:

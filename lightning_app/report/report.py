@@ -12,7 +12,7 @@ import pandas as pd
 from lightning_app.analysis.drawing import drawn
 from lightning_app.analysis.load import Study, open_studies
 from lightning_app.analysis.statistics import Estimate, not_reached_on_top
-from lightning_app.analysis.summary import Closing, close, step_rankings_agree
+from lightning_app.analysis.summary import Summary, step_rankings_agree, summarize
 from lightning_app.data.images import find_images
 from lightning_app.data.ranking import RankedPath
 from lightning_app.errors import BadInputError
@@ -24,7 +24,7 @@ from lightning_app.report.text import paragraphs, side_by_side
 
 log = logging.getLogger("lightning_app")
 
-LONGEST_NAME = 100
+MAX_NAME = 100
 """Of a study's in the name of a picture's file: a file system takes 255 characters in all."""
 
 
@@ -39,19 +39,19 @@ class Report:
     """
 
     studies: Sequence[Study]
-    closings: Sequence[Closing]
+    summaries: Sequence[Summary]
     agreement: Sequence[tuple[str, str, Estimate]]
 
     @property
     def paragraphs(self) -> list[str]:
         """It in words."""
-        each = [text for pair in zip(self.studies, self.closings, strict=True) for text in paragraphs(*pair)]
-        return [side_by_side(self.studies, self.closings, self.agreement), *each] if len(self.studies) > 1 else each
+        each = [text for pair in zip(self.studies, self.summaries, strict=True) for text in paragraphs(*pair)]
+        return [side_by_side(self.studies, self.summaries, self.agreement), *each] if len(self.studies) > 1 else each
 
     @property
     def tables(self) -> list[Table]:
         """It in tables."""
-        return tables(self.studies, self.closings, self.agreement)
+        return tables(self.studies, self.summaries, self.agreement)
 
     def as_dict(self) -> dict[str, object]:
         """It for programs."""
@@ -63,9 +63,9 @@ class Report:
                     "model_name": study.facts.model_name,
                     "examples_left": study.facts.left,
                     "ranking_ceiling": study.facts.ceiling,
-                    "statistics": closing.as_dict(),
+                    "statistics": summary.as_dict(),
                 }
-                for study, closing in zip(self.studies, self.closings, strict=True)
+                for study, summary in zip(self.studies, self.summaries, strict=True)
             },
             "step_rankings_agree": [
                 {"studies": [one, other], "n": found.n, "spearman": found.as_dict()}
@@ -85,7 +85,7 @@ def read_report(places: Sequence[Path], epsilons: Sequence[float] = ()) -> Repor
         BadInputError: If one of them can't be read or used.
     """
     studies = open_studies(places, epsilons)
-    return Report(studies, [close(study) for study in studies], step_rankings_agree(studies))
+    return Report(studies, [summarize(study) for study in studies], step_rankings_agree(studies))
 
 
 def write_report(
@@ -140,12 +140,12 @@ def pictures(report: Report, kinds: Sequence[str]) -> list[Picture]:
         for kind, data in drawn(name, *of, kinds=("png", *kinds)).items():
             found.append(Picture(f"{prefix}{name}.{kind}", data, caption))
 
-    for number, (study, closing) in enumerate(zip(report.studies, report.closings, strict=True), start=1):
-        prefix = f"{number}_{file_name(study.name)[:LONGEST_NAME]}_" if len(report.studies) > 1 else ""
-        draw("steps_vs_difficulty", prefix, f"{study.name}: steps and difficulty", study, closing)
-        draw("loss_curves", prefix, f"{study.name}: loss curves", study, closing)
-        draw("survival", prefix, f"{study.name}: the share not there yet, by difficulty", study, closing)
-    draw("correlation_over_thresholds", "", "Correlation over the thresholds", report.studies, report.closings)
+    for number, (study, summary) in enumerate(zip(report.studies, report.summaries, strict=True), start=1):
+        prefix = f"{number}_{file_name(study.name)[:MAX_NAME]}_" if len(report.studies) > 1 else ""
+        draw("steps_vs_difficulty", prefix, f"{study.name}: steps and difficulty", study, summary)
+        draw("loss_curves", prefix, f"{study.name}: loss curves", study, summary)
+        draw("survival", prefix, f"{study.name}: the share not there yet, by difficulty", study, summary)
+    draw("correlation_over_thresholds", "", "Correlation over the thresholds", report.studies, report.summaries)
     return found
 
 
@@ -159,10 +159,10 @@ def studies_on_page(report: Report, root_dir: Path | None = None) -> list[StudyO
     Raises:
         BadInputError: If they were said to be where they are not.
     """
-    return [_on_page(*pair, root_dir) for pair in zip(report.studies, report.closings, strict=True)]
+    return [_on_page(*pair, root_dir) for pair in zip(report.studies, report.summaries, strict=True)]
 
 
-def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPage:
+def _on_page(study: Study, summary: Summary, root_dir: Path | None) -> StudyOnPage:
     has_curves = study.without_losses < study.is_trained.sum()
     if has_curves and study.without_losses:
         log.warning("%s: %d of its examples have no step log, and no loss curve", study.name, study.without_losses)
@@ -176,7 +176,7 @@ def _on_page(study: Study, closing: Closing, root_dir: Path | None) -> StudyOnPa
         examples=examples,
         epsilon=study.epsilon,
         limit=limit,
-        thresholds=tuple(line.threshold for line in closing.lines if line.threshold == line.threshold),
+        thresholds=tuple(line.threshold for line in summary.lines if line.threshold == line.threshold),
         losses_of=(lambda place: study.losses_of(int(places[place]))) if has_curves else None,
         image_of=lambda place: images.get(paths[place]),
         class_names=class_names(examples),

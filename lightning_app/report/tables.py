@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning_app.analysis.association import Association
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Estimate
-from lightning_app.analysis.summary import Closing, ThresholdLine, median_in_words, p_in_words
+from lightning_app.analysis.summary import Summary, ThresholdLine, format_median, format_p
 from lightning_app.report.page.content import Table
 from lightning_app.report.text import UNKNOWN
 
@@ -23,13 +23,13 @@ TERMINAL = 120
 
 
 def tables(
-    studies: Sequence[Study], closings: Sequence[Closing], agreement: Sequence[tuple[str, str, Estimate]]
+    studies: Sequence[Study], summaries: Sequence[Summary], agreement: Sequence[tuple[str, str, Estimate]]
 ) -> list[Table]:
     """All of them: several studies side by side first, then three for each."""
-    found = [_side_by_side(studies, closings), _agreement(agreement)] if len(studies) > 1 else []
-    for study, closing in zip(studies, closings, strict=True):
+    found = [_side_by_side(studies, summaries), _agreement(agreement)] if len(studies) > 1 else []
+    for study, summary in zip(studies, summaries, strict=True):
         of = study.name if len(studies) > 1 else ""
-        found += [_association(of, closing, study is studies[0]), _beside(of, closing), _quintiles(of, closing)]
+        found += [_association(of, summary, study is studies[0]), _beside(of, summary), _quintiles(of, summary)]
     return [table for table in found if table.rows]
 
 
@@ -37,11 +37,11 @@ def _caption(of: str, what: str) -> str:
     return f"{of}: {what}" if of else what[0].upper() + what[1:]
 
 
-def _association(of: str, closing: Closing, first: bool) -> Table:
+def _association(of: str, summary: Summary, first: bool) -> Table:
     rows = []
     reasons = []
-    for line in closing.lines:
-        rows += _lines(line, closing)
+    for line in summary.lines:
+        rows += _lines(line, summary)
         for kind, found in (("all", line.association), ("without diverged", line.without_diverged)):
             if found is not None and found.spearman.why:
                 reasons.append(f"At {line.label}, {kind}: {found.spearman.why}.")
@@ -51,16 +51,16 @@ def _association(of: str, closing: Closing, first: bool) -> Table:
         tuple(rows),
         (
             *(HOW_TO_READ if first else ()),
-            f"p at epsilon: {closing.at_epsilon.association.p_by or 'undefined'}.",
+            f"p at epsilon: {summary.at_epsilon.association.p_by or 'undefined'}.",
             *reasons,
         ),
     )
 
 
-def _lines(line: ThresholdLine, closing: Closing) -> list[tuple[str, ...]]:
+def _lines(line: ThresholdLine, summary: Summary) -> list[tuple[str, ...]]:
     found = line.association
-    head = (f"{found.n:,}", f"{line.reached:,}", f"{found.tied:,}", median_in_words(line.median_steps, closing))
-    rows: list[tuple[str, ...]] = [(line.label, *head, *_three(found), p_in_words(found.p))]
+    head = (f"{found.n:,}", f"{line.reached:,}", f"{found.tied:,}", format_median(line.median_steps, summary))
+    rows: list[tuple[str, ...]] = [(line.label, *head, *_three(found), format_p(found.p))]
     for name, key in (("bootstrap", "bootstrap"), (f"clustered by {found.classes} classes", "clustered")):
         intervals = [getattr(each, key) for each in (found.spearman, found.kendall, found.concordance)]
         if any(intervals):
@@ -72,7 +72,7 @@ def _lines(line: ThresholdLine, closing: Closing) -> list[tuple[str, ...]]:
     if line.without_diverged is not None:
         rest = line.without_diverged
         rows.append(("  without diverged", f"{rest.n:,}", f"{line.reached:,}", f"{rest.tied:,}", "", *_three(rest),
-                     p_in_words(rest.p)))  # fmt: skip
+                     format_p(rest.p)))  # fmt: skip
     return rows
 
 
@@ -84,7 +84,7 @@ def _interval(low: float, high: float, sign: str = "+") -> str:
     return f"({low:{sign}.2f} to {high:{sign}.2f})"
 
 
-def _beside(of: str, closing: Closing) -> Table:
+def _beside(of: str, summary: Summary) -> Table:
     return Table(
         _caption(of, "other correlations"),
         ("loss at or below", "Spearman given the initial loss", "Spearman with the steps to epsilon",
@@ -94,12 +94,12 @@ def _beside(of: str, closing: Closing) -> Table:
                 line.label, line.partial.short(), line.like_epsilon.short(), _number(line.pearson.value),
                 f"{line.pearson.n:,}", line.pearson.misleads,
             )
-            for line in closing.lines
+            for line in summary.lines
         ),
         (
             "Pearson's correlation of steps and rank, over the examples that reached the loss alone, is what was"
             " published before.",
-            *(f"Given the initial loss, at {line.label}: {line.partial.why}." for line in closing.lines
+            *(f"Given the initial loss, at {line.label}: {line.partial.why}." for line in summary.lines
               if line.partial.why),
         ),
     )  # fmt: skip
@@ -109,29 +109,29 @@ def _number(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:+.2f}"
 
 
-def _quintiles(of: str, closing: Closing) -> Table:
+def _quintiles(of: str, summary: Summary) -> Table:
     return Table(
         _caption(of, "steps by difficulty, the easiest fifth first"),
         ("ranks", "n", "reached", "median steps"),
         tuple(
             (
                 f"{fifth.from_rank:,g} to {fifth.to_rank:,g}", f"{len(fifth.steps):,}", f"{fifth.reached.sum():,}",
-                median_in_words(fifth.median_steps, closing),
+                format_median(fifth.median_steps, summary),
             )
-            for fifth in closing.quintiles
+            for fifth in summary.quintiles
         ),
     )  # fmt: skip
 
 
-def _side_by_side(studies: Sequence[Study], closings: Sequence[Closing]) -> Table:
+def _side_by_side(studies: Sequence[Study], summaries: Sequence[Summary]) -> Table:
     rows = []
-    for study, closing in zip(studies, closings, strict=True):
-        line = closing.at_epsilon
+    for study, summary in zip(studies, summaries, strict=True):
+        line = summary.at_epsilon
         rows.append((
-            study.name, f"{closing.epsilon:g}" if closing.epsilon == closing.epsilon else UNKNOWN,
-            f"{closing.limit:,}" if closing.says_limit else UNKNOWN, f"{line.association.n:,}", f"{line.not_reached:,}",
-            median_in_words(line.median_steps, closing), *_three(line.association),
-            p_in_words(line.association.p),
+            study.name, f"{summary.epsilon:g}" if summary.epsilon == summary.epsilon else UNKNOWN,
+            f"{summary.limit:,}" if summary.says_limit else UNKNOWN, f"{line.association.n:,}", f"{line.not_reached:,}",
+            format_median(line.median_steps, summary), *_three(line.association),
+            format_p(line.association.p),
             _number(study.facts.ceiling).replace("undefined", UNKNOWN),
         ))  # fmt: skip
     return Table(

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from lightning_app.analysis.association import FEWEST_CLASSES
+from lightning_app.analysis.association import MIN_CLASSES
 from lightning_app.analysis.load import Study
-from lightning_app.analysis.metadata import Facts
+from lightning_app.analysis.metadata import Metadata
 from lightning_app.analysis.statistics import Estimate, pairs_to_see, smallest_visible
-from lightning_app.analysis.summary import SMALL_CORRELATIONS, Closing, answer, median_in_words, p_in_words
+from lightning_app.analysis.summary import SMALL_CORRELATIONS, Summary, answer, format_median, format_p
 from lightning_app.data.model_names import name_in_pool
 
 UNKNOWN = "not known"
@@ -18,21 +18,21 @@ WHAT_WAS_DRAWN = {
 }
 
 
-def paragraphs(study: Study, closing: Closing) -> list[str]:
+def paragraphs(study: Study, summary: Summary) -> list[str]:
     """The report of one study in words."""
-    return [" ".join(_measured(study, closing)), " ".join(_says(closing)), " ".join(_cannot_say(study, closing))]
+    return [" ".join(_measured(study, summary)), " ".join(_says(summary)), " ".join(_cannot_say(study, summary))]
 
 
-def _measured(study: Study, closing: Closing) -> list[str]:
-    facts, counts, line = study.facts, closing.counts, closing.at_epsilon
+def _measured(study: Study, summary: Summary) -> list[str]:
+    facts, counts, line = study.facts, summary.counts, summary.at_epsilon
     n = line.association.n
     who = name_in_pool(facts.model_name) if facts.model_name else study.name
     lr = f" with a learning rate of {facts.lr:g}" if facts.lr is not None else ""
     drawn = WHAT_WAS_DRAWN.get(facts.select, "images")
-    epsilon = f"{closing.epsilon:g}" if closing.epsilon == closing.epsilon else "epsilon"
+    epsilon = f"{summary.epsilon:g}" if summary.epsilon == summary.epsilon else "epsilon"
     diverged = f", {counts['diverged']:,} of them diverged" if counts["diverged"] else ""
-    allowed = f", for {closing.limit:,} steps at most" if closing.says_limit else ""
-    median = median_in_words(line.median_steps, closing)
+    allowed = f", for {summary.limit:,} steps at most" if summary.says_limit else ""
+    median = format_median(line.median_steps, summary)
     said = [
         f"{who}: each of {n:,} {drawn} was trained on alone by SGD{lr}, until its loss was at or below"
         f" {epsilon}{allowed}.",
@@ -42,23 +42,23 @@ def _measured(study: Study, closing: Closing) -> list[str]:
         said.append(f"Left out: {counts['error']:,} that could not be trained.")
     if math.isnan(study.epsilon):
         said.append("The table doesn't say which epsilon that was.")
-    if not closing.says_limit:
-        said.append(f"Nor how many steps were allowed; no example took more than {closing.limit:,}.")
+    if not summary.says_limit:
+        said.append(f"Nor how many steps were allowed; no example took more than {summary.limit:,}.")
     if facts.left:
         which = ", and those that are done are the easiest: the others may differ" if facts.easiest_part else ""
         said.append(f"The study is not complete: {facts.left:,} of its {facts.examples:,} examples are left{which}.")
-    if closing.limit < study.limit:
-        said.append(f"Some were given up after {closing.limit:,} steps: all are taken as they stood there.")
+    if summary.limit < study.limit:
+        said.append(f"Some were given up after {summary.limit:,} steps: all are taken as they stood there.")
     return said
 
 
-def _says(closing: Closing) -> list[str]:
-    line = closing.at_epsilon
+def _says(summary: Summary) -> list[str]:
+    line = summary.at_epsilon
     found = line.association
-    sentence = answer(closing)
+    sentence = answer(summary)
     said = [sentence[0].upper() + sentence[1:] + "."]
     if found.p == found.p:
-        said.append(f"By chance alone a correlation as far from zero comes up with {p_in_words(found.p, 'p ')}"
+        said.append(f"By chance alone a correlation as far from zero comes up with {format_p(found.p, 'p ')}"
                     f" ({found.p_by}).")  # fmt: skip
         rho = found.spearman
         if rho.low == rho.low and (found.p < 0.05) == (rho.low <= 0 <= rho.high):
@@ -68,15 +68,15 @@ def _says(closing: Closing) -> list[str]:
         said.append(f"In other words (Harrell's C): of two images that need different numbers of steps the harder one"
                     f" needs more in {percent(c.value)} ({percent(c.low)} to {percent(c.high)}) of cases, by chance in"
                     " 50 %.")  # fmt: skip
-    if closing.quintiles:
-        medians = [median_in_words(closing.quintiles[k].median_steps, closing) for k in (0, -1)]
-        shares = [percent(closing.quintiles[k].reached.mean()) for k in (0, -1)]
+    if summary.quintiles:
+        medians = [format_median(summary.quintiles[k].median_steps, summary) for k in (0, -1)]
+        shares = [percent(summary.quintiles[k].reached.mean()) for k in (0, -1)]
         said.append(
             f"The easiest fifth takes {medians[0]} steps in the median, the hardest {medians[1]}."
             if medians[0] != medians[1]
             else f"Of the easiest fifth {shares[0]} came to it, of the hardest {shares[1]}."
         )
-    known = [each for each in closing.lines if each.correlation.low == each.correlation.low]
+    known = [each for each in summary.lines if each.correlation.low == each.correlation.low]
     if len(known) > 1:
         said.append(
             f"Over the thresholds the correlation goes from {known[0].correlation.short()} at a loss of"
@@ -90,9 +90,9 @@ def _says(closing: Closing) -> list[str]:
     return said
 
 
-def _cannot_say(study: Study, closing: Closing) -> list[str]:
-    facts, n = study.facts, closing.at_epsilon.association.n
-    missed = closing.at_epsilon.not_reached
+def _cannot_say(study: Study, summary: Summary) -> list[str]:
+    facts, n = study.facts, summary.at_epsilon.association.n
+    missed = summary.at_epsilon.not_reached
     sees = smallest_visible(n)
     needed = " and ".join(f"one of {rho:.2f} takes {pairs_to_see(rho):,}" for rho in SMALL_CORRELATIONS)
     said = [
@@ -104,7 +104,7 @@ def _cannot_say(study: Study, closing: Closing) -> list[str]:
         said.append(f"Not reached counts as more than every number of steps: {percent(missed / n)} tie there, and how"
                     " they would differ beyond the limit is not seen.")  # fmt: skip
     labels = study.trained["label"].nunique() if "label" in study.trained else 0
-    if 1 < labels < FEWEST_CLASSES:
+    if 1 < labels < MIN_CLASSES:
         said.append("Images of one class may be alike, and a correlation may come from the classes alone: with"
                     f" {labels} classes the intervals can't take that into account.")  # fmt: skip
     if facts.select == "wrong":
@@ -116,7 +116,7 @@ def _cannot_say(study: Study, closing: Closing) -> list[str]:
     return said
 
 
-def _of_the_ranking(facts: Facts) -> list[str]:
+def _of_the_ranking(facts: Metadata) -> list[str]:
     said = []
     if facts.ceiling == facts.ceiling:
         said.append(f"The ranking itself is not exact: its reliability is about {facts.reliability:.2f}, so that about"
@@ -132,14 +132,14 @@ def _of_the_ranking(facts: Facts) -> list[str]:
 
 
 def side_by_side(
-    studies: Sequence[Study], closings: Sequence[Closing], agreement: Sequence[tuple[str, str, Estimate]]
+    studies: Sequence[Study], summaries: Sequence[Summary], agreement: Sequence[tuple[str, str, Estimate]]
 ) -> str:
     """Several studies in words: what differs between them, and how far they agree."""
     said = [f"{len(studies)} studies side by side."]
     facts = [study.facts for study in studies]
     for what, values in (
-        ("epsilon", [f"{each.epsilon:g}" if each.epsilon == each.epsilon else UNKNOWN for each in closings]),
-        ("steps allowed", [f"{each.limit:,}" if each.says_limit else UNKNOWN for each in closings]),
+        ("epsilon", [f"{each.epsilon:g}" if each.epsilon == each.epsilon else UNKNOWN for each in summaries]),
+        ("steps allowed", [f"{each.limit:,}" if each.says_limit else UNKNOWN for each in summaries]),
         ("learning rate", [UNKNOWN if each.lr is None else f"{each.lr:g}" for each in facts]),
         ("selection", [each.select or UNKNOWN for each in facts]),
     ):

@@ -1,1 +1,1 @@
-"""The only room that writes a study's folder."""
+"""The only package that writes a study's folder."""

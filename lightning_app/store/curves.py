@@ -108,7 +108,7 @@ def example_values(stored: Stored) -> Values:
     return values
 
 
-class Viewer(Protocol):
+class CurveLogger(Protocol):
     """Where a study is shown."""
 
     name: str
@@ -244,7 +244,7 @@ class Curves:
         digits: Of a rank in a curve's name.
     """
 
-    def __init__(self, viewers: Sequence[Viewer], shown: frozenset[str], digits: int) -> None:
+    def __init__(self, viewers: Sequence[CurveLogger], shown: frozenset[str], digits: int) -> None:
         self.viewers = list(viewers)
         self.shown = shown
         self.digits = digits
@@ -270,7 +270,7 @@ class Curves:
         there = {curve_name(stored.line, places[path], self.digits): path for path, stored in done.items()}
         shown = [name for name, path in there.items() if path in self.shown and done[path].line.steps]
 
-        def tell(viewer: Viewer) -> None:
+        def tell(viewer: CurveLogger) -> None:
             for name in viewer.lacking(shown, there):
                 viewer.curve(name, study.losses_of(there[name]))
             for path, stored in done.items():
@@ -292,7 +292,7 @@ class Curves:
             name = curve_name(stored.line, index, self.digits)
             self._tell_all(lambda viewer: viewer.curve(name, losses))
 
-    def _tell_all(self, tell: Callable[[Viewer], None]) -> None:
+    def _tell_all(self, tell: Callable[[CurveLogger], None]) -> None:
         for viewer in list(self.viewers):
             try:
                 tell(viewer)

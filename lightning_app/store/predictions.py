@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from lightning_app.errors import BadInputError
-from lightning_app.files import OutsideError, json_as, naming, read_regular, write_whole
+from lightning_app.files import OutsideError, json_as, naming, read_regular, write_atomic
 from lightning_app.store.log import LogWriter, whole_lines
 from lightning_app.store.study import Count
 
@@ -35,10 +35,10 @@ def copy_predictions(source: Path, target: Path) -> None:
     for file in sorted(source.glob(PREDICTIONS)):
         with contextlib.suppress(OutsideError):
             data = read_regular(file, links=False)
-            write_whole(target / file.name, data)
+            write_atomic(target / file.name, data)
 
 
-class Predictions:
+class PredictionCache:
     """A growing file `predictions-KEY.jsonl`: a line an image, with path, label, correct and predicted.
 
     Args:

@@ -23,7 +23,7 @@ from lightning_app.files import (
     naming,
     open_regular,
     read_regular,
-    write_whole,
+    write_atomic,
 )
 from lightning_app.store.export import (
     Floats,
@@ -222,7 +222,7 @@ class StudyFolder:
             where = "in the middle of a line" if found else "before its study had begun"
             log.warning("%s ended %s: %s bytes are cut off, and what they were of is trained again",
                         study.file, where, f"{study.torn:,}")  # fmt: skip
-        is_killed = found is not None and bool(found.examples) and not is_at_rest(study)
+        is_killed = found is not None and bool(found.examples) and not is_final(study)
         self._log = LogWriter(study.file, study.size, study.torn)
         study.torn = 0
         lines: list[Line] = []
@@ -264,7 +264,7 @@ class StudyFolder:
         self._require_lock()
         file = self.folder / STORE
         if self.find() is None:
-            write_whole(file, lines)
+            write_atomic(file, lines)
         elif not _holds(file, lines):
             raise BadInputError(
                 f"--output_dir: {self.folder} holds a study already; --overwrite moves it aside, another"
@@ -383,7 +383,7 @@ class StudyFolder:
                         continue
                     data = step_log_text(losses.tolist()).encode()
                     if name not in names or _content(logs / name) != data:
-                        write_whole(logs / name, data, aside=WRITING, flush=False)
+                        write_atomic(logs / name, data, aside=WRITING, flush=False)
         except StorageError:
             raise
         except OSError as error:
@@ -413,7 +413,7 @@ class StudyFolder:
                 (logs / name).replace(aside / name)
             log.warning("%d step logs are not of this study as it is; they are now in %s", len(unknown), aside)
 
-    def withdraw(self) -> None:
+    def discard(self) -> None:
         """Takes back a study that ended before its first example, so that the folder is free for the next."""
         if self._study is not None and not self._study.examples:
             for name in (FINGERPRINT, CONFIG, RESULTS, STORE):
@@ -426,7 +426,7 @@ class StudyFolder:
             StorageError: If it can't be written.
         """
         self._require_lock()
-        write_whole(self.folder / name, data, aside=WRITING)
+        write_atomic(self.folder / name, data, aside=WRITING)
 
     def _require_lock(self) -> None:
         """Keeps a run whose folder was taken away from writing into the next one's."""
@@ -448,7 +448,7 @@ class _Summary(msgspec.Struct):
     timing: _Timing
 
 
-def is_at_rest(study: StoredStudy) -> bool:
+def is_final(study: StoredStudy) -> bool:
     """Whether all exports are those of the log as it is."""
     with contextlib.suppress(OSError, ValueError):
         summary = json_as(_Summary, read_regular(study.file.with_name(SUMMARY), links=False))
@@ -462,7 +462,7 @@ def is_complete(folder: Path) -> bool:
         study = read_study(folder)
     except (OSError, ValueError):
         return False
-    return study is not None and not study.left and is_at_rest(study)
+    return study is not None and not study.left and is_final(study)
 
 
 def _content(file: Path) -> bytes | None:

@@ -35,7 +35,7 @@ from lightning_app.store.study import (
     read_study,
 )
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study.finalize import conclude, say_closing
+from lightning_app.study.finalize import finalize, log_summary
 
 log = logging.getLogger("lightning_app")
 
@@ -49,7 +49,7 @@ class _Settings(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardStudy:
     """A shard, read.
 
     Args:
@@ -106,7 +106,7 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
             for part in parts:
                 copy_predictions(part.folder, folder.folder)
             _show(first, folder)
-            say_closing(conclude(folder), folder.study)
+            log_summary(finalize(folder), folder.study)
         errors = sum(stored.line.outcome == "error" for stored in folder.study.examples.values())
         if errors:
             log.warning("%d examples are errors; run with the shards' flags, but without --shard, tries them again",
@@ -114,7 +114,7 @@ def merge(folders: Sequence[Path], output_dir: Path | None, mixed: bool, overwri
     return DONE_WITH_ERRORS if errors else DONE
 
 
-def read_part(folder: Path) -> Part:
+def read_part(folder: Path) -> ShardStudy:
     """Reads a shard.
 
     Raises:
@@ -133,8 +133,8 @@ def read_part(folder: Path) -> Part:
             raise BadInputError(f"{folder}: a run is writing to it; wait for its end")
         if left := study.left:
             raise BadInputError(
-                f"{folder} is not complete: {left} of its {len(study.sampled)} examples are left; its own command"
-                " goes on"
+                f"{folder} is not complete: {left} of its {len(study.sampled)} examples are left; rerun its own"
+                " command to resume it"
             )
         settings = msgspec.convert(study.command.settings, _Settings)
         config = yaml_as(dict[str, object], study.command.config)
@@ -143,10 +143,10 @@ def read_part(folder: Path) -> Part:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(f"{folder} holds no shard that can be read: {reason}") from None
-    return Part(folder, shard, study, settings, config)
+    return ShardStudy(folder, shard, study, settings, config)
 
 
-def require_whole(parts: Sequence[Part], mixed: bool) -> None:
+def require_whole(parts: Sequence[ShardStudy], mixed: bool) -> None:
     """Sees that shards make up one study, each there once.
 
     Args:
@@ -197,7 +197,7 @@ def require_whole(parts: Sequence[Part], mixed: bool) -> None:
         )
 
 
-def require_losses(part: Part) -> None:
+def require_losses(part: ShardStudy) -> None:
     """Reads every loss of a shard, before anything is written.
 
     Raises:
@@ -210,11 +210,11 @@ def require_losses(part: Part) -> None:
         raise BadInputError(f"{part.folder} holds no shard that can be read: {error}") from None
 
 
-def _whole_sample(parts: Sequence[Part]) -> list[tuple[int | float, str]]:
+def _whole_sample(parts: Sequence[ShardStudy]) -> list[tuple[int | float, str]]:
     return sorted(example for part in parts for example in part.study.target.examples)
 
 
-def merged_lines(parts: Sequence[Part], settled: Mapping[str, object]) -> Iterator[bytes]:
+def merged_lines(parts: Sequence[ShardStudy], settled: Mapping[str, object]) -> Iterator[bytes]:
     """The log of the whole study: what its shards say, each example once, easiest first.
 
     Args:
@@ -246,7 +246,7 @@ def merged_lines(parts: Sequence[Part], settled: Mapping[str, object]) -> Iterat
         yield line_bytes(line)
 
 
-def _show(first: Part, folder: StudyFolder) -> None:
+def _show(first: ShardStudy, folder: StudyFolder) -> None:
     """TensorBoard's folder, where the shards had one."""
     if (first.folder / TENSORBOARD).is_dir():
         study = folder.study

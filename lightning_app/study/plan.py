@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from lightning_app.analysis.extrapolation import Curve
-from lightning_app.analysis.forecast import FEWEST_CURVES, Pilot, look_ahead, size_in_words, words
+from lightning_app.analysis.forecast import MIN_CURVES, Pilot, format_forecast, format_size, make_forecast
 from lightning_app.data.example import Example
 from lightning_app.data.sampling import in_draw_order
 from lightning_app.data.trajectory import StopRule, Trajectory
@@ -21,20 +21,20 @@ from lightning_app.store.export import step_log_text
 from lightning_app.store.files import PLAN
 from lightning_app.store.resume import plan_resume
 from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
-from lightning_app.study.finalize import conclude
-from lightning_app.study.prepare import Lightning, Prepared, show_sample
-from lightning_app.study.run import begin, say_resume, train
+from lightning_app.study.finalize import finalize
+from lightning_app.study.prepare import Lightning, Prepared, log_sample
+from lightning_app.study.run import begin, log_resume, train
 from lightning_app.study.session import Session, session
 
 log = logging.getLogger("lightning_app")
 
 PROBES = (5, 30)
 """Steps: the first training pays for what is loaded late, the second tells the pace."""
-FEWEST_STEPS = 100
+MIN_STEPS = 100
 """Of a pilot example, however slow the model: a shorter curve says nothing of its tail."""
 GAIN = 1.5
 """Times the steps that pilot examples were given before: for less they are not trained again."""
-MOST_CENSORED = 0.2
+MAX_CENSORED = 0.2
 """Of the examples, before the plan warns first."""
 
 
@@ -59,7 +59,7 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
     with session(pilot, lightning, "plan") as at_work:
         prepared, folder, stop = at_work.prepared, at_work.folder, at_work.stop
         if study.dry_run:
-            show_sample(prepared)
+            log_sample(prepared)
             return DONE
         stop.deadline = min(stop.deadline, time.monotonic() + 60 * settings.pilot_minutes)
         prepared = train_pilot(at_work, settings, config)
@@ -73,27 +73,29 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
         if len(curves) < 2:
             log.error("No forecast: it takes the curves of two examples or more, and there are %d", len(curves))
             return FAILED
-        if len(curves) < FEWEST_CURVES:
+        if len(curves) < MIN_CURVES:
             log.warning("a forecast from %d examples says little; --pilot_minutes and --pilot_examples give more",
                         len(curves))  # fmt: skip
-        outlook = look_ahead(
+        forecast = make_forecast(
             pilot_of(study, prepared, stored, curves),
             study.epsilon,
             study.max_steps_per_example,
             study.max_examples,
         )
         free = shutil.disk_usage(folder.folder).free
-        content = {"lr": study.lr, "device": prepared.device.name, "free_bytes": free, **asdict(outlook)}
+        content = {"lr": study.lr, "device": prepared.device.name, "free_bytes": free, **asdict(forecast)}
         folder.replace(PLAN, json_text(content).encode())
-        if outlook.censored > MOST_CENSORED:
+        if forecast.censored > MAX_CENSORED:
             log.warning("with these flags about %.0f %% of the examples would be censored or diverge",
-                        100 * outlook.censored)  # fmt: skip
-        log.info("%s\n\nThe forecast is also in %s", words(outlook, prepared.device.name), folder.folder / PLAN)
+                        100 * forecast.censored)  # fmt: skip
+        log.info(
+            "%s\n\nThe forecast is also in %s", format_forecast(forecast, prepared.device.name), folder.folder / PLAN
+        )
         if devices > 1:
             log.info("The times are those of one device; %d share them, but for the longest examples at the end",
                      devices)  # fmt: skip
-        if outlook.step_log_bytes.high > free:
-            log.warning("the disk has %s left, log and step logs may need more", size_in_words(free))
+        if forecast.step_log_bytes.high > free:
+            log.warning("the disk has %s left, log and step logs may need more", format_size(free))
         if len(curves) == len(prepared.sample):
             log.info("Next: the same flags with run; it keeps what the pilot has trained")
         failures = [e for e in prepared.sample if stored and e.path in stored.examples and e.path not in curves]
@@ -120,7 +122,7 @@ def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepar
         affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
         if affordable < GAIN * before:
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
-    limit = int(min(asked, max(before or FEWEST_STEPS, affordable)))
+    limit = int(min(asked, max(before or MIN_STEPS, affordable)))
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
     plan = plan_resume(prepared.sample, found, limit)
     if not plan.left:
@@ -129,10 +131,10 @@ def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepar
     if limit < asked:
         log.info("Pilot: %d examples get up to %d of the %d steps, for --pilot_minutes %g; a run trains those again"
                  " that need more", len(plan.left), limit, asked, settings.pilot_minutes)  # fmt: skip
-    say_resume(plan, prepared)
+    log_resume(plan, prepared)
     begin(prepared, plan, at_work.folder, config, is_part_of_more)
     train(at_work, prepared, plan, in_draw_order(plan.left, settings.seed))
-    conclude(at_work.folder)
+    finalize(at_work.folder)
     there = sum(example.path in at_work.folder.study.examples for example in prepared.sample)
     if at_work.stop.is_over and there < len(prepared.sample):
         log.warning("--pilot_minutes %g are over: %d of the pilot's %d examples are trained; rerun the command to"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
-from lightning_app.console.log import say_left_out
+from lightning_app.console.log import log_left_out
 from lightning_app.data.correctness import read_model_row
 from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
@@ -23,10 +23,10 @@ from lightning_app.files import file_sha256
 from lightning_app.settings import StudySettings, require_folder
 from lightning_app.store.files import sample_sha256
 from lightning_app.store.fingerprint import require_same
-from lightning_app.store.predictions import Predictions
+from lightning_app.store.predictions import PredictionCache
 from lightning_app.store.study import Shard, StoredStudy
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study.select import Chooser
+from lightning_app.study.select import SampleSelector
 from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256
 from lightning_app.training.trainers import TrainerMaker
@@ -110,8 +110,8 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
     model_row = read_model_row(settings, ranking)
     images = find_images(ranking.paths, settings.root_dir)
-    say_left_out("image files are missing and left out", images.missing)
-    say_left_out("images lie in hidden folders or those of file managers and are left out", images.foreign)
+    log_left_out("image files are missing and left out", images.missing)
+    log_left_out("images lie in hidden folders or those of file managers and are left out", images.foreign)
     numerics = pin_numerics(device.kind, settings.matmul_precision)
     pretrained = load_pretrained(settings.model_name)
     labels = find_labels(ranking.paths, images.files, settings.class_to_idx, pretrained.classes)
@@ -155,8 +155,8 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
             log.warning("a run would be refused: %s", error)
             found = None
     of_predictions: dict[str, object] = {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())}
-    with closing(Predictions(folder.folder, of_predictions)) as predictions:
-        chooser = Chooser(settings, images, labels, pretrained, device, predictions)
+    with closing(PredictionCache(folder.folder, of_predictions)) as predictions:
+        chooser = SampleSelector(settings, images, labels, pretrained, device, predictions)
         sample = chooser.choose(ranking, model_row)
     examples, shard = part_of(in_training_order(sample, images.files, labels.of), settings)
     counts = {
@@ -197,7 +197,7 @@ def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Exampl
 def _require_the_same_study(
     found: StoredStudy, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
 ) -> None:
-    """Refuses to go on where the rows to come would not be of the study that is there.
+    """Refuses to resume where the rows to come would not be of the study that is there.
 
     Raises:
         BadInputError: With what differs, old and new.
@@ -209,14 +209,14 @@ def _require_the_same_study(
     limit, asked = found.trained_for, settings.max_steps_per_example
     if asked < limit:
         raise BadInputError(
-            f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and goes on"
-            f" with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
+            f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and is"
+            f" resumed with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
             f" its total_steps_to_epsilon is -1 or above {asked}, and the loss of each is there."
             " --output_dir puts this study elsewhere"
         )
 
 
-def show_sample(prepared: Prepared) -> None:
+def log_sample(prepared: Prepared) -> None:
     """What a dry run says."""
     log.info("Dry run: nothing is trained. The sample's images with their labels, easiest first:")
     for example in prepared.sample[:5]:

@@ -15,21 +15,21 @@ from lightning_app.data.ranking_metadata import ranking_facts
 from lightning_app.data.trajectory import Failure, StopRule, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import DONE, DONE_WITH_ERRORS
-from lightning_app.settings import HOW_NOT_WHAT, WHO_TRAINS, StudySettings
-from lightning_app.store.curves import Curves, LightningLogger, TensorBoardFolder, Viewer, shown_examples
+from lightning_app.settings import EXECUTION_ONLY, PLACEMENT_ONLY, StudySettings
+from lightning_app.store.curves import CurveLogger, Curves, LightningLogger, TensorBoardFolder, shown_examples
 from lightning_app.store.files import TENSORBOARD
 from lightning_app.store.resume import ResumePlan
 from lightning_app.store.study import CommandLine, StoredStudy, Target
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study.finalize import conclude, say_closing
-from lightning_app.study.prepare import Lightning, Prepared, show_sample
+from lightning_app.study.finalize import finalize, log_summary
+from lightning_app.study.prepare import Lightning, Prepared, log_sample
 from lightning_app.study.session import Session, session
 
 log = logging.getLogger("lightning_app")
 
 
 def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int:
-    """Runs a whole study, or goes on with one that is there.
+    """Runs a whole study, or resumes one that is there.
 
     Args:
         settings: Checked.
@@ -45,14 +45,14 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
     """
     with session(settings, lightning, "train_single") as at_work:
         prepared, plan, folder, stop = at_work.prepared, at_work.plan, at_work.folder, at_work.stop
-        say_resume(plan, prepared)
+        log_resume(plan, prepared)
         if settings.dry_run:
-            show_sample(prepared)
+            log_sample(prepared)
             return DONE
         begin(prepared, plan, folder, config)
         trained = train(at_work, prepared, plan, plan.left)
         at_work.dismiss_workers()
-        say_closing(conclude(folder), folder.study)
+        log_summary(finalize(folder), folder.study)
     left = len(plan.left) - trained.total()
     if stop.came is not None or (stop.is_over and left):
         _say_how_to_go_on(stop, plan, folder.study, left)
@@ -84,14 +84,14 @@ def begin(
         target = Target(settings.max_steps_per_example, examples, prepared.shard)
         command = CommandLine(
             config,
-            {name: value for name, value in asdict(settings).items() if name not in HOW_NOT_WHAT | WHO_TRAINS},
+            {name: value for name, value in asdict(settings).items() if name not in EXECUTION_ONLY | PLACEMENT_ONLY},
             prepared.counts,
             ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
         )
     folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
 
 
-def say_resume(plan: ResumePlan, prepared: Prepared) -> None:
+def log_resume(plan: ResumePlan, prepared: Prepared) -> None:
     """Says what is there of a study, if there is one."""
     if prepared.found is None:
         return
@@ -143,21 +143,21 @@ def _train_each(
     trained = Counter[str]()
     with StudyBar(len(plan.examples), kept) as bar:
         rule = StopRule(settings.epsilon, settings.max_steps_per_example)
-        for result in engine.train(examples, rule, stop.is_due, bar.steps_taken):
+        for result in engine.train(examples, rule, stop.should_stop, bar.steps_taken):
             stored = folder.commit(result)
             curves.add(stored, result.example.index, result.losses if isinstance(result, Trajectory) else ())
             trained[result.outcome] += 1
             bar.example(result.outcome)
             _say_result(result)
-    if (closing := engine.closing()) is not None:
-        log.info("%s", closing)
+    if (summary_line := engine.summary_line()) is not None:
+        log.info("%s", summary_line)
     return trained
 
 
 def curves_of(prepared: Prepared, lightning: Lightning, folder: StudyFolder) -> Curves:
     """Where the study can be watched: TensorBoard in its folder, or the loggers that were asked for."""
     shown = shown_examples(prepared.sample, prepared.settings.seed, prepared.settings.tensorboard_examples)
-    viewers: list[Viewer]
+    viewers: list[CurveLogger]
     if lightning.loggers is None:
         place = folder.folder / TENSORBOARD
         viewers = [TensorBoardFolder(place)]
@@ -178,8 +178,8 @@ def _say_how_to_go_on(stop: StopSignal, plan: ResumePlan, study: StoredStudy, le
     is_there = [example.path in study.examples for example in plan.examples]  # easiest first
     is_the_easiest_part = not all(is_there) and is_there == sorted(is_there, reverse=True)
     easiest = ", the easiest ones: the table above says nothing of the others" if is_the_easiest_part else ""
-    log.warning("stopped by %s: %d of %d examples are done%s. The same command goes on (a smaller --max_examples first"
-                " completes a random part)", reason, examples - left, examples, easiest)  # fmt: skip
+    log.warning("stopped by %s: %d of %d examples are done%s. Rerun the command to resume (a smaller --max_examples"
+                " first completes a random part)", reason, examples - left, examples, easiest)  # fmt: skip
 
 
 def _say_result(result: Trajectory | Failure) -> None:

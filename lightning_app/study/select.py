@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lightning_app.console.log import say_left_out
+from lightning_app.console.log import log_left_out
 from lightning_app.console.progress import progress_bar, seconds_between_bars
 from lightning_app.data.correctness import ModelRow
 from lightning_app.data.image import UnreadableImageError
@@ -20,18 +20,18 @@ from lightning_app.data.ranking import RankedPath, Ranking
 from lightning_app.data.sampling import draw_sample, in_draw_order
 from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
-from lightning_app.store.predictions import Predictions
+from lightning_app.store.predictions import PredictionCache
 from lightning_app.training.device import Device
 from lightning_app.training.predict import ask
 from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
 
-ENOUGH_FOR_ACCURACY = 50
+ACCURACY_SAMPLE = 50
 DOUBTFUL_AGREEMENT = 0.9
 
 
-class Chooser:
+class SampleSelector:
     """Draws the sample, and says what is odd about it.
 
     Args:
@@ -50,7 +50,7 @@ class Chooser:
         labels: Labels,
         pretrained: Pretrained,
         device: Device,
-        predictions: Predictions,
+        predictions: PredictionCache,
     ) -> None:
         self.settings = settings
         self.images = images
@@ -127,7 +127,7 @@ class Chooser:
 
     def _compare(self, candidates: list[RankedPath], sample: list[RankedPath], model_row: ModelRow) -> None:
         """Asks the model about the sample, to see that the row is its own, and about some others, to see the labels."""
-        others = in_draw_order(candidates, self.settings.seed)[:ENOUGH_FOR_ACCURACY]
+        others = in_draw_order(candidates, self.settings.seed)[:ACCURACY_SAMPLE]
         with self._bar(len(sample) + len(others)) as bar:
             for entry in others:
                 self._is_correct(entry, bar)
@@ -160,7 +160,7 @@ class Chooser:
     def _known(self, candidates: list[RankedPath], model_row: ModelRow) -> list[RankedPath]:
         for remark in model_row.remarks:
             log.warning("%s", remark)
-        say_left_out("ranked paths are not in the matrix and are left out", model_row.unknown)
+        log_left_out("ranked paths are not in the matrix and are left out", model_row.unknown)
         known = [entry for entry in candidates if entry.path in model_row.correct]
         log.info("Correctness: row %d of the matrix, from 0 (%s), right on %.1f %%",
                  model_row.row, model_row.name, 100 * model_row.accuracy)  # fmt: skip

@@ -90,7 +90,7 @@ def session(settings: StudySettings, lightning: Lightning, log_name: str) -> Ite
         except BadInputError:
             raise
         except MisconfigurationException as error:  # a callback or plugin that is refused at the first example
-            folder.withdraw()
+            folder.discard()
             raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
         except OutsideError as error:  # found when the losses are read: some commands need none
             raise BadInputError(f"--output_dir: {folder.folder} holds a study that can't be read: {error}") from error
@@ -153,7 +153,7 @@ def _worker_lines(folder: StudyFolder) -> Iterator[Callable[[Sequence[WorkerStat
         if time.monotonic() - shown >= 1.0:
             shown = time.monotonic()
             write_workers(folder.folder, states)
-            bars.show([state.in_words() for state in states])
+            bars.show([state.describe() for state in states])
 
     with WorkerBars() as bars:
         try:

@@ -1,1 +1,1 @@
-"""The only room that trains: examples in, trajectories out."""
+"""The only package that trains: examples in, trajectories out."""

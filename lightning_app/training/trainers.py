@@ -32,13 +32,13 @@ class TrainerMaker:
         own = {name: copy.deepcopy(flags[name]) for name in ("callbacks", "plugins") if flags.get(name)}
         return L.Trainer(**{**flags, **own, "callbacks": [*own.get("callbacks", []), *callbacks]})
 
-    def but(self, **flags: object) -> "TrainerMaker":
+    def with_overrides(self, **flags: object) -> "TrainerMaker":
         """The same with some other arguments."""
         return replace(self, flags={**self.flags, **flags})
 
     def for_an_example(self) -> "TrainerMaker":
         """For one example: one epoch of all its steps, nothing but our callback to watch it."""
-        return self.but(max_epochs=1, limit_val_batches=0, **QUIET)
+        return self.with_overrides(max_epochs=1, limit_val_batches=0, **QUIET)
 
 
 def quieten_lightning() -> None:

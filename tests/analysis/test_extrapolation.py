@@ -9,7 +9,7 @@ from lightning_app.analysis.extrapolation import (
     UNSURE,
     Curve,
     Interval,
-    forecast,
+    forecast_thresholds,
     quantile_of_rest,
     round_up,
     seconds_taken,
@@ -160,7 +160,7 @@ def test_steps_and_seconds_are_those_of_all_the_steps_allowed() -> None:
 
 def test_all_of_it_together() -> None:
     factors = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
-    lines = forecast([power(f, 1.0, 300) for f in factors], {"1e-1": 0.1, "epsilon": 1e-3}, 1000, 10_000)
+    lines = forecast_thresholds([power(f, 1.0, 300) for f in factors], {"1e-1": 0.1, "epsilon": 1e-3}, 1000, 10_000)
     assert lines["1e-1"].share.value == 1
     line = lines["epsilon"]
     assert line.share.value == pytest.approx(np.mean(factors <= 1))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lightning_app.analysis.extrapolation import Curve
-from lightning_app.analysis.forecast import Pilot, look_ahead, size_in_words, words
+from lightning_app.analysis.forecast import Pilot, format_forecast, format_size, make_forecast
 from lightning_app.files import json_text
 
 SPREAD = np.exp(0.5 * stats.norm.ppf((np.arange(50) + 0.5) / 50))
@@ -41,46 +41,46 @@ def test_what_there_is_to_draw_from_and_to_ask() -> None:
 
 
 def test_time_and_disk_are_those_of_the_steps() -> None:
-    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, 550)
+    forecast = make_forecast(pilot(1000, 0.01), 0.01, 1000, 550)
     each = np.ceil(SPREAD / 0.01).mean()
-    assert outlook.left == 500
-    assert outlook.samples[-1].examples == 550
+    assert forecast.left == 500
+    assert forecast.samples[-1].examples == 550
     expected = (500 * each * 0.01 + 500 * 4 * 0.1) / 3600
-    assert outlook.samples[-1].hours.value == pytest.approx(expected, rel=1e-6)
-    assert outlook.samples[-1].hours.low < expected < outlook.samples[-1].hours.high
-    assert outlook.hours_on_devices[4].value == pytest.approx(expected / 4)
-    assert outlook.step_log_bytes.value == pytest.approx(500 * each * 25, rel=1e-6)
-    assert outlook.seconds_a_step == pytest.approx(0.01)
+    assert forecast.samples[-1].hours.value == pytest.approx(expected, rel=1e-6)
+    assert forecast.samples[-1].hours.low < expected < forecast.samples[-1].hours.high
+    assert forecast.hours_on_devices[4].value == pytest.approx(expected / 4)
+    assert forecast.step_log_bytes.value == pytest.approx(500 * each * 25, rel=1e-6)
+    assert forecast.seconds_a_step == pytest.approx(0.01)
 
 
 def test_a_pilot_that_was_cut_short_is_trained_again() -> None:
-    short = look_ahead(pilot(200, 1e-3), 1e-3, 10_000, 50)  # the pilot alone
+    short = make_forecast(pilot(200, 1e-3), 1e-3, 10_000, 50)  # the pilot alone
     assert short.left == 0
     assert short.samples[-1].hours.value == pytest.approx(0.01 * (SPREAD / 1e-3).sum() / 3600, rel=1e-2)
-    assert look_ahead(pilot(10_000, 1e-3), 1e-3, 10_000, 50).samples[-1].hours.value == 0
+    assert make_forecast(pilot(10_000, 1e-3), 1e-3, 10_000, 50).samples[-1].hours.value == 0
 
 
 def test_most_reach_it_so_it_is_recommended() -> None:
-    outlook = look_ahead(pilot(1000, 0.01), 0.01, 1000, -1)
-    assert outlook.censored == 0
-    best = outlook.recommendation
+    forecast = make_forecast(pilot(1000, 0.01), 0.01, 1000, -1)
+    assert forecast.censored == 0
+    best = forecast.recommendation
     assert (best.epsilon, best.sample.examples) == (0.01, 783)
     assert best.max_steps_per_example is not None
     assert 100 * np.quantile(SPREAD, 0.9) <= best.max_steps_per_example <= 350  # not all the 1000
-    assert [sample.examples for sample in outlook.samples] == [347, 783, 2462]
+    assert [sample.examples for sample in forecast.samples] == [347, 783, 2462]
     assert f"Recommended: --epsilon 0.01 --max_steps_per_example {best.max_steps_per_example} --max_examples 783" in (
-        words(outlook, "cpu")
+        format_forecast(forecast, "cpu")
     )
 
 
 def test_a_larger_epsilon_is_recommended_where_the_steps_do_not_do() -> None:
-    outlook = look_ahead(pilot(500, 1e-5), 1e-5, 2500, 800)
-    assert outlook.censored == 1
-    assert outlook.recommendation.epsilon == 1e-3
-    assert outlook.recommendation.sample.hours.value == pytest.approx(
+    forecast = make_forecast(pilot(500, 1e-5), 1e-5, 2500, 800)
+    assert forecast.censored == 1
+    assert forecast.recommendation.epsilon == 1e-3
+    assert forecast.recommendation.sample.hours.value == pytest.approx(
         783 * SPREAD.mean() / 1e-3 * 0.01 / 3600, rel=0.02
     )
-    said = words(outlook, "cpu")
+    said = format_forecast(forecast, "cpu")
     assert "reached within 2,500 steps" in said
     assert "50 of the curves were cut short, at 500 steps at most, and are extrapolated" in said
     (line,) = [line for line in said.splitlines() if line.strip().startswith("0.0001 ")]
@@ -90,8 +90,8 @@ def test_a_larger_epsilon_is_recommended_where_the_steps_do_not_do() -> None:
 
 
 def test_more_steps_are_recommended_where_nothing_is_in_reach() -> None:
-    outlook = look_ahead(pilot(500, 1e-4, scale=10), 1e-4, 500, 800)
-    best = outlook.recommendation
+    forecast = make_forecast(pilot(500, 1e-4, scale=10), 1e-4, 500, 800)
+    best = forecast.recommendation
     assert best.epsilon == 1e-2
     assert best.max_steps_per_example is not None
     assert best.max_steps_per_example >= 1000 * math.exp(0.5 * stats.norm.ppf(0.9))
@@ -99,39 +99,41 @@ def test_more_steps_are_recommended_where_nothing_is_in_reach() -> None:
 
 def test_another_learning_rate_is_recommended_where_no_steps_would_do() -> None:
     still = Pilot([Curve(np.full(100, 2.0), False, 1.0)] * 50, 50, 200, 10_000, None, math.nan, (), 25.0)
-    outlook = look_ahead(still, 1e-4, 100, 800)
-    assert outlook.without_tail == 50
-    assert outlook.recommendation.max_steps_per_example is None
-    said = words(outlook, "cpu")
+    forecast = make_forecast(still, 1e-4, 100, 800)
+    assert forecast.without_tail == 50
+    assert forecast.recommendation.max_steps_per_example is None
+    said = format_forecast(forecast, "cpu")
     assert "plan again with 10 times the --lr, or a larger --max_steps_per_example" in said
     assert "50 of the 50 curves end before their tail: nobody knows when these come" in said
     assert "never or unknown" in said
     assert "nan" not in said
     assert "Not in that time, and not known: asking the model about more images." in said
-    json.loads(json_text(asdict(outlook)))
+    json.loads(json_text(asdict(forecast)))
 
 
 def test_the_advice_is_for_what_is_wrong() -> None:
     diverged = Curve(np.array([2.0, math.inf]), True, 0.1)
     many = replace(pilot(1000, 0.01), curves=[diverged] * 20 + list(pilot(1000, 0.01).curves[:30]))
-    assert "plan again with a smaller --lr: 20 of 50 examples diverged" in words(
-        look_ahead(many, 0.01, 1000, -1), "cpu"
+    assert "plan again with a smaller --lr: 20 of 50 examples diverged" in format_forecast(
+        make_forecast(many, 0.01, 1000, -1), "cpu"
     )
     few = replace(pilot(20, 0.001), curves=pilot(20, 0.001).curves[:3])
-    assert "a longer pilot (--pilot_minutes): 3 curves are too few" in words(look_ahead(few, 0.001, 1000, -1), "cpu")
+    assert "a longer pilot (--pilot_minutes): 3 curves are too few" in format_forecast(
+        make_forecast(few, 0.001, 1000, -1), "cpu"
+    )
 
 
 def test_what_is_too_far_is_said_and_not_recommended() -> None:
-    outlook = look_ahead(pilot(500, 1e-6), 1e-6, 10**9, 800)
-    assert "More than 10 times as far as was seen the intervals are too narrow." in words(outlook, "cpu")
-    assert outlook.recommendation.epsilon == 1e-3
+    forecast = make_forecast(pilot(500, 1e-6), 1e-6, 10**9, 800)
+    assert "More than 10 times as far as was seen the intervals are too narrow." in format_forecast(forecast, "cpu")
+    assert forecast.recommendation.epsilon == 1e-3
 
 
 def test_what_cannot_be_bounded_says_so() -> None:
-    outlook = look_ahead(replace(pilot(1000, 0.01), curves=pilot(1000, 0.01).curves[:10]), 0.01, 1000, 550)
-    assert " or more)" in words(outlook, "cpu")
+    forecast = make_forecast(replace(pilot(1000, 0.01), curves=pilot(1000, 0.01).curves[:10]), 0.01, 1000, 550)
+    assert " or more)" in format_forecast(forecast, "cpu")
 
 
 @pytest.mark.parametrize(("size", "said"), [(5, "5 bytes"), (12_300, "12 kB"), (4.2e9, "4 GB"), (3.21e12, "3.2 TB")])
 def test_sizes_are_for_people(size: float, said: str) -> None:
-    assert size_in_words(size) == said
+    assert format_size(size) == said

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_app import load_results
 from lightning_app.analysis.load import open_study
-from lightning_app.analysis.summary import close
+from lightning_app.analysis.summary import summarize
 from lightning_app.errors import BadInputError
 
 SEED = "example_index,path,total_steps_to_epsilon,final_loss,universal_difficulty_rank\n"
@@ -54,7 +54,7 @@ def test_tables_of_other_producers(text: str, steps: list[int]) -> None:
     assert frame["steps"].tolist() == steps
     assert frame["study"].unique().tolist() == ["theirs"]
     assert math.isnan(frame["epsilon"][0])
-    found = close(open_study(file))
+    found = summarize(open_study(file))
     assert [line.name for line in found.lines] == ["epsilon"]
     assert found.at_epsilon.association.n == len(steps)
     assert math.isnan(found.at_epsilon.partial.value)
@@ -120,16 +120,16 @@ def test_numbers_are_read_to_the_last_bit() -> None:
 
 
 def test_a_limit_that_a_table_does_not_say_is_not_made_up() -> None:
-    unknown = close(open_study(table(SEED + "".join(f"{k},p{k},{-1 if k > 6 else k},0.1,{k}\n" for k in range(9)))))
+    unknown = summarize(open_study(table(SEED + "".join(f"{k},p{k},{-1 if k > 6 else k},0.1,{k}\n" for k in range(9)))))
     assert (unknown.limit, unknown.says_limit) == (6, False)
     assert unknown.as_dict()["limit"] is None
     header = SEED.strip() + ",steps_run\n"
-    known = close(open_study(table(header + "0,a,3,0.01,5,3\n1,b,-1,0.5,6,80\n2,c,-1,0.5,7,90\n")))
+    known = summarize(open_study(table(header + "0,a,3,0.01,5,3\n1,b,-1,0.5,6,80\n2,c,-1,0.5,7,90\n")))
     assert (known.limit, known.says_limit) == (80, True)
 
 
 def test_the_order_of_the_rows_says_nothing() -> None:
     rows = [f"{k},p{k},{(7 * k) % 11},0.01,{k % 5}\n" for k in range(40)]
-    first, last = (close(open_study(table(SEED + "".join(each)))) for each in (rows, rows[::-1]))
+    first, last = (summarize(open_study(table(SEED + "".join(each)))) for each in (rows, rows[::-1]))
     assert first.at_epsilon.association == last.at_epsilon.association
     assert [fifth.median_steps for fifth in first.quintiles] == [fifth.median_steps for fifth in last.quintiles]

@@ -10,7 +10,7 @@ from scipy import stats
 
 from lightning_app import load_results, load_steps
 from lightning_app.analysis.load import open_studies, open_study
-from lightning_app.analysis.summary import close
+from lightning_app.analysis.summary import summarize
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure, Outcome, Trajectory
 from lightning_app.errors import BadInputError
@@ -91,7 +91,7 @@ def test_a_frame_for_notebooks(study: Path) -> None:
 def test_a_rank_correlation_of_the_frame_is_the_reports(study: Path) -> None:
     frame = load_results(study).dropna(subset="steps")
     rho = stats.spearmanr(frame["steps"].astype(int), frame["universal_difficulty_rank"]).statistic
-    assert rho == pytest.approx(close(open_study(study)).at_epsilon.correlation.value)
+    assert rho == pytest.approx(summarize(open_study(study)).at_epsilon.correlation.value)
 
 
 def test_another_epsilon_comes_from_the_losses(study: Path) -> None:
@@ -236,9 +236,9 @@ def test_a_log_that_is_not_as_it_was_written_is_named_with_its_line(
 def test_our_own_table_alone_has_its_thresholds_too(study: Path) -> None:
     copy = Path("copy.csv")
     copy.write_bytes((study / "single_example_results.csv").read_bytes())
-    lines = close(open_study(copy)).lines
+    lines = summarize(open_study(copy)).lines
     assert [line.name for line in lines] == ["ln2", "1e-1", "1e-2", "epsilon"]
-    assert lines[-1].correlation.value == close(open_study(study)).at_epsilon.correlation.value
+    assert lines[-1].correlation.value == summarize(open_study(study)).at_epsilon.correlation.value
 
 
 def test_other_peoples_step_logs_are_found_by_their_number() -> None:

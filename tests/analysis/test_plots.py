@@ -17,7 +17,7 @@ from PIL import Image
 
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.losses import StepLogs
-from lightning_app.analysis.metadata import Facts
+from lightning_app.analysis.metadata import Metadata
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,
@@ -27,7 +27,7 @@ from lightning_app.analysis.plots import (
     steps_vs_difficulty,
     survival,
 )
-from lightning_app.analysis.summary import close
+from lightning_app.analysis.summary import summarize
 from lightning_app.store.export import step_log_name, step_log_text
 
 
@@ -59,8 +59,8 @@ def many(n: int = 6000) -> Study:
 
 
 def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> None:
-    closing = close(study())
-    figure = steps_vs_difficulty(study(), closing)
+    summary = summarize(study())
+    figure = steps_vs_difficulty(study(), summary)
     (axes,) = figure.axes
     reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [40, 9], [12, 31]]
@@ -74,22 +74,22 @@ def test_the_picture_shows_what_was_reached_and_not_reached_at_the_limit() -> No
     assert axes.get_xlim()[1] > 200
     assert axes.get_xlabel() == "Total SGD steps to a loss of 0.01"
     assert axes.get_ylabel() == "Universal difficulty rank (1 = easiest)"
-    assert figure.get_suptitle() == f"tiny\nSpearman {closing.at_epsilon.correlation}"
+    assert figure.get_suptitle() == f"tiny\nSpearman {summary.at_epsilon.correlation}"
     assert "n = 5, 95 % interval" in figure.get_suptitle()
 
 
 def test_where_limits_differ_the_picture_ends_at_the_smallest() -> None:
-    assert close(study(1000)).limit == 200
+    assert summarize(study(1000)).limit == 200
     earlier = study()
     earlier.frame["steps_run"] = earlier.frame["steps_run"].replace({200: 20})
-    (axes,) = steps_vs_difficulty(earlier, close(earlier)).axes
+    (axes,) = steps_vs_difficulty(earlier, summarize(earlier)).axes
     reached, missed = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist() == [[3, 5], [12, 31]]
     assert np.asarray(missed.get_offsets()).tolist() == [[20, 9], [20, 20], [20, 21]]
 
 
 def test_the_legend_counts_and_hides_no_point() -> None:
-    figure = steps_vs_difficulty(study(), close(study()))
+    figure = steps_vs_difficulty(study(), summarize(study()))
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["reached (3)", "not reached in 200 steps (2)"]
     figure.draw_without_rendering()
@@ -97,7 +97,7 @@ def test_the_legend_counts_and_hides_no_point() -> None:
 
 
 def test_too_many_points_are_counted_in_hexagons_and_the_others_by_rank() -> None:
-    figure = steps_vs_difficulty(many(), close(many()))
+    figure = steps_vs_difficulty(many(), summarize(many()))
     axes = figure.axes[0]
     (cells,) = (c for c in axes.collections if isinstance(c, PolyCollection))
     reached = int((many().frame["outcome"] == "reached").sum())
@@ -114,7 +114,7 @@ def test_a_study_in_which_none_is_reached_is_drawn_without_a_complaint() -> None
     none = study(100_000)
     frame = none.frame.query("outcome == 'censored'").replace({"steps_run": {200: 100_000}})
     none = replace(none, frame=frame, name="a" * 130)
-    figure = steps_vs_difficulty(none, close(none))
+    figure = steps_vs_difficulty(none, summarize(none))
     assert figure.axes[0].get_xlim() == (0.9, 125_000)
     assert max(len(line) for line in figure.get_suptitle().splitlines()) <= 60
 
@@ -123,9 +123,9 @@ def test_a_study_in_which_none_is_reached_is_drawn_without_a_complaint() -> None
 @pytest.mark.parametrize("rows", [[], [4], [0], [2], [0, 4], [0, 1, 2, 3, 4, 5]])
 def test_studies_with_little_in_them_are_drawn_too(rows: list[int]) -> None:
     some = replace(study(), frame=study().frame.iloc[rows].reset_index(drop=True))
-    closing = close(some)
-    pictures = [steps_vs_difficulty(some, closing), survival(some, closing), loss_curves(some, closing),
-                correlation_over_thresholds([some], [closing])]  # fmt: skip
+    summary = summarize(some)
+    pictures = [steps_vs_difficulty(some, summary), survival(some, summary), loss_curves(some, summary),
+                correlation_over_thresholds([some], [summary])]  # fmt: skip
     for figure in pictures:
         if figure is not None:
             assert Image.open(io.BytesIO(as_file(figure))).size == (1200, 900)
@@ -137,7 +137,7 @@ def test_curves_are_those_of_the_step_logs_coloured_by_difficulty(tmp_path: Path
     for index, losses in {0: [2.0, 0.5, 0.009], 3: [3.0, float("inf")], 5: [1.0, 0.1]}.items():
         (tmp_path / "step_logs" / step_log_name(index, f"{index}.png")).write_text(step_log_text(losses))
     found = replace(study(), losses=StepLogs(tmp_path / "step_logs", by_number=False))
-    figure = loss_curves(found, close(found))
+    figure = loss_curves(found, summarize(found))
     assert figure is not None
     axes = figure.axes[0]
     (lines,) = (c for c in axes.collections if isinstance(c, LineCollection))
@@ -151,12 +151,12 @@ def test_curves_are_those_of_the_step_logs_coloured_by_difficulty(tmp_path: Path
 
 
 def test_correlations_over_thresholds_with_the_rankings_ceiling() -> None:
-    one, other = study(), replace(study(), name="other", facts=Facts(ceiling=0.8))
-    figure = correlation_over_thresholds([one, other], [close(one), close(other)])
+    one, other = study(), replace(study(), name="other", facts=Metadata(ceiling=0.8))
+    figure = correlation_over_thresholds([one, other], [summarize(one), summarize(other)])
     assert figure is not None
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["ln 2", "0.1", "0.01"]
-    rho = close(one).at_epsilon.correlation.value
+    rho = summarize(one).at_epsilon.correlation.value
     assert len(axes.containers) == 2
     first = axes.containers[0].lines[0]  # type: ignore[attr-defined]
     assert first.get_ydata()[-1] == pytest.approx(rho)
@@ -166,7 +166,7 @@ def test_correlations_over_thresholds_with_the_rankings_ceiling() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_the_same_study_gives_the_same_file(kind: str) -> None:
-    first, again = (as_file(steps_vs_difficulty(study(), close(study())), kind) for _ in range(2))
+    first, again = (as_file(steps_vs_difficulty(study(), summarize(study())), kind) for _ in range(2))
     assert first == again
     assert re.match(rb"\x89PNG|<\?xml|%PDF", first)
 
@@ -174,24 +174,24 @@ def test_the_same_study_gives_the_same_file(kind: str) -> None:
 @pytest.mark.parametrize("name", [r"x$\frac{$", "$$", "_hidden", "a_b^c$"])
 def test_a_name_is_no_formula_and_has_its_place_in_the_legend(name: str) -> None:
     named = replace(study(), name=name)
-    figure = correlation_over_thresholds([named], [close(named)])
+    figure = correlation_over_thresholds([named], [summarize(named)])
     assert figure is not None
     (legend,) = figure.legends
     assert [text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()] == [name]
     as_file(figure)
-    as_file(steps_vs_difficulty(named, close(named)))
+    as_file(steps_vs_difficulty(named, summarize(named)))
 
 
 def test_many_points_of_one_rank_are_drawn() -> None:
     one_rank = many()
     one_rank.frame["universal_difficulty_rank"] = 7.0
-    assert as_file(steps_vs_difficulty(one_rank, close(one_rank))).startswith(b"\x89PNG")
+    assert as_file(steps_vs_difficulty(one_rank, summarize(one_rank))).startswith(b"\x89PNG")
 
 
 def test_no_step_at_all_is_drawn_at_the_left_end() -> None:
-    at_once = study()
-    at_once.frame.loc[0, "total_steps_to_epsilon"] = 0
-    (axes,) = steps_vs_difficulty(at_once, close(at_once)).axes
+    first_step = study()
+    first_step.frame.loc[0, "total_steps_to_epsilon"] = 0
+    (axes,) = steps_vs_difficulty(first_step, summarize(first_step)).axes
     reached, _ = (c for c in axes.collections if isinstance(c, PathCollection))
     assert np.asarray(reached.get_offsets()).tolist()[0] == [1, 5]
 
@@ -209,13 +209,15 @@ def digests(*kinds: str) -> dict[str, str]:
     """Of every picture in some forms."""
     one, more = study(), many()
     figures = {
-        "few": steps_vs_difficulty(one, close(one)),
-        "many": steps_vs_difficulty(more, close(more)),
-        "survival": survival(more, close(more)),
-        "thresholds": correlation_over_thresholds([one], [close(one)]),
+        "few": steps_vs_difficulty(one, summarize(one)),
+        "many": steps_vs_difficulty(more, summarize(more)),
+        "survival": survival(more, summarize(more)),
+        "thresholds": correlation_over_thresholds([one], [summarize(one)]),
     }
     if Path("step_logs").is_dir():
-        figures["curves"] = loss_curves(replace(one, losses=StepLogs(Path("step_logs"), by_number=False)), close(one))
+        figures["curves"] = loss_curves(
+            replace(one, losses=StepLogs(Path("step_logs"), by_number=False)), summarize(one)
+        )
     return {
         f"{name}.{kind}": hashlib.sha256(as_file(figure, kind)).hexdigest()
         for name, figure in figures.items()

@@ -9,7 +9,7 @@ import pytest
 
 from lightning_app.analysis.load import Study, frame_of, threshold_column
 from lightning_app.analysis.statistics import Estimate
-from lightning_app.analysis.summary import Closing, answer, close, step_rankings_agree, words
+from lightning_app.analysis.summary import Summary, answer, format_summary, step_rankings_agree, summarize
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure, Outcome, Trajectory
 from lightning_app.store.export import row_of
@@ -31,12 +31,12 @@ def study(steps: list[int | None], limit: int = 100, epsilon: float = 0.01, dive
     return Study("tiny", Path("tiny"), frame_of(rows), epsilon, limit)
 
 
-def closing(steps: list[int | None], limit: int = 100) -> Closing:
-    return close(study(steps, limit))
+def summary(steps: list[int | None], limit: int = 100) -> Summary:
+    return summarize(study(steps, limit))
 
 
 def test_counts_medians_and_correlation() -> None:
-    result = closing([2, 4, None, 3, 8, -1])
+    result = summary([2, 4, None, 3, 8, -1])
     assert result.counts == {"reached": 4, "censored": 1, "diverged": 0, "error": 1}
     assert [line.name for line in result.lines] == ["ln2", "1e-1", "epsilon"]
     line = result.at_epsilon
@@ -47,7 +47,7 @@ def test_counts_medians_and_correlation() -> None:
 
 
 def test_stable_keys_for_programs() -> None:
-    result = closing([2, 4, None, 3, 8, -1]).as_dict()
+    result = summary([2, 4, None, 3, 8, -1]).as_dict()
     assert list(result) == ["epsilon", "limit", "n", "outcomes", "thresholds", "quintiles",
                             "smallest_visible_correlation", "examples_to_see"]  # fmt: skip
     assert (result["n"], result["limit"]) == (5, 100)
@@ -67,20 +67,20 @@ def test_stable_keys_for_programs() -> None:
 
 
 def test_diverged_tie_with_censored_and_have_a_line_without_them() -> None:
-    result = close(study([2, 4, -1, 3, 8, -1], diverged=(2,)))
+    result = summarize(study([2, 4, -1, 3, 8, -1], diverged=(2,)))
     line = result.at_epsilon
     assert (line.association.n, line.association.tied, line.not_reached) == (6, 2, 2)
     assert line.without_diverged is not None
     assert line.without_diverged.n == 5
     assert line.without_diverged.spearman.value == pytest.approx(0.9)
-    assert "without diverged" in words(result)
-    assert close(study([2, 4, -1, 3])).at_epsilon.without_diverged is None
+    assert "without diverged" in format_summary(result)
+    assert summarize(study([2, 4, -1, 3])).at_epsilon.without_diverged is None
 
 
 def test_rows_with_different_limits_are_cut_at_the_smallest() -> None:
     mixed = study([2, 90, -1, 40, 8], limit=100)
     mixed.frame.loc[2, "steps_run"] = 50  # given up before the study was given more steps
-    result = close(mixed)
+    result = summarize(mixed)
     assert result.limit == 50
     assert (result.at_epsilon.reached, result.at_epsilon.not_reached) == (3, 2)
     assert result.counts == {"reached": 3, "censored": 2, "diverged": 0, "error": 0}
@@ -90,7 +90,7 @@ def test_rows_with_different_limits_are_cut_at_the_smallest() -> None:
 def test_one_that_diverged_after_the_smallest_limit_had_not_done_so_there() -> None:
     mixed = study([2, 90, -1, -1, 8, -1], limit=100, diverged=(3, 5))
     mixed.frame.loc[[2, 3], "steps_run"] = [50, 20]  # the last one diverged at step 100
-    result = close(mixed)
+    result = summarize(mixed)
     assert result.limit == 50
     assert result.counts == {"reached": 2, "censored": 3, "diverged": 1, "error": 0}
     assert result.at_epsilon.without_diverged is not None
@@ -100,22 +100,22 @@ def test_one_that_diverged_after_the_smallest_limit_had_not_done_so_there() -> N
 def test_a_further_threshold_has_its_place_on_the_ladder() -> None:
     plain = study([2, 4, 3, 8])
     frame = plain.frame.assign(**{threshold_column(0.05): [1.0, 2, 3, 4]})
-    result = close(replace(plain, frame=frame, extra=(0.05,)))
+    result = summarize(replace(plain, frame=frame, extra=(0.05,)))
     assert [line.name for line in result.lines] == ["ln2", "1e-1", "0.05", "epsilon"]
     assert result.lines[2].correlation.value == pytest.approx(1)
-    there_already = close(replace(plain, extra=(0.1, 0.01)))
+    there_already = summarize(replace(plain, extra=(0.1, 0.01)))
     assert [line.name for line in there_already.lines] == ["ln2", "1e-1", "epsilon"]
 
 
 def test_quintiles_are_survival_curves() -> None:
-    result = closing([1, 2, 3, 4, 5, 6, 7, 8, -1, -1])
+    result = summary([1, 2, 3, 4, 5, 6, 7, 8, -1, -1])
     assert [(fifth.from_rank, fifth.to_rank) for fifth in result.quintiles[:2]] == [(10, 20), (30, 40)]
     assert [fifth.median_steps for fifth in result.quintiles] == [1.5, 3.5, 5.5, 7.5, math.inf]
     steps, share = result.quintiles[0].survival()
     assert (steps.tolist(), share.tolist()) == ([0, 1, 2], [1, 0.5, 0])
     steps, share = result.quintiles[4].survival()
     assert (steps.tolist(), share.tolist()) == ([0], [1])
-    assert closing([1, 2, 3, 4]).quintiles == ()
+    assert summary([1, 2, 3, 4]).quintiles == ()
 
 
 def test_examples_of_one_rank_are_in_one_quintile_in_whatever_order_they_stand() -> None:
@@ -125,11 +125,11 @@ def test_examples_of_one_rank_are_in_one_quintile_in_whatever_order_they_stand()
     ordered = replace(sorted_by_steps, frame=frame)
     shuffled = replace(ordered, frame=frame.sample(frac=1, random_state=0).reset_index(drop=True))
     for each in (ordered, shuffled):
-        assert [(fifth.from_rank, fifth.to_rank, fifth.median_steps) for fifth in close(each).quintiles] == [
+        assert [(fifth.from_rank, fifth.to_rank, fifth.median_steps) for fifth in summarize(each).quintiles] == [
             (7, 7, 14), (9, 9, 39)
         ]  # fmt: skip
     one_rank = replace(ordered, frame=frame.assign(universal_difficulty_rank=7.0))
-    assert close(one_rank).quintiles == ()
+    assert summarize(one_rank).quintiles == ()
 
 
 def test_what_a_table_does_not_know_is_not_taken_for_not_reached() -> None:
@@ -137,7 +137,7 @@ def test_what_a_table_does_not_know_is_not_taken_for_not_reached() -> None:
     plain = study(list(range(2, 42)))
     known = np.arange(40) % 2 == 0
     frame = plain.frame.assign(**{"steps_to_1e-1": np.where(known, np.arange(40.0) + 1, math.nan)})
-    line = next(line for line in close(replace(plain, frame=frame)).lines if line.name == "1e-1")
+    line = next(line for line in summarize(replace(plain, frame=frame)).lines if line.name == "1e-1")
     assert (line.association.n, line.reached, line.not_reached) == (20, 20, 0)
     assert line.correlation.value == pytest.approx(1)
     assert line.like_epsilon.n == 20
@@ -145,13 +145,13 @@ def test_what_a_table_does_not_know_is_not_taken_for_not_reached() -> None:
 
 def test_pearson_over_the_reached_says_where_it_misleads() -> None:
     """Easy ones take long, the hard ones never get there: those who reached it tell the opposite."""
-    fine = closing([2, 4, 6, 8, 10, 13]).at_epsilon.pearson
+    fine = summary([2, 4, 6, 8, 10, 13]).at_epsilon.pearson
     assert (fine.n, fine.misleads) == (6, "")
-    found = closing([9, 8, 7, 6, -1, -1, -1, -1, -1, -1]).at_epsilon
+    found = summary([9, 8, 7, 6, -1, -1, -1, -1, -1, -1]).at_epsilon
     assert found.correlation.value > 0 > found.pearson.value
     assert found.pearson.n == 4
     assert "leaves out the 6 not reached; it is of the other sign than the rank correlation" in found.pearson.misleads
-    none = closing([-1] * 6).at_epsilon.pearson
+    none = summary([-1] * 6).at_epsilon.pearson
     assert (none.n, none.why) == (0, "fewer than three examples")
 
 
@@ -162,10 +162,10 @@ def test_the_partial_correlation_takes_the_initial_loss_away() -> None:
     loss = plain.frame["universal_difficulty_rank"] + 300 * chance.normal(size=300)
     steps = np.round(loss - loss.min() + 1 + 300 * chance.random(300))
     frame = plain.frame.assign(initial_loss=loss, total_steps_to_epsilon=steps)
-    line = close(replace(plain, frame=frame, limit=10**6)).at_epsilon
+    line = summarize(replace(plain, frame=frame, limit=10**6)).at_epsilon
     assert line.correlation.value > 0.9
     assert line.partial.low < 0 < line.partial.high
-    without = close(replace(plain, frame=frame.drop(columns="initial_loss"), limit=10**6)).at_epsilon
+    without = summarize(replace(plain, frame=frame.drop(columns="initial_loss"), limit=10**6)).at_epsilon
     assert without.partial.why == "the table has no initial_loss"
 
 
@@ -183,8 +183,8 @@ def test_how_far_two_studies_order_alike() -> None:
 
 @pytest.mark.parametrize("steps", [[], [None], [None, None], [2], [-1], [-1, -1, -1, -1], [5, 5, 5, 5]])
 def test_studies_that_say_nothing_are_told_without_a_number(steps: list[int | None]) -> None:
-    result = closing(steps)
-    assert "undefined (n = " in words(result)
+    result = summary(steps)
+    assert "undefined (n = " in format_summary(result)
     found = result.at_epsilon.association
     assert math.isnan(found.spearman.value)
     assert math.isnan(found.concordance.value)
@@ -194,18 +194,18 @@ def test_studies_that_say_nothing_are_told_without_a_number(steps: list[int | No
 
 
 def test_a_median_among_the_not_reached_is_above_the_limit() -> None:
-    result = closing([2, -1, -1])
+    result = summary([2, -1, -1])
     assert math.isinf(result.at_epsilon.median_steps)
-    assert "> 100" in words(result)
+    assert "> 100" in format_summary(result)
 
 
 def test_when_most_are_censored_it_says_what_to_change() -> None:
-    text = words(closing([2, -1, -1, -1]))
+    text = format_summary(summary([2, -1, -1, -1]))
     assert "Most examples (3 of 4) did not reach a loss of 0.01 in 100 steps" in text
     assert "no threshold below ln 2 was reached by half of them" in text
     for flag in ("--epsilon", "--lr", "--max_steps_per_example"):
         assert flag in text
-    assert "Most examples" not in words(closing([2, 3, -1, -1]))
+    assert "Most examples" not in format_summary(summary([2, 3, -1, -1]))
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,12 @@ def test_when_most_are_censored_it_says_what_to_change() -> None:
     ],
 )
 def test_the_answer_in_a_sentence(found: Estimate, sentence: str) -> None:
-    plain = closing([2, 4, 3, 8])
+    plain = summary([2, 4, 3, 8])
     line = replace(plain.at_epsilon, association=replace(plain.at_epsilon.association, spearman=found))
     assert answer(replace(plain, lines=(line,))).startswith(sentence)
 
 
 def test_where_none_reached_it_the_answer_says_so() -> None:
-    text = answer(closing([-1] * 50))
+    text = answer(summary([-1] * 50))
     said = "nothing can be said of whether harder images take more steps"
     assert text == f"{said}: none came to a loss of 0.01 in 100 steps (n = 50)"

@@ -36,18 +36,18 @@ class Told:
     def __init__(self, *results: Trajectory | Failure) -> None:
         self.results = results
 
-    at_once = 1
+    max_in_flight = 1
     devices = 1
     steps_a_second = None
 
-    def closing(self) -> None:
+    def summary_line(self) -> None:
         pass
 
     def train(
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         return iter(self.results)

@@ -5,7 +5,7 @@ from lightning_app.bench.agreement import Difference
 from lightning_app.bench.findings import Findings, Line
 from lightning_app.bench.measuring import Spread
 from lightning_app.bench.roofline import Roofline
-from lightning_app.bench.words import difference_in_words, words
+from lightning_app.bench.words import format_difference, words
 from lightning_app.settings import BenchSettings
 
 ONE = Spread(1.0, 1.0, 1.0)
@@ -53,17 +53,17 @@ def test_a_difference_is_told_with_engine_example_step_and_losses() -> None:
     differing = replace(SLOTS, differences=(OFF,) * 7)
     lines = words(findings(PLAIN, differing)).splitlines()
     told = lines.index("slots: 7 of 4 examples are NOT those of plain")
-    assert lines[told + 1 :] == [f"  {difference_in_words(OFF)}"] * 5
-    assert difference_in_words(OFF) == "example 3, step 7: loss 0.25, expected 0.5 (censored, expected reached)"
+    assert lines[told + 1 :] == [f"  {format_difference(OFF)}"] * 5
+    assert format_difference(OFF) == "example 3, step 7: loss 0.25, expected 0.5 (censored, expected reached)"
     assert not findings(PLAIN, differing).are_equal
     assert findings(PLAIN, SLOTS).are_equal
 
 
 def test_a_step_that_only_one_has_taken_is_told_as_such() -> None:
-    assert difference_in_words(replace(OFF, loss=None, outcome="reached")) == (
+    assert format_difference(replace(OFF, loss=None, outcome="reached")) == (
         "example 3, step 7: loss no such step, expected 0.5"
     )
-    assert "expected no such step" in difference_in_words(replace(OFF, expected=None))
+    assert "expected no such step" in format_difference(replace(OFF, expected=None))
 
 
 def test_what_is_unavailable_is_named_and_what_is_unknown_a_dash() -> None:

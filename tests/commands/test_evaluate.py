@@ -142,7 +142,7 @@ def test_stopped_and_started_again_it_keeps_what_is_done(
     assert len(list((OUT / "tables").glob("*.json"))) == 2
     assert evaluate(models, images) == 0
     assert loaded == [*models, models[2]]
-    assert "Going on: 2 of 3 models are done and kept" in capsys.readouterr().err
+    assert "Resuming: 2 of 3 models are done and kept" in capsys.readouterr().err
     assert contents() == whole
 
 
@@ -427,7 +427,7 @@ def test_a_models_own_label_names_say_which_class_a_folder_is(
     assert labels == {name: label for label, name in enumerate(names)}
     before = contents()
     assert evaluate(["local-dir:named", plain], images) == 0
-    assert "Going on: 1 of 2 models are done and kept" in capsys.readouterr().err
+    assert "Resuming: 1 of 2 models are done and kept" in capsys.readouterr().err
     assert contents()["named.csv"] == before["named.csv"]
     assert main(["rank", "pool"]) == 0
     assert main(["run", "--model_name", "local-dir:named", "--examples_csv", "pool/ranking.csv", "--root_dir",

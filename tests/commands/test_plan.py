@@ -102,7 +102,7 @@ def test_a_slow_pilot_gets_fewer_steps_and_the_study_trains_it_on(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lightning_app.study.plan.steps_a_second", lambda *ignored: 0.25)
-    monkeypatch.setattr("lightning_app.study.plan.FEWEST_STEPS", 5)
+    monkeypatch.setattr("lightning_app.study.plan.MIN_STEPS", 5)
     long = [*flags, "--epsilon", "1e-9", "--max_steps_per_example", "1000000"]
     assert plan(long) == 0
     said = "Pilot: 10 examples get up to 12 of the 1000000 steps, for --pilot_minutes 10"  # 80 % of 60 s an example
@@ -119,7 +119,9 @@ def test_a_pilot_whose_time_runs_out_forecasts_from_what_is_there(
 ) -> None:
     assert plan(flags, "--pilot_minutes", "1e-6") == 1
     err = capsys.readouterr().err
-    assert "--pilot_minutes 1e-06 are over: 1 of the pilot's 10 examples are trained; the same command goes on" in err
+    assert (
+        "--pilot_minutes 1e-06 are over: 1 of the pilot's 10 examples are trained; rerun the command to resume" in err
+    )
     assert "No forecast: it takes the curves of two examples or more, and there are 1" in err
     assert len(rows(FOLDER)) == 1
     monkeypatch.setattr("lightning_app.study.plan.steps_a_second", lambda *ignored: 1000.0)
@@ -143,7 +145,7 @@ def test_stopped_in_the_middle_it_keeps_a_random_part(
 
     monkeypatch.setattr(StudyFolder, "commit", then_stop)
     assert plan(flags) == 143
-    assert "what the pilot has trained is kept, the same command goes on" in capsys.readouterr().err
+    assert "what is trained is kept; rerun the command to resume" in capsys.readouterr().err
     assert {row["path"] for row in rows(FOLDER)} == set(order)
     assert not (FOLDER / "plan.json").exists()
     assert plan(flags) == 0

@@ -29,7 +29,7 @@ def test_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "           the same command tries the 1 with an error again",
         "Rate       2.0 steps/s, 1800 examples/hour by one device",
         "Time left  0:00:04 at the pace of the last examples by one device",
-        "           its last command goes on; config.yaml has it",
+        "           rerun its last command to resume; config.yaml has it",
         "Last error none",
     ]
 

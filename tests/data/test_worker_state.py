@@ -50,8 +50,8 @@ def test_without_a_folder_a_study_goes_on_as_well(tmp_path: Path) -> None:
 
 
 def test_words() -> None:
-    assert LINES[0].in_words() == "worker 1 (NVIDIA H100 on node1), 812.3 steps/s, 12 done: a.jpg and 2 more"
-    assert LINES[1].in_words() == "worker 2 (NVIDIA H100 on node2), 3 done, lost 2 times: starting"
+    assert LINES[0].describe() == "worker 1 (NVIDIA H100 on node1), 812.3 steps/s, 12 done: a.jpg and 2 more"
+    assert LINES[1].describe() == "worker 2 (NVIDIA H100 on node2), 3 done, lost 2 times: starting"
 
 
 def test_status_shows_them_while_a_run_holds_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

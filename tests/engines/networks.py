@@ -52,8 +52,8 @@ def engine(kind: str, network: nn.Module, lr: float, transform: Callable[..., Te
         lambda there: True,
     )
     maker.grow(3)
-    at_once = 1 if momentum or weight_decay else 4
-    return SlotsEngine(Scheduler(maker.slots, at_once), transform, snapshot, 2, None, maker, 0)
+    steps_at_once = 1 if momentum or weight_decay else 4
+    return SlotsEngine(Scheduler(maker.slots, steps_at_once), transform, snapshot, 2, None, maker, 0)
 
 
 def example(image: Path, label: int = 1, index: int = 0) -> Example:

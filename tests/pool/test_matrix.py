@@ -37,7 +37,7 @@ def test_the_matrix_is_there_only_with_all_the_others(monkeypatch: pytest.Monkey
         if file.name == "examples.csv":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("lightning_app.pool.matrix.write_whole", stop_at_the_list)
+    monkeypatch.setattr("lightning_app.pool.matrix.write_atomic", stop_at_the_list)
     with pytest.raises(KeyboardInterrupt):
         write_pool(HERE, POOL)
     assert written == ["losses.npy", "models.csv", "examples.csv"]

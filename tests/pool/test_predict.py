@@ -12,16 +12,18 @@ from PIL import Image
 
 from lightning_app.data.image import UnreadableImageError, read_image
 from lightning_app.data.labels import Classes
-from lightning_app.pool.predict import Asked, ask_about_all
+from lightning_app.pool.predict import ModelPredictions, predict_all
 from lightning_app.training.pretrained import Pretrained, load_pretrained
 from tests import oracle
 
 CPU = torch.device("cpu")
 
 
-def ask(model: str, files: list[Path], labels: list[int], batch_size: int = 16, num_workers: int = 0) -> Asked:
+def ask(
+    model: str, files: list[Path], labels: list[int], batch_size: int = 16, num_workers: int = 0
+) -> ModelPredictions:
     done: list[int] = []
-    asked = ask_about_all(load_pretrained(model), files, labels, CPU, batch_size, num_workers, done.append)
+    asked = predict_all(load_pretrained(model), files, labels, CPU, batch_size, num_workers, done.append)
     assert sum(done) == len(files)
     return asked
 
@@ -80,7 +82,7 @@ def test_accuracies_are_those_counted_by_hand(
     logits, labels = chance.normal(size=(12, classes)), chance.integers(0, classes, 12)
     file = tmp_path_factory.getbasetemp() / "one.png"
     Image.new("RGB", (32, 32)).save(file)
-    asked = ask_about_all(
+    asked = predict_all(
         fixed(tiny_model, torch.tensor(logits)), [file] * 12, labels.tolist(), CPU, 5, 0, lambda count: None
     )
     places = [int((row > row[label]).sum()) for row, label in zip(logits, labels, strict=True)]  # better classes
@@ -101,7 +103,7 @@ def test_nan_and_a_tie_are_wrong(tiny_model: str, photographs: Path) -> None:
     logits[0] = math.nan
     logits[1, 0] = logits[1, 3] = 5.0  # a tie of two
     logits[2, 0] = 5.0
-    asked = ask_about_all(fixed(tiny_model, logits), files, [0, 0, 0], CPU, 3, 0, lambda count: None)
+    asked = predict_all(fixed(tiny_model, logits), files, [0, 0, 0], CPU, 3, 0, lambda count: None)
     assert asked.correct.tolist() == [0, 0, 1]
     assert asked.top5.tolist() == [0, 1, 1]
     assert asked.accuracy == pytest.approx((2 / 3, 2 / 3))  # torchmetrics takes the first of a tie
@@ -138,5 +140,5 @@ def test_what_ends_the_asking_ends_its_threads(tiny_model: str, photographs: Pat
 
     before = threading.active_count()
     with pytest.raises(SystemExit):
-        ask_about_all(load_pretrained(tiny_model), sorted(photographs.glob("*/*.jpg")), [0] * 40, CPU, 4, 3, stop)
+        predict_all(load_pretrained(tiny_model), sorted(photographs.glob("*/*.jpg")), [0] * 40, CPU, 4, 3, stop)
     assert threading.active_count() == before

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from lightning_app.analysis.load import Study
-from lightning_app.analysis.summary import close, step_rankings_agree
+from lightning_app.analysis.summary import step_rankings_agree, summarize
 from lightning_app.report.page.content import Table
 from lightning_app.report.tables import as_text, tables
 from tests.analysis.test_summary import study
@@ -11,7 +11,7 @@ from tests.report.test_text import follows
 
 
 def made(*studies: Study) -> list[Table]:
-    return tables(studies, [close(each) for each in studies], step_rankings_agree(studies))
+    return tables(studies, [summarize(each) for each in studies], step_rankings_agree(studies))
 
 
 def test_one_study_has_three() -> None:
@@ -19,7 +19,7 @@ def test_one_study_has_three() -> None:
     assert association.caption == "Steps against universal difficulty"
     rows = {row[0]: row for row in association.rows}
     assert list(rows) == ["ln 2", "  bootstrap", "0.1", "0.01"]  # a bootstrap below each
-    line = close(follows()).at_epsilon
+    line = summarize(follows()).at_epsilon
     found = line.association
     assert rows["0.01"][1:6] == (
         "60", "50", f"{found.tied}", f"{line.median_steps:g}",

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from lightning_app.analysis.load import Study
-from lightning_app.analysis.metadata import Facts
-from lightning_app.analysis.summary import close, p_in_words, step_rankings_agree
+from lightning_app.analysis.metadata import Metadata
+from lightning_app.analysis.summary import format_p, step_rankings_agree, summarize
 from lightning_app.report.text import paragraphs, side_by_side
 from tests.analysis.test_summary import study
 
-FACTS = Facts(model_name="tiny", select="wrong", lr=0.1, examples=60, in_its_ranking=False)
+FACTS = Metadata(model_name="tiny", select="wrong", lr=0.1, examples=60, in_its_ranking=False)
 
 
 def follows(n: int = 60, sign: int = 1) -> Study:
@@ -22,25 +22,25 @@ def follows(n: int = 60, sign: int = 1) -> Study:
 
 def test_first_what_was_measured() -> None:
     found = follows()
-    measured, *_ = paragraphs(found, close(found))
+    measured, *_ = paragraphs(found, summarize(found))
     assert measured == (
         "tiny: each of 60 images that the model got wrong was trained on alone by SGD with a learning rate of 0.1,"
         " until its loss was at or below 0.01, for 500 steps at most. 50 came to it, 10 did not; steps in the"
-        f" median: {close(found).at_epsilon.median_steps:g}."
+        f" median: {summarize(found).at_epsilon.median_steps:g}."
     )
 
 
 @pytest.mark.parametrize(("sign", "what"), [(1, "more"), (-1, "fewer")])
 def test_then_what_it_says(sign: int, what: str) -> None:
     found = follows(sign=sign)
-    _, says, _ = paragraphs(found, close(found))
+    _, says, _ = paragraphs(found, summarize(found))
     assert says.startswith(f"Harder images tend to take {what} steps to a loss of 0.01: Spearman")
-    c = close(found).at_epsilon.association.concordance
+    c = summarize(found).at_epsilon.association.concordance
     assert (
         f"the harder one needs more in {100 * c.value:.0f} % ({100 * c.low:.0f} % to {100 * c.high:.0f} %) of cases"
         in says
     )
-    first, last = close(found).quintiles[0], close(found).quintiles[-1]
+    first, last = summarize(found).quintiles[0], summarize(found).quintiles[-1]
     assert (
         f"The easiest fifth takes {first.median_steps:g} steps in the median, the hardest {last.median_steps:g}" in says
     )
@@ -48,7 +48,7 @@ def test_then_what_it_says(sign: int, what: str) -> None:
 
 def test_then_what_it_cannot_say() -> None:
     found = follows()
-    *_, cannot = paragraphs(found, close(found))
+    *_, cannot = paragraphs(found, summarize(found))
     assert "60 examples tell a correlation of 0.35 from zero in 80 % of samples; to see one of 0.10 takes 783" in cannot
     assert "Not reached counts as more than every number of steps: 17 % tie there" in cannot
     assert "All of these images were wrong to begin with" in cannot
@@ -74,9 +74,9 @@ def test_then_what_it_cannot_say() -> None:
         (replace(FACTS, select="correct"), "each of 60 images that the model got right was trained on"),
     ],
 )
-def test_what_else_a_reader_has_to_know(facts: Facts, sentence: str) -> None:
+def test_what_else_a_reader_has_to_know(facts: Metadata, sentence: str) -> None:
     found = replace(follows(), facts=facts)
-    text = " ".join(paragraphs(found, close(found)))
+    text = " ".join(paragraphs(found, summarize(found)))
     assert sentence in text
     assert ("truncates the range" in text) == (facts.select == "wrong")
 
@@ -85,13 +85,13 @@ def test_what_else_a_reader_has_to_know(facts: Facts, sentence: str) -> None:
 def test_few_classes_are_told(classes: int, told: bool) -> None:
     found = study([2 + (7 * k) % 40 for k in range(120)])
     found = replace(found, frame=found.frame.assign(label=np.arange(120.0) % classes))
-    text = " ".join(paragraphs(found, close(found)))
+    text = " ".join(paragraphs(found, summarize(found)))
     assert (f"with {classes} classes the intervals can't take that into account" in text) == told
 
 
 def test_a_pearson_that_misleads_is_told() -> None:
     found = study([*range(40, 20, -1), *[-1] * 40])  # those that got there tell the opposite
-    text = " ".join(paragraphs(found, close(found)))
+    text = " ".join(paragraphs(found, summarize(found)))
     assert "Pearson's correlation over the reached alone, -1.00, misleads here (leaves out the 40 not reached;" in text
 
 
@@ -106,7 +106,7 @@ def test_a_pearson_that_misleads_is_told() -> None:
 )
 def test_studies_that_say_nothing_say_so_and_why(steps: list[int | None], sentence: str) -> None:
     found = study(steps)
-    text = " ".join(paragraphs(found, close(found)))
+    text = " ".join(paragraphs(found, summarize(found)))
     assert sentence in text
     assert "nan" not in text
 
@@ -114,20 +114,20 @@ def test_studies_that_say_nothing_say_so_and_why(steps: list[int | None], senten
 def test_what_was_cut_at_the_smallest_limit_counts_as_it_stood_there() -> None:
     found = study([2, 90, -1, 40, 8], limit=100)
     found.frame.loc[2, "steps_run"] = 50  # given up before the study was given more steps
-    measured, *_ = paragraphs(found, close(found))
+    measured, *_ = paragraphs(found, summarize(found))
     assert "for 50 steps at most. 3 came to it, 2 did not; steps in the median: 40." in measured
     assert "Some were given up after 50 steps: all are taken as they stood there." in measured
 
 
 def test_interval_and_p_that_do_not_agree_are_told() -> None:
     found = study([2, 3, 4, 5, 7, 6, 8, 9, 10, 30])
-    line = close(found).at_epsilon
+    line = summarize(found).at_epsilon
     unsure = replace(line.association, p=0.03, spearman=replace(line.correlation, low=-0.1, high=0.6))
-    closing = replace(close(found), lines=(replace(line, association=unsure),))
-    assert "Interval and p do not agree here" in " ".join(paragraphs(found, closing))
+    summary = replace(summarize(found), lines=(replace(line, association=unsure),))
+    assert "Interval and p do not agree here" in " ".join(paragraphs(found, summary))
     sure = replace(unsure, p=0.2)
-    closing = replace(close(found), lines=(replace(line, association=sure),))
-    assert "Interval and p" not in " ".join(paragraphs(found, closing))
+    summary = replace(summarize(found), lines=(replace(line, association=sure),))
+    assert "Interval and p" not in " ".join(paragraphs(found, summary))
 
 
 def test_several_studies_say_what_differs_and_how_far_they_agree() -> None:
@@ -135,13 +135,13 @@ def test_several_studies_say_what_differs_and_how_far_they_agree() -> None:
     other = replace(follows(), name="other", epsilon=0.05)
     far = replace(one, name="far", frame=one.frame.assign(path=[f"far/{k}" for k in range(60)]))
     studies = [one, other, replace(far, epsilon=math.nan)]
-    text = side_by_side(studies, [close(each) for each in studies], step_rankings_agree(studies))
+    text = side_by_side(studies, [summarize(each) for each in studies], step_rankings_agree(studies))
     assert text.startswith("3 studies side by side. They differ in more than the model: epsilon 0.01, 0.05, not known.")
     assert "tiny and other order the 60 examples that both have trained with a Spearman correlation of +1.00" in text
     assert "tiny and far share 0 examples: their orders can't be compared." in text
 
 
 def test_numbers_in_words() -> None:
-    assert [p_in_words(p) for p in (0.0004, 0.04, math.nan)] == ["< 0.001", "0.040", ""]
-    assert [p_in_words(p, "p ") for p in (0.0004, 0.04, math.nan)] == ["p < 0.001", "p = 0.040", ""]
-    assert close(study([3])).at_epsilon.correlation.short() == "undefined"
+    assert [format_p(p) for p in (0.0004, 0.04, math.nan)] == ["< 0.001", "0.040", ""]
+    assert [format_p(p, "p ") for p in (0.0004, 0.04, math.nan)] == ["p < 0.001", "p = 0.040", ""]
+    assert summarize(study([3])).at_epsilon.correlation.short() == "undefined"

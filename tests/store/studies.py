@@ -10,7 +10,7 @@ from lightning_app.data.trajectory import Outcome, StopRule, Trajectory
 from lightning_app.store.resume import ResumePlan, plan_resume
 from lightning_app.store.study import CommandLine, Shard, Target
 from lightning_app.store.writer import StudyFolder
-from lightning_app.study.finalize import conclude
+from lightning_app.study.finalize import finalize
 
 EPSILON = 0.5
 ENVIRONMENT: dict[str, Any] = {"torch": "3"}
@@ -74,7 +74,7 @@ def study_of(folder: Path, sample: Sequence[Example], limit: int, shard: Shard |
     study, plan = begun(folder, sample, limit, shard=shard)
     for one in plan.left:
         study.commit(trained(one, limit))
-    conclude(study)
+    finalize(study)
     return study
 
 

@@ -12,11 +12,11 @@ from lightning_app.data.trajectory import Failure
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.store.export import COLUMNS
 from lightning_app.store.files import folder_name
-from lightning_app.store.predictions import Predictions
+from lightning_app.store.predictions import PredictionCache
 from lightning_app.store.study import STORE, read_study
 from lightning_app.store.writer import StudyFolder, is_complete
 from lightning_app.study import finalize as concluding
-from lightning_app.study.finalize import conclude
+from lightning_app.study.finalize import finalize
 from tests.store.studies import begun, example, exports, sample_of, study_of, trained, trajectory, without_sizes
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_at_rest_rows_are_in_the_order_of_difficulty(tmp_path: Path) -> None:
     study, _ = begun(tmp_path / "m", sample)
     for index in (10, 9, 0, 100):
         study.commit(trajectory(sample[index], [0.25]))
-    conclude(study)
+    finalize(study)
     assert [line.split(",")[0] for line in lines(study.folder)[1:]] == ["0", "9", "10", "100"]
 
 
@@ -87,7 +87,7 @@ def test_at_rest_all_is_that_of_the_log_and_nothing_is_written_again(tmp_path: P
     assert summary["timing"]["store_bytes"] == (tmp_path / "m" / STORE).stat().st_size
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "m").rglob("*")}
     study, plan = begun(tmp_path / "m", sample_of(5), 10)
-    conclude(study)
+    finalize(study)
     assert not plan.left
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "m").rglob("*")} == times
 
@@ -132,7 +132,7 @@ def test_a_torn_last_line_is_said_and_its_example_is_trained_again(
     assert len(plan.left) == 1
     assert f"{STORE} ended in the middle of a line: " in caplog.text
     study.commit(trained(plan.left[0], 10))
-    conclude(study)
+    finalize(study)
     assert store.read_bytes() == whole
     assert exports(tmp_path / "m") == expected
 
@@ -181,7 +181,7 @@ def test_a_study_is_moved_aside_and_what_the_model_was_asked_is_kept(tmp_path: P
         study = StudyFolder(tmp_path / "m")
         with study.locked():
             if turn == 0:
-                asked = Predictions(study.folder, {"k": 1})
+                asked = PredictionCache(study.folder, {"k": 1})
                 asked.put("a.jpg", 0, (True, 0))
                 asked.close()
                 assert study.move_aside() is None  # that alone is no study
@@ -197,7 +197,7 @@ def test_a_study_is_moved_aside_and_what_the_model_was_asked_is_kept(tmp_path: P
     assert not list(tmp_path.rglob(".lock"))
     (first,) = (f for f in aside if len(lines(f)) == 2)
     assert (first / "step_logs" / "example_0_a.jpg_steps.csv").is_file()
-    assert Predictions(study.folder, {"k": 1}).get("a.jpg", 0) == (True, 0)
+    assert PredictionCache(study.folder, {"k": 1}).get("a.jpg", 0) == (True, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_smaller_sample_deletes_nothing(tmp_path: Path) -> None:
     study, plan = begun(tmp_path / "m", sample_of(4), 10)
     assert not plan.left
     assert len(plan.out_of_sample) == 6
-    conclude(study)
+    finalize(study)
     assert (lines(tmp_path / "m"), logs(tmp_path / "m")) == (table, there)
     summary = json.loads((tmp_path / "m" / "training_summary.json").read_text())
     assert (summary["counts"]["beyond_the_sample"], len(summary["results"])) == (6, 4)
@@ -265,7 +265,7 @@ def test_an_example_whose_training_fails_the_second_time_keeps_what_it_has(tmp_p
     study, plan = begun(tmp_path / "m", sample_of(5), 50)
     stored = study.commit(Failure(plan.left[0], "broken"))
     assert stored.line.outcome == "censored"
-    conclude(study)
+    finalize(study)
     assert sum("censored" in line for line in lines(tmp_path / "m")) == 1
 
 
@@ -277,7 +277,7 @@ def test_an_error_is_tried_again_and_stands_once(tmp_path: Path) -> None:
     study, plan = begun(tmp_path / "m", SAMPLE)
     assert plan.errors == ("a.jpg",)
     study.commit(trajectory(plan.left[0], [0.25]))
-    conclude(study)
+    finalize(study)
     assert [line.split(",")[5] for line in lines(tmp_path / "m")[1:]] == ["reached"]
 
 
@@ -301,7 +301,7 @@ def test_a_run_that_looked_before_another_began_takes_nothing_from_it(tmp_path: 
 def test_the_summary_goes_as_soon_as_a_run_goes_on(tmp_path: Path) -> None:
     study, plan = begun(tmp_path / "m", SAMPLE)
     study.commit(trained(plan.left[0], 100))
-    conclude(study)
+    finalize(study)
     assert (tmp_path / "m" / "training_summary.json").exists()
     begun(tmp_path / "m", SAMPLE)
     assert not (tmp_path / "m" / "training_summary.json").exists()
@@ -345,7 +345,7 @@ def test_where_an_example_was_trained_is_in_its_line(tmp_path: Path) -> None:
     assert [stored.line.environment for stored in found.examples.values()] == [1, 2]
     study, plan = begun(tmp_path / "m", SAMPLE, environment={"torch": "4"})  # known already
     study.commit(trajectory(plan.left[0], [0.25]))
-    conclude(study)
+    finalize(study)
     assert [stored.line.environment for stored in study.study.examples.values()] == [1, 2, 2]
     run = json.loads((tmp_path / "m" / "run.json").read_text())
     summary = json.loads((tmp_path / "m" / "training_summary.json").read_text())
@@ -390,11 +390,11 @@ def test_a_disk_that_is_full_while_the_exports_are_made_costs_nothing(
         patch.setattr(os, "replace", full)
         if number <= 8:  # three step logs, table, config, run.json, picture, summary
             with pytest.raises(StorageError, match="can't be written: No space left on device"):
-                conclude(study)
+                finalize(study)
             assert not list((tmp_path / "m").rglob(".writing"))
             assert not is_complete(tmp_path / "m")
         else:
-            conclude(study)
+            finalize(study)
     study_of(tmp_path / "m", SAMPLE, 10)
     study_of(tmp_path / "undisturbed", SAMPLE, 10)
     assert logs(tmp_path / "m") == logs(tmp_path / "undisturbed")
@@ -414,7 +414,7 @@ def test_a_study_goes_on_where_it_can_not_be_shown(tmp_path: Path, name: str, ca
     assert "the study goes on, its table and step logs are made anew at the end" in caplog.text
     if name == "step_logs":
         (tmp_path / "m" / name).unlink()
-    conclude(study)
+    finalize(study)
     assert len(lines(tmp_path / "m")) == 4
     assert len(logs(tmp_path / "m")) == 3
 
@@ -459,11 +459,11 @@ def test_a_folder_that_has_turned_read_only_is_still_let_go(tmp_path: Path, monk
 
 def test_a_study_that_ends_before_its_first_example_leaves_the_folder_free(tmp_path: Path) -> None:
     study, _ = begun(tmp_path / "m", SAMPLE)
-    study.withdraw()
+    study.discard()
     assert not list((tmp_path / "m").iterdir())
     study, _ = begun(tmp_path / "m", SAMPLE)
     study.commit(trajectory(SAMPLE[0], [0.25]))
-    study.withdraw()
+    study.discard()
     assert len(lines(tmp_path / "m")) == 2
 
 
@@ -472,11 +472,11 @@ def test_what_is_complete(tmp_path: Path) -> None:
     study, plan = begun(tmp_path / "m", SAMPLE)
     for one in plan.left[:2]:
         study.commit(trained(one, 100))
-    conclude(study)
+    finalize(study)
     assert not is_complete(tmp_path / "m")
     study.commit(trained(plan.left[2], 100))
     assert not is_complete(tmp_path / "m")  # its exports don't have it
-    conclude(study)
+    finalize(study)
     assert is_complete(tmp_path / "m")
     (tmp_path / "m" / STORE).write_text("{")
     assert not is_complete(tmp_path / "m")

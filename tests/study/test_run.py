@@ -353,7 +353,7 @@ def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
         assert (OUT / "steps_vs_difficulty.png").read_bytes()[:4] == b"\x89PNG"
         printed = capsys.readouterr().err
         assert f"stopped by --max_hours: {done} of 6 examples are done, the easiest ones" in printed
-        assert "The same command goes on" in printed
+        assert "Rerun the command to resume" in printed
     assert main([*study, "--max_hours", "99"]) == 0
     assert contents(OUT) == expected
 
@@ -385,7 +385,7 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     again = "again" if number in (signal.SIGINT, signal.SIGTERM) else "Ctrl-C"
     assert f"{number.name}: stopping after what is in hand ({again}: at once)" in printed
     assert f"stopped by {number.name}: {len(table)} of 5 examples are done" in printed
-    assert "The same command goes on" in printed
+    assert "Rerun the command to resume" in printed
     assert "Traceback" not in printed
     assert main(study) == 0
     assert contents(OUT) == expected
@@ -403,7 +403,7 @@ def test_a_second_signal_ends_it_at_once(study: list[str]) -> None:
         program.send_signal(signal.SIGINT)
         assert program.wait() == 130
     printed = Path("said").read_text()
-    assert "stopped at once; what is done is whole, and the same command goes on" in printed
+    assert "stopped at once; what is done is whole; rerun the command to resume" in printed
     assert "Traceback" not in printed
     assert rows() == []
     assert not (OUT / "step_logs").exists()
@@ -455,15 +455,15 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(study: list[str]) 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_lost_connection_or_a_batch_system_may_say_so_twice(number: signal.Signals) -> None:
-    def at_once(code: int) -> NoReturn:
+    def ended(code: int) -> NoReturn:
         raise AssertionError(code)
 
     stop = stopping.StopSignal()
-    stop.exit_now = at_once
+    stop.exit_now = ended
     for _ in range(3):
         stop.note(number, None)
     assert stop.came is number
-    assert stop.is_due()
+    assert stop.should_stop()
 
 
 def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,7 +471,7 @@ def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     for later, due in ((7100, False), (7300, True)):
         monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
-        assert stop.is_due() is due
+        assert stop.should_stop() is due
 
 
 def test_two_hours_are_two_hours_of_the_study(study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,7 +578,7 @@ def test_what_is_done_is_called_the_easiest_only_if_it_is(study: list[str], caps
     assert main([*study, "--max_examples", "3"]) == 0
     assert main([*study, "--max_examples", "12", "--max_hours", "1e-9"]) == 143
     printed = capsys.readouterr().err
-    assert "stopped by --max_hours: 4 of 12 examples are done. The same command goes on" in printed
+    assert "stopped by --max_hours: 4 of 12 examples are done. Rerun the command to resume" in printed
     assert main([*study, "--max_steps_per_example", "40", "--max_examples", "12", "--max_hours", "1e-9"]) == 143
 
 
@@ -674,7 +674,7 @@ def test_a_disk_that_is_full_is_one_clear_error_and_the_study_goes_on(
     last = printed.strip().splitlines()[-1]
     message = "outputs/tiny/study.jsonl can't be written: No space left on device. What is done is"
     assert last.startswith(f"steps-to-epsilon run: error: {message}")
-    assert "the same command goes on" in last
+    assert "rerun the command to resume" in last
     assert "Traceback" not in printed
     assert len(rows()) == LOG.read_bytes().count(b'{"kind":"example"') == 2
     assert LOG.read_bytes().endswith(b"}\n")  # what was written of the third is taken back

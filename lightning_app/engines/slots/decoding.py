@@ -21,7 +21,7 @@ class Decoded:
     Args:
         examples: Taken when their images are about to be decoded; None where there is none for now.
         transform: timm's evaluation transform.
-        is_due: Whether to hand out no more; asked before each but the first.
+        should_stop: Whether to hand out no more; asked before each but the first.
         threads: That decode; 0 decodes an image when it is asked for.
         ahead: How many images they may be ahead.
         gpu: The images are put into memory that this one reads by itself.
@@ -31,14 +31,14 @@ class Decoded:
         self,
         examples: Iterable[Example | None],
         transform: Transform,
-        is_due: Callable[[], bool],
+        should_stop: Callable[[], bool],
         threads: int = 0,
         ahead: int = 1,
         gpu: torch.device | None = None,
     ) -> None:
         self._examples = iter(examples)
         self._transform = transform
-        self._is_due = is_due
+        self._is_due = should_stop
         self._ahead = ahead
         self._gpu = gpu
         # A thread that pins memory would otherwise set up the first GPU, which may be another one.

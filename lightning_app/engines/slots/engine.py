@@ -17,7 +17,7 @@ from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.decoding import Decoded
 from lightning_app.engines.slots.eager_slot import EagerSlot
 from lightning_app.engines.slots.graph_slot import GraphSlot
-from lightning_app.engines.slots.how_many import MOST_SLOTS, TRIAL, SlotMaker, SlotsUnavailableError, fill, why
+from lightning_app.engines.slots.how_many import MAX_SLOTS, TRIAL, SlotMaker, SlotsUnavailableError, fill, why
 from lightning_app.engines.slots.scheduler import Scheduler, Slot
 from lightning_app.engines.slots.self_check import SelfCheck, noise
 from lightning_app.training.classifier import Classifier
@@ -25,7 +25,7 @@ from lightning_app.training.pretrained import Snapshot, Transform
 
 log = logging.getLogger("lightning_app")
 
-MOST_DECODERS = 4
+MAX_DECODERS = 4
 ROOM = 2**30
 """Bytes of a GPU that are left to others."""
 
@@ -55,7 +55,7 @@ class SlotsEngine:
     steps_a_second: float | None = None
 
     @property
-    def at_once(self) -> int:
+    def max_in_flight(self) -> int:
         """What is in slots, and what is decoded ahead."""
         return len(self.scheduler.slots) + self._ahead if self.decoders else 1
 
@@ -68,7 +68,7 @@ class SlotsEngine:
     def _ahead(self) -> int:
         return len(self.scheduler.slots) + self.decoders
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """What it is, for the log."""
         one = "one example at a time, without a Trainer"
         many = (
@@ -83,17 +83,17 @@ class SlotsEngine:
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Trajectory | Failure]:
         """Trains each example from the pretrained weights; see `Engine.train`."""
-        with Decoded(examples, self.transform, is_due, self.decoders, self._ahead, self.gpu) as source:
+        with Decoded(examples, self.transform, should_stop, self.decoders, self._ahead, self.gpu) as source:
             try:
                 yield from self.scheduler.train(source, rule, on_steps)
             finally:
                 self.snapshot.restore()
 
-    def closing(self) -> str | None:
+    def summary_line(self) -> str | None:
         """How busy the slots were."""
         usage, slots = self.scheduler.usage, len(self.scheduler.slots)
         if not usage.there:
@@ -112,7 +112,7 @@ def make_slots_engine(
     precision: Precision,
     device: torch.device,
     asked_for: int | None = None,
-    examples: int = MOST_SLOTS,
+    examples: int = MAX_SLOTS,
 ) -> SlotsEngine:
     """Makes the slots, and sees that their steps are the plain loop's.
 
@@ -145,13 +145,13 @@ def make_slots_engine(
     taken: set[int] = set()
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
     # With weight decay or momentum a step past the end of an example would move its weights.
-    at_once = 1 if classifier.weight_decay or classifier.momentum else None
-    maker = SlotMaker(make, lambda slots: check.difference(slots, at_once or TRIAL), Room(device))
+    steps_at_once = 1 if classifier.weight_decay or classifier.momentum else None
+    maker = SlotMaker(make, lambda slots: check.difference(slots, steps_at_once or TRIAL), Room(device))
     try:
-        filled = fill(maker, noise(shape).pin_memory(), asked_for, examples, at_once)
+        filled = fill(maker, noise(shape).pin_memory(), asked_for, examples, steps_at_once)
     except RuntimeError as error:
         raise SlotsUnavailableError(why(error)) from error
-    decoders = min(MOST_DECODERS, max(1, (os.cpu_count() or 2) - 1))
+    decoders = min(MAX_DECODERS, max(1, (os.cpu_count() or 2) - 1))
     return SlotsEngine(
         Scheduler(filled.slots, filled.steps_at_once), transform, snapshot, decoders, device, maker, len(check.losses),
         filled.steps_a_second,

@@ -15,7 +15,7 @@ from lightning_app.training.classifier import Classifier
 from lightning_app.training.loss import is_correct, precise_loss
 from lightning_app.training.pretrained import Snapshot
 
-LONGEST_RING = max(STEPS_AT_ONCE)
+MAX_RING = max(STEPS_AT_ONCE)
 """Steps whose losses a slot keeps until they are read."""
 
 
@@ -85,7 +85,7 @@ class GraphSlot:
         self._labels = torch.zeros(1, dtype=torch.int64, device=device)
         self._epsilon = torch.zeros((), dtype=torch.float64, device=device)
         self._active = torch.ones((), device=device)
-        self._ring = torch.zeros(3, LONGEST_RING, device=device)  # loss, correct or not, predicted class
+        self._ring = torch.zeros(3, MAX_RING, device=device)  # loss, correct or not, predicted class
         self._seen = lane.host_copy(self._ring)
         self._begun = 0
         self._pixels: Tensor | None = None

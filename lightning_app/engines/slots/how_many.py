@@ -11,7 +11,7 @@ from lightning_app.engines.slots.scheduler import Slot
 
 log = logging.getLogger("lightning_app")
 
-MOST_SLOTS = 32
+MAX_SLOTS = 32
 """Unless more are asked for: torch has no more streams of one priority."""
 WORTH_IT = 1.05
 """Times the steps a second that twice as many slots must bring."""
@@ -22,7 +22,7 @@ TRIAL = 8
 """Steps at once while their number is still to be chosen."""
 SECONDS = 0.3
 """Of one measurement, at least."""
-FEWEST_ROUNDS = 3
+MIN_ROUNDS = 3
 
 
 class SlotsUnavailableError(Exception):
@@ -57,7 +57,7 @@ def pace(
     one_round()  # from here on all are at work
     start, rounds, steps = clock(), 0, 0
     # Whole rounds: slots that share a device end together, so that a part of one says nothing.
-    while rounds < FEWEST_ROUNDS or clock() - start < SECONDS:
+    while rounds < MIN_ROUNDS or clock() - start < SECONDS:
         steps += one_round()
         rounds += 1
     rate = steps / (clock() - start)
@@ -173,7 +173,7 @@ class Filled:
     steps_a_second: float
 
 
-def fill(maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int, at_once: int | None) -> Filled:
+def fill(maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int, steps_at_once: int | None) -> Filled:
     """Makes the slots of a study.
 
     Args:
@@ -181,19 +181,19 @@ def fill(maker: SlotMaker, pixels: Tensor, asked_for: int | None, examples: int,
         pixels: Of an image to measure with.
         asked_for: How many; by default as many as pay.
         examples: That are to be trained: no more slots are made.
-        at_once: How many steps each is given at once; by default a few, by a measurement.
+        steps_at_once: How many steps each is given at once; by default a few, by a measurement.
 
     Raises:
         SlotsUnavailableError: If not even one slot works.
     """
-    trial = at_once or TRIAL
+    trial = steps_at_once or TRIAL
     if asked_for is not None:
         maker.grow(min(asked_for, examples))
         slots = maker.slots
     else:
-        slots = maker.as_many_as_pay(min(MOST_SLOTS, examples), lambda these: pace(these, trial, pixels))
+        slots = maker.as_many_as_pay(min(MAX_SLOTS, examples), lambda these: pace(these, trial, pixels))
     if len(slots) > 1 and (wrong := maker.wrong_side_by_side(slots)):
         log.warning("slots: only 1, since of %d that run side by side %s", len(slots), wrong)
         slots = slots[:1]
-    at_once = at_once or few_steps_at_once(lambda count: pace(slots, count, pixels))
-    return Filled(slots, at_once, pace(slots, at_once, pixels))
+    steps_at_once = steps_at_once or few_steps_at_once(lambda count: pace(slots, count, pixels))
+    return Filled(slots, steps_at_once, pace(slots, steps_at_once, pixels))

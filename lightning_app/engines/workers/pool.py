@@ -14,7 +14,7 @@ from lightning_app.data.trajectory import Failure, StopRule, Trajectory
 from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.ray_actors import Lost, RayActors
-from lightning_app.engines.workers.worker import Report, Result, Said
+from lightning_app.engines.workers.worker import Result, Said, WorkerReport
 from lightning_app.errors import BadInputError, WorkersError
 
 log = logging.getLogger("lightning_app")
@@ -27,7 +27,7 @@ AWAY_SECONDS = 60.0  # a restart takes less, unless there is no machine for it
 BAD = 5  # losses in a row; but always more than one example can cause
 NOTHING = 10  # examples that failed alone, and none ever ended
 
-NO_REPORT = Report(host="", device="", at_once=0)
+NO_REPORT = WorkerReport(host="", device="", max_in_flight=0)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Worker:
     """A worker as the driver sees it."""
 
     number: int
-    report: Report | None = None  # the last; None while its process is starting
+    report: WorkerReport | None = None  # the last; None while its process is starting
     is_gone: bool = False  # for good
     held: dict[str, Example] = field(default_factory=dict)
     is_alone: bool = False  # with an example whose worker was lost at every try
@@ -72,7 +72,7 @@ class WorkerPool:
         clock: Seconds.
     """
 
-    at_once = 1
+    max_in_flight = 1
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class WorkerPool:
         """Share of their time, as far as they have reported it, that the workers have had an example in hand."""
         return 1 - self._idle_seconds / self._seconds if self._seconds else math.nan
 
-    def closing(self) -> str | None:
+    def summary_line(self) -> str | None:
         """How busy the workers were."""
         if math.isnan(self.busy):
             return None
@@ -140,7 +140,7 @@ class WorkerPool:
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Result]:
         """Trains each example on some device; see `Engine.train`.
@@ -157,7 +157,7 @@ class WorkerPool:
         for worker in self._workers:
             self._hand_out(worker)
         while self._held() or ((self._waiting or self._suspects) and not self._is_stopping):
-            self._is_stopping = self._is_stopping or is_due()
+            self._is_stopping = self._is_stopping or should_stop()
             if (result := self._listen()) is not None:
                 yield result
 
@@ -181,7 +181,7 @@ class WorkerPool:
         elif example is not None:
             result = self._end(worker, example, came)
         else:
-            if isinstance(came, Report):
+            if isinstance(came, WorkerReport):
                 self._take_report(worker, came)
             elif isinstance(came, Lost) and worker.report:
                 self._take_loss(worker, came.reason if worker.report.failed is None else worker.report.failed)
@@ -198,7 +198,7 @@ class WorkerPool:
         if waiting and (self._has_any_ended or not self._suspects):
             share = -(-(waiting + self._held()) // self.devices)
             ahead = min(AHEAD, waiting // (2 * self.devices))
-            more = min(worker.report.at_once + ahead, share) - len(worker.held)
+            more = min(worker.report.max_in_flight + ahead, share) - len(worker.held)
             given = [self._waiting.popleft() for _ in range(min(more, waiting))]
         elif self._suspects and not worker.held and (worker.is_proven or not self._is_any_proven()):
             worker.is_alone = True
@@ -210,7 +210,7 @@ class WorkerPool:
     def _is_any_proven(self) -> bool:
         return any(worker.is_proven for worker in self._workers)
 
-    def _end(self, worker: _Worker, example: Example, came: Result | Report | Lost | None) -> Result | None:
+    def _end(self, worker: _Worker, example: Example, came: Result | WorkerReport | Lost | None) -> Result | None:
         """What comes of a call."""
         del worker.held[example.path]
         was_alone, worker.is_alone = worker.is_alone, False
@@ -230,7 +230,7 @@ class WorkerPool:
             return Failure(example, f"its worker was lost at every try, also alone; the last time: {reason}")
         return None
 
-    def _take_report(self, worker: _Worker, report: Report) -> None:
+    def _take_report(self, worker: _Worker, report: WorkerReport) -> None:
         before = worker.report or NO_REPORT
         if report.seconds < before.seconds:  # it is that of the next process
             before = NO_REPORT

@@ -24,7 +24,7 @@ from typing import Any
 
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import StopRule
-from lightning_app.engines.workers.worker import RefusedError, Report, Result, StudyWorker, Task, Worker
+from lightning_app.engines.workers.worker import RefusedError, Result, StudyWorker, Task, Worker, WorkerReport
 from lightning_app.errors import BadInputError, WorkersError
 
 log = logging.getLogger("lightning_app")
@@ -270,7 +270,7 @@ class Lost:
     is_refusal: bool = False
 
 
-Heard = tuple[int, Example | None, Result | Report | Lost | None]
+Heard = tuple[int, Example | None, Result | WorkerReport | Lost | None]
 """A worker, an example that it was given, and what came of it. Without an example it is about the worker itself."""
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 1.0
 FOUND_BY_EACH_WORKER = ("weights_sha256", "device_kind", "numerics")
 """Of a study's identity."""
-SAID_AT_MOST = 10_000
+MAX_SAID = 10_000
 LAST_WORDS_SECONDS = 0.5
 """How long a process whose engine has failed lives on after it has said so."""
 
@@ -99,13 +99,13 @@ class Ready:
 
 
 @dataclass
-class Report:
+class WorkerReport:
     """How a worker is doing.
 
     Args:
         host: Its machine.
         device: The model of its GPU; the kind itself elsewhere.
-        at_once: How many examples its engine takes before the first has ended.
+        max_in_flight: How many examples its engine takes before the first has ended.
         steps_a_second: Of its engine, where that was measured.
         steps: That this process has taken.
         seconds: Since it was given its first example.
@@ -117,7 +117,7 @@ class Report:
 
     host: str
     device: str
-    at_once: int
+    max_in_flight: int
     steps_a_second: float | None = None
     steps: int = 0
     seconds: float = 0.0
@@ -177,13 +177,15 @@ class Worker:
         self._answers: dict[str, Future[Result | None]] = {}
         self._is_stopping = self._has_reported = False
         self._looked = 0.0
-        self._said = BufferingHandler(SAID_AT_MOST)
+        self._said = BufferingHandler(MAX_SAID)
         logging.getLogger("lightning_app").setLevel(logging.INFO)
         logging.getLogger("lightning_app").addHandler(self._said)
         made = Future[Ready]()
         threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True).start()
         engine = made.result().engine
-        self._now = Report(socket.gethostname(), made.result().device, engine.at_once, engine.steps_a_second)
+        self._now = WorkerReport(
+            socket.gethostname(), made.result().device, engine.max_in_flight, engine.steps_a_second
+        )
 
     async def train(self, example: Example, rule: StopRule) -> Result | None:
         """Trains an example, whose image's path is absolute; None if it was not begun before a stop."""
@@ -197,7 +199,7 @@ class Worker:
                 self._changed.notify_all()
         return await asyncio.wrap_future(answer)
 
-    async def report(self, is_stopping: bool) -> Report:
+    async def report(self, is_stopping: bool) -> WorkerReport:
         """Says how it is doing, after a second; the first time at once, as it is ready then.
 
         So there is always a report that is owed, and fails as soon as the process is gone.

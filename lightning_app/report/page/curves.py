@@ -10,7 +10,7 @@ from lightning_app.store.export import Losses
 
 WHOLE = 10
 """The first steps are all kept."""
-MOST_POINTS = 60
+MAX_POINTS = 60
 CURVES_A_FILE = 200
 
 Curve = list[object]
@@ -26,7 +26,7 @@ def kept_steps(limit: int) -> list[int]:
         limit: The most steps an example was given.
     """
     first = range(1, min(WHOLE, limit) + 1)
-    spread = np.geomspace(WHOLE, max(limit, WHOLE), MOST_POINTS - WHOLE)
+    spread = np.geomspace(WHOLE, max(limit, WHOLE), MAX_POINTS - WHOLE)
     return sorted({*first, *(int(step) for step in np.rint(spread) if step <= limit)})
 
 

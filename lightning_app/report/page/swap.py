@@ -23,7 +23,7 @@ LIST = "page.json"
 GENERATOR = '<meta name="generator" content="steps-to-epsilon report">'
 WITHIN = 1024
 """So early in a page's HTML stands the line above."""
-MOST_LISTED = 2**26
+MAX_LISTED = 2**26
 """Bytes of a list; a million files take half of it."""
 DEEPEST = 8
 """So many names has a path of the page's at most."""
@@ -156,7 +156,7 @@ def _listed(folder: Path) -> set[Path]:
     if not os.path.lexists(file):
         return set()
     try:
-        names = json_as(_List, read_regular(file, links=False, limit=MOST_LISTED)).files
+        names = json_as(_List, read_regular(file, links=False, limit=MAX_LISTED)).files
     except (OutsideError, OSError) as error:
         raise BadInputError(f"{file} can't be used: {error}; {MOVE_IT}") from None
     return {Path(name) for name in names if name.count("/") < DEEPEST} | {Path(LIST)}

@@ -11,11 +11,11 @@ from PIL import Image
 from lightning_app.data.image import open_image, to_8_bits
 from lightning_app.report.page.content import StudyOnPage
 
-MOST_THUMBNAILS = 2_000
+MAX_THUMBNAILS = 2_000
 """Over the whole page, unless all are asked for: a page of a few megabytes can be mailed."""
 EXTREMES = 24
 """The easiest of a study have one, and the hardest, and those of fewest and of most steps: so many of each."""
-LONGEST_SIDE = 128
+MAX_SIDE = 128
 EXACT_SIDE = 64
 """Images no larger are kept bit by bit: JPEG would blur the few pixels they have."""
 
@@ -32,12 +32,12 @@ def choose(studies: Sequence[StudyOnPage], everything: bool, seed: int) -> list[
         Places of studies with positions of examples, ascending.
     """
     places = [(number, position) for number, study in enumerate(studies) for position in range(len(study.examples))]
-    if everything or len(places) <= MOST_THUMBNAILS:
+    if everything or len(places) <= MAX_THUMBNAILS:
         return places
-    each = min(EXTREMES, MOST_THUMBNAILS // (8 * len(studies)))  # half of the room stays for the sample
+    each = min(EXTREMES, MAX_THUMBNAILS // (8 * len(studies)))  # half of the room stays for the sample
     chosen = {(number, position) for number, study in enumerate(studies) for position in _extremes(study, each)}
     others = [place for place in places if place not in chosen]
-    sample = np.random.default_rng(seed).choice(len(others), MOST_THUMBNAILS - len(chosen), replace=False)
+    sample = np.random.default_rng(seed).choice(len(others), MAX_THUMBNAILS - len(chosen), replace=False)
     return sorted(chosen | {others[i] for i in sample})
 
 
@@ -61,11 +61,11 @@ def thumbnail(image_file: Path) -> tuple[bytes, str] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open_image(image_file) as image:
-                image.draft("RGB", (2 * LONGEST_SIDE, 2 * LONGEST_SIDE))  # a JPEG is decoded smaller, many times faster
+                image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # a JPEG is decoded smaller, many times faster
                 # Grey stays grey until it is small, since RGB takes four times the memory.
                 small = to_8_bits(image) if image.mode[0] in "IF" else image.convert("RGB")
         suffix = "png" if max(small.size) <= EXACT_SIDE else "jpg"
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.thumbnail((MAX_SIDE, MAX_SIDE))
         small = small.convert("RGB")
         small.info.clear()  # comments and colour profiles are not ours to hand on
         buffer = io.BytesIO()

@@ -29,17 +29,17 @@ def test_how_busy_the_slots_were(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1)).save(tmp_path / "x.png")
     slots = engine("replayed slots", OneParameter(-1), 0.5)
     assert isinstance(slots, SlotsEngine)
-    assert slots.closing() is None
+    assert slots.summary_line() is None
     list(slots.train([example(tmp_path / "x.png")], StopRule(0.1, 50)))
-    assert (slots.closing() or "").startswith("Slots: 3, in steps ")
+    assert (slots.summary_line() or "").startswith("Slots: 3, in steps ")
     slots.scheduler.usage = Usage(there=10.0, stepping=9.6, past_the_cut=0.15)
     said = "Slots: 3, in steps 96.0 % of the time; the rest went to weights, images, files and the end, when no example"
-    assert slots.closing() == f"{said} was left"
+    assert slots.summary_line() == f"{said} was left"
 
 
 def test_what_it_says_of_itself() -> None:
     slots = engine("slot", OneParameter(-1), 0.5)
     assert isinstance(slots, SlotsEngine)
     expected = "slots, one example at a time, without a Trainer; 20 steps on noise are the plain loop's, bit for bit"
-    assert slots.in_words() == expected
+    assert slots.describe() == expected
     assert slots.steps_a_second is None

@@ -125,7 +125,7 @@ def test_slots_that_disturb_each_other_are_one(
     disturbed = SlotMaker(
         lambda: StandIn(clock), lambda slots: "step 2 has another loss" if len(slots) > 1 else None, lambda there: True
     )
-    monkeypatch.setattr(how_many, "pace", lambda slots, at_once, pixels: 100.0 * len(slots))
+    monkeypatch.setattr(how_many, "pace", lambda slots, steps_at_once, pixels: 100.0 * len(slots))
     filled = fill(disturbed, torch.tensor(1.0), 3, 99, None)
     assert (list(filled.slots), filled.steps_a_second) == (disturbed.slots[:1], 100.0)
     assert "slots: only 1, since of 3 that run side by side step 2 has another loss" in caplog.text
@@ -136,8 +136,8 @@ def test_slots_that_share_a_device(limit: float, alone: float, slots: int) -> No
     """They end together: a part of a round says nothing. Twice as many pay until the device is full."""
     device = Shared(limit, alone)
 
-    def rate(these: Sequence[Slot], at_once: int = 8) -> float:
-        return pace(these, at_once, torch.zeros(1), device.clock)
+    def rate(these: Sequence[Slot], steps_at_once: int = 8) -> float:
+        return pace(these, steps_at_once, torch.zeros(1), device.clock)
 
     for count in (1, 2, 4, 8, 16, 32):
         expected = min(limit, alone * count)
@@ -145,7 +145,7 @@ def test_slots_that_share_a_device(limit: float, alone: float, slots: int) -> No
     sharing = SlotMaker(lambda: SharingSlot(device), lambda these: None, lambda there: True)
     used = sharing.as_many_as_pay(32, rate)
     assert len(used) == slots
-    assert few_steps_at_once(lambda at_once: rate(used, at_once)) == 4
+    assert few_steps_at_once(lambda steps_at_once: rate(used, steps_at_once)) == 4
 
 
 def test_the_first_error_of_a_chain_is_told() -> None:

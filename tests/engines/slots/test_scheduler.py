@@ -16,20 +16,22 @@ RULE = StopRule(0.5, 100)
 
 
 def train(
-    lengths: Sequence[int | None], slots: int = 3, at_once: int = 4, rule: StopRule = RULE, **numbers: float
+    lengths: Sequence[int | None], slots: int = 3, steps_at_once: int = 4, rule: StopRule = RULE, **numbers: float
 ) -> tuple[list[Trajectory | Failure], Scheduler, list[StandIn]]:
     clock = Clock()
     stand_ins = [StandIn(clock, **numbers) for _ in range(slots)]  # type: ignore[arg-type]
-    scheduler = Scheduler(stand_ins, at_once, clock)
+    scheduler = Scheduler(stand_ins, steps_at_once, clock)
     results = list(scheduler.train(Examples(list(lengths), clock), rule, lambda steps: None))
     return results, scheduler, stand_ins
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 130)), max_size=30), st.integers(1, 5), st.integers(1, 9))
-def test_every_example_once_and_cut_at_its_exact_step(lengths: list[int | None], slots: int, at_once: int) -> None:
+def test_every_example_once_and_cut_at_its_exact_step(
+    lengths: list[int | None], slots: int, steps_at_once: int
+) -> None:
     shown: list[int] = []
     clock = Clock()
-    scheduler = Scheduler([StandIn(clock) for _ in range(slots)], at_once, clock)
+    scheduler = Scheduler([StandIn(clock) for _ in range(slots)], steps_at_once, clock)
     results = list(scheduler.train(Examples(lengths, clock), RULE, shown.append))
     assert sorted(result.example.index for result in results) == list(range(len(lengths)))
     for result in results:
@@ -55,7 +57,7 @@ def test_results_come_in_the_order_of_their_ends_and_a_free_slot_is_filled_at_on
 
 
 def test_no_slot_steps_past_the_limit() -> None:
-    results, _, slots = train([200, 200, 200], slots=2, at_once=8, rule=StopRule(0.5, 10))
+    results, _, slots = train([200, 200, 200], slots=2, steps_at_once=8, rule=StopRule(0.5, 10))
     assert [result.outcome for result in results] == ["censored"] * 3
     assert sum(slot.steps for slot in slots) == 30
 
@@ -69,11 +71,11 @@ def test_a_loss_that_is_not_finite_ends_the_example_without_a_distance(loss: flo
 
 
 @pytest.mark.parametrize(("slots", "at_once"), [(1, 1), (8, 8), (16, 8), (32, 4)])
-def test_slots_are_busy_with_a_thousand_uneven_examples(slots: int, at_once: int) -> None:
+def test_slots_are_busy_with_a_thousand_uneven_examples(slots: int, steps_at_once: int) -> None:
     """2 to 500 steps each, 0.3 ms a step, a fifth of a millisecond to load one; the end, when slots fall idle, too."""
     lengths = np.random.default_rng(1).integers(2, 501, 1000).tolist()
     results, scheduler, stand_ins = train(
-        lengths, slots, at_once, StopRule(0.5, 1000), seconds_a_step=0.0003, seconds_to_load=0.0002
+        lengths, slots, steps_at_once, StopRule(0.5, 1000), seconds_a_step=0.0003, seconds_to_load=0.0002
     )
     steps = sum(len(result.losses) for result in results if isinstance(result, Trajectory))
     assert steps == sum(lengths)
@@ -85,16 +87,16 @@ def test_slots_are_busy_with_a_thousand_uneven_examples(slots: int, at_once: int
 
 
 def test_an_idle_slot_is_not_busy() -> None:
-    _, scheduler, _ = train([100], slots=4, at_once=4)
+    _, scheduler, _ = train([100], slots=4, steps_at_once=4)
     assert scheduler.usage.busy == pytest.approx(0.25)
-    _, scheduler, _ = train([2] * 4, slots=1, at_once=8)  # two of eight steps count
+    _, scheduler, _ = train([2] * 4, slots=1, steps_at_once=8)  # two of eight steps count
     assert scheduler.usage.busy == pytest.approx(0.25)
     assert math.isnan(train([])[1].usage.busy)
 
 
 def test_the_examples_share_the_time() -> None:
     """Two side by side for 20 steps of a millisecond, then one alone for 20."""
-    results, _, _ = train([20, 40], slots=2, at_once=4)
+    results, _, _ = train([20, 40], slots=2, steps_at_once=4)
     seconds = {result.example.index: result.seconds for result in results if isinstance(result, Trajectory)}
     assert seconds == pytest.approx({0: 0.010, 1: 0.030})
     results, scheduler, _ = train([5, 80, 33, 2, 60], slots=3)

@@ -11,10 +11,10 @@ from pathlib import Path
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import StopRule, Trajectory
 from lightning_app.engines.workers.ray_actors import MAX_RESTARTS, Heard, Lost, RayActors
-from lightning_app.engines.workers.worker import REPORT_SECONDS, Report
+from lightning_app.engines.workers.worker import REPORT_SECONDS, WorkerReport
 
 RESTART_SECONDS, SECONDS_TO_DEATH = 3.0, 0.5
-READY = Report(host="here", device="cpu", at_once=1)
+READY = WorkerReport(host="here", device="cpu", max_in_flight=1)
 KILLED = Lost("it was killed")
 NEVER = Lost("no machine has room")
 
@@ -63,7 +63,7 @@ class SimulatedActors(RayActors):
         size: int,
         max_retries: int = 3,
         dies: Callable[[int, str], bool] = lambda worker, path: False,
-        report: Callable[[int], Report] = lambda worker: READY,
+        report: Callable[[int], WorkerReport] = lambda worker: READY,
         makes: Callable[[int, int], Lost | None] = lambda worker, start: None,
     ) -> None:
         self.size = size
@@ -137,7 +137,11 @@ class SimulatedActors(RayActors):
 
     def _begin(self, worker: int, actor: _Actor) -> None:
         for path, (_, rule) in actor.given.items():
-            if actor.process is not None and path not in actor.in_hand and len(actor.in_hand) < actor.report.at_once:
+            if (
+                actor.process is not None
+                and path not in actor.in_hand
+                and len(actor.in_hand) < actor.report.max_in_flight
+            ):
                 self.begun.append((worker, path))
                 self.rules.append(rule)
                 actor.in_hand.append(path)

@@ -60,13 +60,13 @@ def test_long_examples_do_not_leave_others_idle() -> None:
 @given(
     count=st.integers(1, 40),
     size=st.integers(1, 5),
-    at_once=st.integers(1, 6),
+    max_in_flight=st.integers(1, 6),
     max_retries=st.integers(0, 3),
     seed=st.integers(0, 2**32),
     risk=st.sampled_from([0.0, 0.02, 0.1]),
 )
 def test_whatever_dies_none_is_lost_and_none_is_twice(
-    count: int, size: int, at_once: int, max_retries: int, seed: int, risk: float
+    count: int, size: int, max_in_flight: int, max_retries: int, seed: int, risk: float
 ) -> None:
     dice = random.Random(seed)
     sample = examples(count)
@@ -76,7 +76,7 @@ def test_whatever_dies_none_is_lost_and_none_is_twice(
         size,
         max_retries,
         dies=lambda worker, path: path in killers or dice.random() < risk,
-        report=lambda worker: replace(READY, at_once=at_once),
+        report=lambda worker: replace(READY, max_in_flight=max_in_flight),
     )
     results: list[Trajectory | Failure] = []
     try:
@@ -96,12 +96,12 @@ def test_whatever_dies_none_is_lost_and_none_is_twice(
 
 @pytest.mark.parametrize(("size", "at_once"), [(1, 1), (2, 1), (2, 4)])
 def test_an_example_that_kills_its_worker_is_an_error_and_its_neighbours_are_not(
-    size: int, at_once: int, caplog: pytest.LogCaptureFixture
+    size: int, max_in_flight: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     sample = examples(30)
     actors = SimulatedActors(
         in_seconds(sample), size, dies=lambda worker, path: path == "4.jpg",
-        report=lambda worker: replace(READY, at_once=at_once),
+        report=lambda worker: replace(READY, max_in_flight=max_in_flight),
     )  # fmt: skip
     results = train(actors, sample)
     (failure,) = [result for result in results if isinstance(result, Failure)]
@@ -171,7 +171,7 @@ def test_steps_are_counted_and_workers_shown() -> None:
     assert (line.worker, line.host, line.device, line.lost) == (1, "here", "cpu", 0)
     assert line.done + other.done >= 10
     assert any(line.state == "at work" and line.in_hand == ("0.jpg",) for line, _ in lines)
-    assert pool.closing() == "Workers: 2, at work 75.0 % of their time; lost and started anew: 0"
+    assert pool.summary_line() == "Workers: 2, at work 75.0 % of their time; lost and started anew: 0"
 
 
 @pytest.mark.parametrize("risk", [0.0, 0.3])

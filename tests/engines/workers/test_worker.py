@@ -20,7 +20,16 @@ from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import StopRule, Trajectory
 from lightning_app.engines.base import never, unseen
-from lightning_app.engines.workers.worker import Expected, Ready, RefusedError, Report, Result, Task, Worker, get_ready
+from lightning_app.engines.workers.worker import (
+    Expected,
+    Ready,
+    RefusedError,
+    Result,
+    Task,
+    Worker,
+    WorkerReport,
+    get_ready,
+)
 from lightning_app.training.device import pin_numerics, resolve_device
 from lightning_app.training.pretrained import load_pretrained, weights_sha256
 from lightning_app.training.trainers import TrainerMaker
@@ -36,29 +45,29 @@ class Obedient:
     devices = 1
     steps_a_second = None
 
-    def __init__(self, at_once: int = 1, fails: BaseException | None = None) -> None:
-        self.at_once = at_once
+    def __init__(self, max_in_flight: int = 1, fails: BaseException | None = None) -> None:
+        self.max_in_flight = max_in_flight
         self.fails = fails
         self.may = threading.Semaphore(0)
         self.rounds: list[StopRule] = []
         self.asked_in_vain = 0
 
-    def closing(self) -> None:
+    def summary_line(self) -> None:
         pass
 
     def train(
         self,
         examples: Iterable[Example | None],
         rule: StopRule,
-        is_due: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
     ) -> Iterator[Result]:
         self.rounds.append(rule)
         source, hands, is_over = iter(examples), list[Example](), False
         while True:
-            while not is_over and len(hands) < self.at_once and (example := next(source, None)) is not None:
+            while not is_over and len(hands) < self.max_in_flight and (example := next(source, None)) is not None:
                 hands.append(example)
-            self.asked_in_vain += len(hands) < self.at_once
+            self.asked_in_vain += len(hands) < self.max_in_flight
             if not hands:
                 return
             if not self.may.acquire(timeout=0.02):
@@ -67,7 +76,7 @@ class Obedient:
                 raise self.fails
             on_steps(2)
             yield trained(hands.pop(0), rule)
-            is_over = is_due()
+            is_over = should_stop()
 
 
 class Told:
@@ -82,7 +91,7 @@ class Told:
         calls = [self.worker.train(SAMPLE[number], rule) for number in numbers]
         return [asyncio.run_coroutine_threadsafe(call, self._loop) for call in calls]
 
-    def report(self, is_stopping: bool = False) -> Report:
+    def report(self, is_stopping: bool = False) -> WorkerReport:
         return asyncio.run_coroutine_threadsafe(self.worker.report(is_stopping), self._loop).result(10)
 
 
@@ -103,7 +112,7 @@ def test_it_answers_as_soon_as_an_example_has_ended_and_reports_once_a_second() 
     engine = Obedient()
     told = Told(engine)
     first = told.report()
-    assert (first.at_once, first.steps, first.seconds) == (1, 0, 0.0)
+    assert (first.max_in_flight, first.steps, first.seconds) == (1, 0, 0.0)
     time.sleep(0.3)  # until it is given something for the first time, it isn't idle
     begun, later = told.train(3, 4)
     engine.may.release()
@@ -129,7 +138,7 @@ def test_a_call_that_comes_twice_is_one_training() -> None:
 
 
 def test_an_engine_with_free_slots_is_not_kept_waiting() -> None:
-    engine = Obedient(at_once=3)
+    engine = Obedient(max_in_flight=3)
     told = Told(engine)
     results = told.train(0)
     time.sleep(0.5)

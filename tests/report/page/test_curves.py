@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lightning_app.report.page.curves import CURVES_A_FILE, MOST_POINTS, curve_files, kept_steps, thinned
+from lightning_app.report.page.curves import CURVES_A_FILE, MAX_POINTS, curve_files, kept_steps, thinned
 from tests.report.page.making import frame, losses, study
 
 
@@ -12,7 +12,7 @@ def test_the_grid_has_the_first_steps_and_few_others(limit: int) -> None:
     assert steps[:10] == list(range(1, min(limit, 10) + 1))
     assert steps == sorted(set(steps))
     assert steps[-1] == limit
-    assert len(steps) <= MOST_POINTS
+    assert len(steps) <= MAX_POINTS
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 10, 11, 12, 500, 1000, 1500])
@@ -23,7 +23,7 @@ def test_a_curve_keeps_its_first_steps_and_its_last(length: int) -> None:
     assert curve is not None
     kept = [step for step in steps if step < length]
     assert curve == [length, [float(f"{step:.4g}") for step in [*kept, length]]]
-    assert len(kept) + 1 <= MOST_POINTS + 1
+    assert len(kept) + 1 <= MAX_POINTS + 1
 
 
 def test_values_have_four_digits_and_non_finite_ones_are_null() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_app.report.page.thumbnails import EXTREMES, MOST_THUMBNAILS, choose, thumbnail
+from lightning_app.report.page.thumbnails import EXTREMES, MAX_THUMBNAILS, choose, thumbnail
 from tests.report.page.making import frame, study
 
 
@@ -19,7 +19,7 @@ def test_a_small_page_has_them_all() -> None:
 def test_a_large_page_has_the_extremes_and_a_seeded_sample() -> None:
     examples = frame(5000)
     chosen = choose([study(examples)], False, 1)
-    assert len(chosen) == len(set(chosen)) == MOST_THUMBNAILS
+    assert len(chosen) == len(set(chosen)) == MAX_THUMBNAILS
     positions = {position for _, position in chosen}
     for column in ("universal_difficulty_rank", "steps"):
         order = np.argsort(examples[column].to_numpy(), kind="stable")
@@ -32,7 +32,7 @@ def test_a_large_page_has_the_extremes_and_a_seeded_sample() -> None:
 @pytest.mark.parametrize("studies", [2, 300])
 def test_many_studies_share_the_room(studies: int) -> None:
     chosen = choose([study(frame(3000 // studies + 10))] * studies, False, 0)
-    assert len(chosen) == MOST_THUMBNAILS
+    assert len(chosen) == MAX_THUMBNAILS
     assert {number for number, _ in chosen} == set(range(studies))
 
 
