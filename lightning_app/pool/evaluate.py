@@ -71,8 +71,8 @@ def evaluate(settings: EvaluationSettings, device: Device) -> int:
             members, failures = ask_each(models, images, settings, device, folder)
             finalize_pool(members, images, settings, folder)
             if failures:
-                log.warning("%d of %d models could not be asked and are not in the matrix: %s; the same command tries"
-                            " them again", len(failures), len(models), ", ".join(failures))  # fmt: skip
+                log.warning("%d of %d models could not be asked and are not in the matrix: %s; rerun the command to"
+                            " try them again", len(failures), len(models), ", ".join(failures))  # fmt: skip
         except BadInputError:
             if made and not folder.done():
                 shutil.rmtree(settings.output_dir, ignore_errors=True)  # ours, of this moment, and without an answer

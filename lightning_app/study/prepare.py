@@ -210,8 +210,8 @@ def _require_the_same_study(
     if asked < limit:
         raise BadInputError(
             f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and is"
-            f" resumed with that many or more. What is done has the answer for {asked} steps too: an example needs more where"
-            f" its total_steps_to_epsilon is -1 or above {asked}, and the loss of each is there."
+            f" resumed with that many or more. What is done has the answer for {asked} steps too: an example needs more"
+            f" where its total_steps_to_epsilon is -1 or above {asked}, and the loss of each is there."
             " --output_dir puts this study elsewhere"
         )
 

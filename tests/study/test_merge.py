@@ -183,7 +183,7 @@ def rename_paths(line: dict[str, Any]) -> None:
     [
         (lambda: shutil.rmtree(shard(3)), "shards/tiny_shard_3_of_5 holds no shard that can be read: there is no such"),
         (lambda: shutil.copytree(shard(4), "twin"), "shard 4 of 5 is there twice: .* and twin|twin and .*"),
-        (drop_last_line, r"shard_2_of_5 is not complete: 1 of its \d examples are left; rerun its own command to resume it"),
+        (drop_last_line, r"shard_2_of_5 is not complete: 1 of its \d examples are left; rerun its own command to res"),
         (change(2, "study", "identity.epsilon", 0.2), r"2_of_5 is of another study than .*: epsilon is 0.3 in .*, 0.2"),
         (change(2, "target", "shard.sample_sha256", "x"), r"2_of_5 is a shard of another sample than .*sample_sha256"),
         (change(2, "target", "shard.of", 6), r"shard_2_of_5 is a shard of another sample than .*: of is 5 in .*, 6 in"),
