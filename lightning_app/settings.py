@@ -336,8 +336,6 @@ class BenchSettings(TrainingSettings):
         names = self.engine_names
         holds = set(names) <= set(BENCH_ENGINES) and len(set(names)) == len(names)
         require("engines", f"some of {', '.join(BENCH_ENGINES)}, each once", self.engines, holds)
-        steps = self.max_steps_per_example
-        require("max_steps_per_example", ">= 2, or a step's time can't be told from an example's", steps, steps >= 2)
         require("examples", ">= 1", self.examples, self.examples >= 1)
         require("repeats", ">= 1", self.repeats, self.repeats >= 1)
         require("slots", ">= 1", self.slots, self.slots is None or self.slots >= 1)

@@ -81,10 +81,8 @@ def bench(case: Case, model: str, *flags: str) -> dict[str, Any]:
     return found
 
 
-def spread(values: dict[str, float] | None, digits: int) -> str:
+def spread(values: dict[str, float], digits: int) -> str:
     """A median with its ends."""
-    if values is None:
-        return "—"
     median, low, high = (f"{values[key]:,.{digits}f}" for key in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
 
@@ -99,19 +97,15 @@ def rows(case: Case, found: dict[str, Any]) -> list[Sequence[str]]:
             f"{line['steps']:,}",
             spread(line["steps_per_second"], 1),
             spread(line["speed_ratio"], 2),
-            spread(line["ms_per_step"], 2),
-            spread(line["step_ratio"], 3),
-            spread(line["fixed_ms_per_example"], 2),
-            f"{(line['gpu_bytes'] or line['process_bytes'] or 0) / 1e6:,.0f}",
-            f"{100 * line['share_of_roof']:.1f}",
-            "yes" if not line["differences"] else f"{len(line['differences'])} of {line['compared']} differ",
+            "—" if line["gpu_bytes"] is None else f"{line['gpu_bytes'] / 1e6:,.0f}",
+            "—" if line["share_of_roof"] is None else f"{100 * line['share_of_roof']:.1f}",
+            "yes" if not line["differences"] else f"{len(line['first_differences'])} of {line['compared']} differ",
         )
         for line in found["engines"]
     ]
 
 
-COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "x plain", "ms/step", "x plain", "fixed ms/example",
-           "MB", "% of the roof", "equal")  # fmt: skip
+COLUMNS = ("model", "engine", "at once", "steps", "steps/s", "x plain", "GPU MB", "% of the roof", "equal")
 
 
 def show(*table: Sequence[str]) -> None:

@@ -1,51 +1,16 @@
-"""What a bench has found, in numbers."""
+"""What a bench has found: in numbers, and in words."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from lightning_app.bench.agreement import Difference
-from lightning_app.bench.measuring import Entrant, Spread, spread
+from lightning_app.bench.measure import Candidate, Difference, Spread
 from lightning_app.bench.roofline import Roofline
 from lightning_app.settings import BenchSettings
 
-
-@dataclass(frozen=True)
-class Line:
-    """One engine beside the first.
-
-    Args:
-        engine: Its name.
-        slots: Examples that it trains at once.
-        examples: That it trained.
-        steps: All their steps.
-        outcomes: How they ended, and how many.
-        steps_per_second: Example-steps a second, all that an example costs included.
-        speed_ratio: Of it, to the first engine's.
-        ms_per_step: What one step more costs; None with more than one slot, where examples share their time.
-        step_ratio: Of it, to the first engine's; None where either has none.
-        fixed_ms_per_example: What an example costs beside its steps; None as above.
-        gpu_bytes: What the engine has taken of a CUDA GPU; None elsewhere.
-        process_bytes: The most that the process held, with what all engines share; None where the system can't tell.
-        share_of_roof: Of the steps a second that the device could take.
-        compared: Examples that the first engine has trained on too.
-        differences: Those whose losses, counts or outcomes are not the first engine's.
-    """
-
-    engine: str
-    slots: int
-    examples: int
-    steps: int
-    outcomes: Mapping[str, int]
-    steps_per_second: Spread
-    speed_ratio: Spread
-    ms_per_step: Spread | None
-    step_ratio: Spread | None
-    fixed_ms_per_example: Spread | None
-    gpu_bytes: int | None
-    process_bytes: int | None
-    share_of_roof: float
-    compared: int
-    differences: tuple[Difference, ...]
+MAX_NAMED = 5
+"""Differences of an engine; JSON has all."""
+FEW_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -58,7 +23,7 @@ class Findings:
         precision: Lightning's name.
         environment: Versions, device, threads.
         roofline: A step's work, and the device.
-        engines: In the order that was asked for; the first is what the others are compared with.
+        engines: Measured; the first is what the others are compared with.
         unavailable: Those that don't work here, with the reason.
     """
 
@@ -67,52 +32,150 @@ class Findings:
     precision: str
     environment: Mapping[str, object]
     roofline: Roofline
-    engines: tuple[Line, ...]
+    engines: Sequence[Candidate]
     unavailable: Mapping[str, str]
 
     @property
     def are_equal(self) -> bool:
         """Whether all engines' outcomes, counts and losses are the same."""
-        return not any(line.differences for line in self.engines)
+        return not any(candidate.differing for candidate in self.engines)
+
+    @property
+    def no_roof(self) -> str | None:
+        """Why there is no share of the roof: its work is not known, or an engine took more steps than it allows."""
+        roof = self.roofline.steps_per_second
+        if roof is None:
+            return f"a step's work is not known, {', '.join(self.roofline.uncounted)} can't be counted"
+        fastest = max(self.engines, key=lambda candidate: max(candidate.rates))
+        if max(fastest.rates) <= roof:
+            return None
+        return (
+            f"{fastest.name} took {_rate(max(fastest.rates))} steps/s, where large matrix products and copies allow"
+            f" {_rate(roof)} (small weights stay in a cache, some convolutions take fewer operations than are counted,"
+            " and a busy machine measures low)"
+        )
+
+    def share_of_roof(self, candidate: Candidate) -> float | None:
+        """An engine's steps a second, of those that the device could take."""
+        roof = None if self.no_roof else self.roofline.steps_per_second
+        return None if roof is None else candidate.steps_per_second.median / roof
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
+        lines = [
+            {
+                "engine": candidate.name,
+                "slots": candidate.slots,
+                "examples": len(candidate.ended),
+                "steps": candidate.steps,
+                "outcomes": candidate.outcomes,
+                "steps_per_second": asdict(candidate.steps_per_second),
+                "speed_ratio": asdict(candidate.speed_ratio(self.engines[0])),
+                "gpu_bytes": candidate.gpu_bytes,
+                "share_of_roof": self.share_of_roof(candidate),
+                "compared": candidate.compared(self.engines[0]),
+                "differences": [asdict(difference) for difference in candidate.differing],
+            }
+            for candidate in self.engines
+        ]
         return {
-            **asdict(self),
-            "roof_steps_per_second": self.roofline.steps_per_second,
+            "settings": asdict(self.settings),
+            "input_size": self.input_size,
+            "precision": self.precision,
+            "environment": self.environment,
+            "roofline": asdict(self.roofline),
+            "engines": lines,
+            "unavailable": self.unavailable,
+            "roof_steps_per_second": None if self.no_roof else self.roofline.steps_per_second,
+            "no_roof": self.no_roof,
             "are_equal": self.are_equal,
         }
 
 
-def line_of(entrant: Entrant, first: Entrant, roofline: Roofline) -> Line:
-    """Sums an engine's repeats up.
+def format_findings(findings: Findings) -> str:
+    """The table, and whether the engines agree."""
+    settings, first, roof = findings.settings, findings.engines[0], findings.roofline.steps_per_second
+    height, width = findings.input_size[-2:]
+    is_gpu = first.gpu_bytes is not None
+    threads = "" if is_gpu else f", {findings.environment['cpu_threads']} thread"
+    rows = [("engine", "at once", "examples", "steps", "steps/s", f"x {first.name}", "GPU memory", "of the roof")]
+    for candidate in findings.engines:
+        share = findings.share_of_roof(candidate)
+        rows.append((
+            candidate.name,
+            str(candidate.slots),
+            f"{len(candidate.ended):,}",
+            f"{candidate.steps:,}",
+            _spread(candidate.steps_per_second, _rate),
+            _spread(candidate.speed_ratio(first), "{:.2f}".format),
+            f"{(candidate.gpu_bytes or 0) / 1e6:,.0f} MB",
+            "" if share is None else f"{100 * share:.1f} %",
+        ))  # fmt: skip
+    shown = [True] * 6 + [is_gpu, findings.no_roof is None]
+    lines = [
+        f"{settings.model_name} at {height} x {width} px, {findings.precision}, on {findings.environment['device']}"
+        f"{threads}: medians of {settings.repeats} turns (smallest to largest)",
+        *_aligned([tuple(itertools.compress(row, shown)) for row in rows]),
+        *(f"{name} is left out: {why}" for name, why in findings.unavailable.items()),
+        "",
+        *_ends(first, settings.max_steps_per_example),
+        f"no share of the roof: {findings.no_roof}"
+        if findings.no_roof
+        else f"roof: {_rate(roof or 0)} steps/s, by this device's large matrix products and copies",
+        *_agreement(findings.engines),
+    ]
+    return "\n".join(lines)
 
-    Ratios are taken within a repeat: what slows the machine for a while slows both.
 
-    Args:
-        entrant: The engine.
-        first: That it is compared with.
-        roofline: Of the same step.
-    """
-    ours, theirs = entrant.repeats, first.repeats
-    pairs = list(zip(ours, theirs, strict=True))
-    is_alone = entrant.slots == 1
-    both_are = is_alone and first.slots == 1
-    rate = spread([repeat.steps_per_second for repeat in ours])
-    return Line(
-        engine=entrant.name,
-        slots=entrant.slots,
-        examples=ours[0].examples,
-        steps=ours[0].steps,
-        outcomes=entrant.outcomes,
-        steps_per_second=rate,
-        speed_ratio=spread([our.steps_per_second / their.steps_per_second for our, their in pairs]),
-        ms_per_step=spread([repeat.ms_per_step for repeat in ours]) if is_alone else None,
-        step_ratio=spread([our.ms_per_step / their.ms_per_step for our, their in pairs]) if both_are else None,
-        fixed_ms_per_example=spread([repeat.fixed_ms for repeat in ours]) if is_alone else None,
-        gpu_bytes=entrant.gpu_bytes,
-        process_bytes=entrant.process_bytes,
-        share_of_roof=rate.median / roofline.steps_per_second,
-        compared=min(ours[0].examples, theirs[0].examples),
-        differences=tuple(entrant.differing),
+def _ends(first: Candidate, limit: int) -> list[str]:
+    """How the examples ended: where they end early there are few steps, and the times are noise."""
+    ends = ", ".join(f"{count} {outcome}" for outcome, count in first.outcomes.items())
+    average = first.steps / len(first.ended)
+    lines = [f"outcomes with {first.name}: {ends}, after {average:.3g} of {limit} steps on average"]
+    if "diverged" in first.outcomes:
+        lines.append("a smaller --lr would keep them from diverging")
+    if average < FEW_STEPS:
+        lines.append("with so few steps much of the time is an example's own: its image, the weights, an optimiser")
+    return lines
+
+
+def _spread(values: Spread, say: Callable[[float], str]) -> str:
+    median, low, high = map(say, (values.median, values.low, values.high))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _rate(steps: float) -> str:
+    return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _agreement(engines: Sequence[Candidate]) -> list[str]:
+    first, lines = engines[0], []
+    for candidate in engines:
+        expected = "those of its first turn" if candidate is first else f"those of {first.name}"
+        name, compared, differing = candidate.name, candidate.compared(first), candidate.differing
+        if differing:
+            lines.append(f"{name}: {len(differing)} of {compared} examples are NOT {expected}")
+            lines += [f"  {format_difference(difference)}" for difference in differing[:MAX_NAMED]]
+        elif candidate is not first:
+            lines.append(f"{name}: outcomes, counts and losses of {compared} examples are {expected}, bit for bit")
+    return lines
+
+
+def format_difference(difference: Difference) -> str:
+    """Where and how far."""
+    ours = "no such step" if difference.loss is None else repr(difference.loss)
+    theirs = "no such step" if difference.expected is None else repr(difference.expected)
+    outcomes = (
+        ""
+        if difference.outcome == difference.expected_outcome
+        else f" ({difference.outcome}, expected {difference.expected_outcome})"
     )
+    return f"example {difference.example}, step {difference.step}: loss {ours}, expected {theirs}{outcomes}"

@@ -1,11 +1,15 @@
-"""The ways to train that are measured: the plain loop, a Trainer for every example, slots."""
+"""What is trained on, made-up images, and by what: the plain loop or an engine."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins.precision import Precision
+from PIL import Image
+from torch import nn
 
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
@@ -15,9 +19,47 @@ from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.pretrained import Transform
 
+PATCHES = 8
+"""Random colours along each side of an image."""
+
+
+@torch.no_grad()
+def make_examples(
+    folder: Path,
+    count: int,
+    size: Sequence[int],
+    network: nn.Module,
+    transform: Transform,
+    precision: Precision,
+    device: torch.device,
+) -> list[Example]:
+    """Writes smooth random colours as PNG files; image i is always the same.
+
+    Its label is the class that the model finds second most likely: wrong, and some are sooner mended than others.
+
+    Args:
+        folder: Where.
+        count: How many.
+        size: Height and width, in pixels.
+        network: On the device, in the precision.
+        transform: timm's evaluation transform.
+        precision: Lightning's.
+        device: That trains.
+    """
+    examples = []
+    for i in range(count):
+        coarse = np.random.default_rng(i).integers(0, 256, (PATCHES, PATCHES, 3), dtype=np.uint8)
+        file = folder / f"{i:04}.png"
+        Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC).save(file)
+        images = precision.convert_input(read_pixels(file, transform)[None].to(device))
+        with precision.forward_context():
+            label = int(network(images)[0].topk(2).indices[1].item())
+        examples.append(Example(i, file.name, file, label, i + 1))
+    return examples
+
 
 @dataclass(frozen=True)
-class Ended:
+class Result:
     """How an example's training ended.
 
     Args:
@@ -29,7 +71,7 @@ class Ended:
     losses: Sequence[float]
 
 
-Train = Callable[[Sequence[Example], StopRule], Mapping[int, Ended]]
+Train = Callable[[Sequence[Example], StopRule], Mapping[int, Result]]
 """Trains examples, each from the pretrained weights; the answers are by the examples' index."""
 
 
@@ -46,8 +88,8 @@ def by_plain_loop(classifier: Classifier, transform: Transform, precision: Preci
     network = classifier.network.eval().to(device)
     pretrained = copy.deepcopy(network.state_dict())
 
-    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Ended]:
-        ended: dict[int, Ended] = {}
+    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Result]:
+        ended: dict[int, Result] = {}
         for example in examples:
             images = precision.convert_input(read_pixels(example.image, transform)[None].to(device))
             labels = torch.tensor([example.label], device=device)
@@ -55,7 +97,7 @@ def by_plain_loop(classifier: Classifier, transform: Transform, precision: Preci
             losses = plain_loop(classifier, images, labels, rule, precision.train_step_context)
             outcome = rule.outcome_at(len(losses), losses[-1])
             assert outcome is not None
-            ended[example.index] = Ended(outcome, losses)
+            ended[example.index] = Result(outcome, losses)
         return ended
 
     return train
@@ -68,12 +110,12 @@ def by_engine(engine: Engine) -> Train:
         engine: Of the study.
     """
 
-    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Ended]:
-        ended: dict[int, Ended] = {}
+    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Result]:
+        ended: dict[int, Result] = {}
         for result in engine.train(examples, rule):
             if isinstance(result, Failure):
                 raise RuntimeError(f"{result.example.image} could not be trained on: {result.reason}")
-            ended[result.example.index] = Ended(result.outcome, result.losses)
+            ended[result.example.index] = Result(result.outcome, result.losses)
         return ended
 
     return train

@@ -18,7 +18,7 @@ class Bench(Command):
     def execute(self) -> int:
         """Measures, and prints a table or JSON."""
         # Here and not above: --help and a mistyped flag don't wait for timm and torchvision.
-        from lightning_app.bench.side_by_side import bench
+        from lightning_app.bench.bench import bench
         from lightning_app.engines.choose import not_for_slots, require_precision
         from lightning_app.training.device import pin_numerics, resolve_device
 

@@ -4,27 +4,14 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import Tensor, nn
 
 from lightning_app.bench import roofline
-from lightning_app.bench.roofline import Roofline, bytes_of_a_step, fastest, flop_counter, measure_roofline, synchronize
+from lightning_app.bench.roofline import FlopCounter, Roofline, fastest, is_heavy, measure_roofline, synchronize
 from lightning_app.training.classifier import Classifier
 
 CPU = torch.device("cpu")
-
-
-class Linear(nn.Module):
-    """Twelve numbers to five logits, without a bias; then those to five again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(12, 5, bias=False)
-        self.second = nn.Linear(5, 5, bias=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.second(self.first(images.flatten(1)))
-        return logits
 
 
 @pytest.mark.parametrize(
@@ -32,20 +19,24 @@ class Linear(nn.Module):
     [(200, 10, 5.0), (100, 50, 10.0), (100, 500, 2.0)],  # by the matrix rate, by both, by the bandwidth
 )
 def test_the_roof_is_the_slower_of_the_two(flops: int, moved: int, expected: float) -> None:
-    assert Roofline(flops, moved, 1000.0, 1000.0).steps_per_second == pytest.approx(expected, rel=1e-12)
+    assert Roofline(flops, (), moved, 1000.0, 1000.0).steps_per_second == pytest.approx(expected, rel=1e-12)
+    assert Roofline(flops, ("aten.dot",), moved, 1000.0, 1000.0).steps_per_second is None
 
 
-def test_a_steps_work_is_counted() -> None:
-    classifier = Classifier(Linear().eval(), lr=0.1)
+def two_layers() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.Linear(5, 5, bias=False)).eval()
+
+
+@pytest.mark.parametrize(("momentum", "passes"), [(0.0, 6), (0.9, 8)])
+def test_a_steps_work_is_counted(momentum: float, passes: int) -> None:
+    classifier = Classifier(two_layers(), lr=0.1, momentum=momentum)
     found = measure_roofline(classifier, torch.ones(1, 3, 2, 2), torch.tensor([1]), Precision(), CPU)
     # Forward 2·12·5 + 2·5·5; backward: both weights' gradients cost the same, and one more product goes to the first.
     assert found.flops == 2 * (2 * 12 * 5 + 2 * 5 * 5) + 2 * 5 * 5
-    assert found.bytes == 6 * 4 * (60 + 25)
+    assert found.bytes == passes * 4 * (60 + 25)
+    assert found.uncounted == ()
     assert found.flops_per_second > 1e8
     assert found.bytes_per_second > 1e8
-
-
-aten = torch.ops.aten
 
 
 @pytest.mark.parametrize(
@@ -67,10 +58,37 @@ def test_a_convolutions_gradients_each_cost_what_it_costs(
     convolution: nn.Module, forward: int, of_the_image: bool
 ) -> None:
     images = torch.ones(2, 4, 10, 9, requires_grad=of_the_image)
-    with flop_counter() as counter:
+    with FlopCounter() as counter:
         convolution(images).sum().backward()
-    backward = forward * (2 if of_the_image else 1)
-    assert counter.get_flop_counts()["Global"] == {aten.convolution: forward, aten.convolution_backward: backward}
+    assert (counter.flops, counter.uncounted) == (forward * (3 if of_the_image else 2), set())
+
+
+def test_attention_is_counted_on_a_cpu_as_on_a_gpu() -> None:
+    heads, tokens, width = 3, 7, 4
+    query, key, value = torch.rand(3, 1, heads, tokens, width, requires_grad=True)
+    with FlopCounter() as counter:
+        torch.autograd.backward(nn.functional.scaled_dot_product_attention(query, key, value).sum())
+    product = 2 * heads * tokens * tokens * width
+    assert (counter.flops, counter.uncounted) == (7 * product, set())  # two forward; four backward, and the scores anew
+
+
+def test_what_has_no_formula_is_named() -> None:
+    with FlopCounter() as counter:
+        torch.dot(torch.ones(4), torch.ones(4)).add(1)
+    assert (counter.flops, counter.uncounted) == (0, {"aten.dot"})
+
+
+@pytest.mark.parametrize(
+    ("heavy", "operations"),
+    [
+        (True, "aten._int_mm aten.addbmm aten.addmm_ aten.mv aten.addmv aten.linear aten.mkldnn_rnn_layer mine.scan"),
+        (True, "aten._conv_depthwise2d aten._native_multi_head_attention torchvision.deform_conv2d"),
+        (False, "aten.add aten.lgamma aten.polygamma aten.upsample_bilinear2d aten.upsample_linear1d aten._to_copy"),
+        (False, "aten.linalg_vector_norm aten._convert_indices_from_coo_to_csr profiler._record_function_exit"),
+    ],
+)
+def test_heavy_operations_are_known_by_name(heavy: bool, operations: str) -> None:
+    assert {is_heavy(operation) for operation in operations.split()} == {heavy}
 
 
 def test_a_whole_step_of_a_depthwise_network_is_counted() -> None:
@@ -93,35 +111,33 @@ def test_a_whole_step_of_a_depthwise_network_is_counted() -> None:
     assert found.flops == 3 * sum(forward) - forward[0]  # no gradient goes to the image
 
 
-def test_momentum_moves_more_and_a_narrow_type_less() -> None:
-    network = Linear()
-    assert bytes_of_a_step(Classifier(network, momentum=0.9)) == 8 * 4 * 85
-    assert bytes_of_a_step(Classifier(network.half())) == 6 * 2 * 85
-
-
 @pytest.mark.parametrize(
     ("precision", "dtype"),
-    [(Precision(), torch.float32), (DoublePrecision(), torch.float64), (HalfPrecision("bf16-true"), torch.bfloat16)],
+    [
+        (Precision(), torch.float32),
+        (DoublePrecision(), torch.float64),
+        (HalfPrecision("bf16-true"), torch.bfloat16),
+        (MixedPrecision("bf16-mixed", "cpu"), torch.bfloat16),
+    ],
 )
-def test_the_matrix_rate_is_that_of_the_precisions_type(
+def test_the_rates_are_those_of_the_precisions_type_and_of_all_that_is_moved(
     precision: Precision, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     mm = torch.mm
 
     def noted(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-        seen.append((a.dtype, out.dtype, a.shape))
+        seen.append((a.dtype, out.dtype))
         return mm(a, b, out=out)
 
     monkeypatch.setattr(torch, "mm", noted)
     monkeypatch.setattr(roofline, "fastest", lambda work, device: (work(), 0.5)[1])
-    assert roofline.matrix_rate(CPU, precision, 8) == 2 * 8**3 / 0.5
-    assert seen == [(dtype, dtype, (8, 8))]
-
-
-def test_a_copy_reads_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "fastest", lambda work, device: (work(), 0.25)[1])
-    assert roofline.copy_bandwidth(CPU, 1000) == 2 * 1000 / 0.25
+    classifier = Classifier(two_layers())
+    precision.convert_module(classifier.network)
+    images = precision.convert_input(torch.ones(1, 3, 2, 2))
+    found = measure_roofline(classifier, images, torch.tensor([1]), precision, CPU)
+    assert seen == [(dtype, dtype)]
+    assert (found.flops_per_second, found.bytes_per_second) == (2 * 1024**3 / 0.5, 2 * 2**27 / 0.5)
 
 
 def test_the_fastest_call_counts_and_the_first_does_not() -> None:

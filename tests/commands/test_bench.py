@@ -8,11 +8,12 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import Precision
 
-from lightning_app.bench import side_by_side
+from lightning_app.bench import bench as the_bench
+from lightning_app.bench.bench import how_many_examples
 from lightning_app.bench.runners import by_plain_loop
-from lightning_app.bench.side_by_side import how_many_examples
 from lightning_app.cli import main
 from lightning_app.engines.slots.how_many import SlotsUnavailableError
+from lightning_app.errors import BadInputError
 from lightning_app.settings import BenchSettings
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.pretrained import Transform
@@ -24,8 +25,7 @@ QUICK = ("--examples", "2", "--repeats", "2", "--max_steps_per_example", "12", "
 @pytest.fixture(autouse=True)
 def quick_roofline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own tests measure it."""
-    monkeypatch.setattr("lightning_app.bench.roofline.matrix_rate", lambda *_: 1e9)
-    monkeypatch.setattr("lightning_app.bench.roofline.copy_bandwidth", lambda *_: 1e9)
+    monkeypatch.setattr("lightning_app.bench.roofline.fastest", lambda *_: 0.01)
 
 
 def bench(model: str, *more: str) -> int:
@@ -76,7 +76,7 @@ def test_a_planted_difference_ends_with_1_and_is_named(
         classifier.lr *= 1 + 1e-6
         return by_plain_loop(classifier, transform, precision, device)
 
-    monkeypatch.setattr(side_by_side, "by_plain_loop", off)
+    monkeypatch.setattr(the_bench, "by_plain_loop", off)
     assert bench(tiny_model, "--engines", "plain,slots", "--repeats", "1") == 1
     out = capsys.readouterr().out
     assert "slots: 2 of 2 examples are NOT those of plain" in out
@@ -90,7 +90,7 @@ def no_slots(*_: object) -> None:
 def test_slots_that_do_not_work_are_left_out(
     tiny_model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "make_slots_engine", no_slots)
+    monkeypatch.setattr(the_bench, "make_slots_engine", no_slots)
     assert bench(tiny_model, "--engines", "plain,slots", "--repeats", "1", "--json") == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
@@ -112,7 +112,7 @@ def test_slots_that_do_not_work_are_left_out(
         (("--slots", "0"), "--slots must be >= 1, got 0"),
         (("--slots", "2"), "--slots 2: there is one slot without a CUDA GPU, and this is cpu"),
         (("--slots", "2", "--engines", "plain"), "--slots 2 needs slots among --engines, got plain"),
-        (("--max_steps_per_example", "1"), "--max_steps_per_example must be >= 2, or a step's time"),
+        (("--max_steps_per_example", "0"), "--max_steps_per_example must be from 1 to"),
         (("--trainer.precision", "16-mixed"), "--trainer.precision 16-mixed needs a GPU"),
         (("--trainer.devices", "2"), "is 2 devices, and this command uses one: choose one"),
         (("--trainer.logger", "false"), "trainer.logger"),
@@ -148,12 +148,30 @@ def test_nothing_is_left_in_the_folder(
     assert not list(in_a_folder_of_its_own.iterdir())
 
 
+def test_the_environment_is_told_before_anything_is_measured(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> dict[str, object]:
+        raise BadInputError("an environment that is unknown")
+
+    monkeypatch.setattr(the_bench, "environment", unknown)
+    monkeypatch.setattr(the_bench, "load_pretrained", None)
+    assert bench(tiny_model) == 2
+
+
+def test_memory_is_what_a_gpu_has_no_more(
+    tiny_model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([1000, 300])
+    monkeypatch.setattr(the_bench, "free_bytes", lambda device: next(free))
+    assert bench(tiny_model, "--engines", "plain", "--repeats", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["engines"][0]["gpu_bytes"] == 700
+
+
 @pytest.mark.gpu
 def test_slots_of_a_gpu_are_full_and_equal(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--json", "--engines", "plain,slots,trainer", "--slots", "4", "--trainer.accelerator", "gpu")
     assert bench(tiny_model, *flags) == 0
     plain, slots, trainer = json.loads(capsys.readouterr().out)["engines"]
     assert [line["examples"] for line in (plain, slots, trainer)] == [2, 16, 2]
-    assert (slots["slots"], slots["compared"], slots["differences"], slots["ms_per_step"]) == (4, 2, [], None)
+    assert (slots["slots"], slots["compared"], slots["differences"]) == (4, 2, [])
     assert slots["gpu_bytes"] > plain["gpu_bytes"] >= 0
-    assert trainer["step_ratio"]["median"] > 0
+    assert trainer["speed_ratio"]["median"] > 0
