@@ -126,11 +126,11 @@ class Candidate:
         """Of all turns."""
         return spread(self.rates)
 
-    def speed_ratio(self, first: "Entrant") -> Spread:
+    def speed_ratio(self, first: "Candidate") -> Spread:
         """Its rate to another's, turn by turn: what slows the machine for a while slows both."""
         return spread([ours / theirs for ours, theirs in zip(self.rates, first.rates, strict=True)])
 
-    def compared(self, first: "Entrant") -> int:
+    def compared(self, first: "Candidate") -> int:
         """How many examples both have trained on."""
         return len(self.ended.keys() & first.ended.keys())
 
@@ -146,7 +146,7 @@ def measure(
     """Lets all train in turns, so that what slows the machine for a while slows all, and compares their numbers.
 
     Args:
-        entrants: Each gets its rates and its differences; the first one's first turn is the reference.
+        candidates: Each gets its rates and its differences; the first one's first turn is the reference.
         rule: When an example is done.
         repeats: Turns of each.
         device: That trains.
