@@ -40,7 +40,7 @@ SHARDS = ("outputs/model_shard_1_of_2", "outputs/model_shard_2_of_2")
 BY_MATRIX = ("run", "--config", "run.yaml", "--dry_run", "--correctness_npy", "pool/correctness.npy",
              "--imagenet_models_csv", "pool/models.csv")  # fmt: skip
 STUDIES = ("study.jsonl", "run.json", "config.yaml", "training_summary.json", "single_example_results.csv",
-           "workers.json", "step_logs", "step_logs/*", "report.html", "report", "report/page.json", "report/*", ".lock",
+           "workers.json", "step_logs", "step_logs/*", "report.html", ".report.html.writing", "report", ".lock",
            ".writing", ".study.jsonl.writing", "tensorboard", "tensorboard/*", "train_single_0.log",
            "predictions-*.jsonl", "predictions-0.jsonl")  # fmt: skip
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -34,7 +34,7 @@ def test_the_wheel_holds_every_module_config_and_part_of_the_page_and_nothing_el
     kinds = (".py", ".yaml", ".html", ".css", ".js")
     ours = {f.relative_to(REPOSITORY).as_posix() for f in package.rglob("*") if f.suffix in kinds}
     assert {name for name in wheel if ".dist-info/" not in name} == ours
-    assert {"lightning_app/configs/digits.yaml", "lightning_app/report/page/browser/report.js"} <= ours
+    assert {"lightning_app/configs/digits.yaml", "lightning_app/report/browser/report.js"} <= ours
 
 
 def test_there_is_one_version(wheel: set[str]) -> None:

@@ -30,17 +30,19 @@ def parser() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR",
-        help="where report.html and the folder report/ go (default: the results folder; for a CSV or several studies"
-        " report_NAME in the current folder)",
+        help="where report.html goes, and report_pictures/ with --format (default: the results folder; for a CSV or"
+        " several studies report_NAME in the current folder)",
     )  # fmt: skip
     parser.add_argument(
         "--root_dir", type=Path, metavar="DIR",
         help="the folder with the images, for thumbnails (default: where run had them)",
     )  # fmt: skip
     parser.add_argument("--thumbnails", choices=("some", "all"), default="some",
-                        help="of 2,000 examples, or of all (default: some)")  # fmt: skip
-    parser.add_argument("--format", metavar="{svg,pdf}", action="append",
-                        help="write each picture in this form too, for a paper (may be given again)")  # fmt: skip
+                        help="of 2,000 examples, or of all, for which the page grows by a few kilobytes each (default:"
+                        " some)")  # fmt: skip
+    parser.add_argument("--format", metavar="{png,svg,pdf}", action="append",
+                        help="write each picture of the page as a file too, into report_pictures/ beside report.html,"
+                        " for a paper (may be given again)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON, and write nothing")
     return parser
 
@@ -54,11 +56,12 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
     arguments = parser().parse(argv)
     thresholds = [_threshold(text) for text in arguments.epsilon or ()]
-    for name in arguments.format or ():
-        require("format", "svg or pdf", name, name in ("svg", "pdf"))
+    kinds = sorted({*(arguments.format or ())})
+    for kind in kinds:
+        require("format", "png, svg or pdf", kind, kind in ("png", "svg", "pdf"))
     # Here and not above: --help doesn't wait for them.
     from lightning_app.console.log import StudyLog
-    from lightning_app.report.report import read_report, require_folder, studies_on_page, write_report
+    from lightning_app.report.report import PICTURES, read_report, require_folder, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 
     with StudyLog():
@@ -70,12 +73,14 @@ def main(argv: Sequence[str]) -> int:
         names = [study.name for study in report.studies]
         folder = arguments.output_dir or _default_folder(arguments.folder_or_csv, names)
         on_page = studies_on_page(report, arguments.root_dir)
-        require_folder(folder)
+        require_folder(folder, kinds)
         say("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
         say("\n" + "\n\n".join(map(as_text, report.tables)))
         sys.stdout.flush()
-        page = write_report(report, folder, on_page, sorted({*(arguments.format or [])}), arguments.thumbnails == "all")
-        say(f"\nPage: {page} (with {page.with_suffix('')}/, which has the pictures and belongs to it)")
+        page = write_report(report, folder, on_page, kinds, arguments.thumbnails == "all")
+        say(f"\nPage: {page}")
+        if kinds:
+            say(f"Pictures: {folder / PICTURES}/")
     return 0
 
 

@@ -21,7 +21,7 @@ from lightning_app.console.signals import exit_at_once
 from lightning_app.demo.digits import DIGITS, write_digits
 from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
 from lightning_app.errors import DONE, BadInputError
-from lightning_app.report.page.writing import PAGE
+from lightning_app.report.page import PAGE
 from lightning_app.report.report import read_report, studies_on_page, write_report
 from lightning_app.settings import CONFIGS
 from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD

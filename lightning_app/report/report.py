@@ -16,14 +16,14 @@ from lightning_app.analysis.summary import Summary, step_rankings_agree, summari
 from lightning_app.data.images import find_images
 from lightning_app.data.ranking import RankedPath
 from lightning_app.errors import BadInputError
-from lightning_app.files import file_name
-from lightning_app.report.page.content import Picture, StudyOnPage, Table
-from lightning_app.report.page.writing import PAGE, require_free, write_page
+from lightning_app.files import file_name, naming, write_atomic
+from lightning_app.report.page import PAGE, Picture, StudyOnPage, Table, require_free, write_page
 from lightning_app.report.tables import tables
 from lightning_app.report.text import paragraphs, side_by_side
 
 log = logging.getLogger("lightning_app")
 
+PICTURES = "report_pictures"
 MAX_NAME = 100
 """Of a study's in the name of a picture's file: a file system takes 255 characters in all."""
 
@@ -95,13 +95,13 @@ def write_report(
     kinds: Sequence[str] = (),
     all_thumbnails: bool = False,
 ) -> Path:
-    """Draws the pictures and writes the page.
+    """Draws the pictures and writes the page, and the pictures as files where they are asked for.
 
     Args:
         report: What it says.
-        folder: Where `report.html` and `report/` go.
+        folder: Where `report.html` goes, and `report_pictures/` if files are asked for.
         on_page: The studies' living part.
-        kinds: `svg`, `pdf`: each picture in these forms too.
+        kinds: `png`, `svg`, `pdf`: each picture is a file in these forms too.
         all_thumbnails: Of all examples, not of 2,000.
 
     Returns:
@@ -111,14 +111,22 @@ def write_report(
         BadInputError: If the folder can't be used.
         StorageError: If a file can't be written; an older page is as it was.
     """
-    require_folder(folder)
+    require_folder(folder, kinds)
+    found = pictures(report, kinds)
+    shown = [picture for picture in found if picture.name.endswith(".png")]
     title = f"Steps to epsilon: {', '.join(study.name for study in report.studies)}"
-    write_page(folder, title, report.paragraphs, report.tables, pictures(report, kinds), on_page, all_thumbnails)
+    write_page(folder, title, report.paragraphs, report.tables, shown, on_page, all_thumbnails)
+    if kinds:
+        with naming(folder / PICTURES):
+            (folder / PICTURES).mkdir(exist_ok=True)
+    for picture in found:
+        if picture.name.endswith(tuple(kinds)):
+            write_atomic(folder / PICTURES / picture.name, picture.data)
     return folder / PAGE
 
 
-def require_folder(folder: Path) -> None:
-    """Makes the page's folder, and sees that the page can be written there.
+def require_folder(folder: Path, kinds: Sequence[str] = ()) -> None:
+    """Makes the page's folder, and sees that the page can be written there, and the files of the pictures if there are.
 
     Raises:
         BadInputError: If it can't.
@@ -130,14 +138,19 @@ def require_folder(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BadInputError(f"--output_dir: {folder} can't be written to; choose another one")
     require_free(folder)
+    place = folder / PICTURES
+    if kinds and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+        raise BadInputError(
+            f"{place} is a {'link' if place.is_symlink() else 'file'}; move it, or choose another --output_dir"
+        )
 
 
 def pictures(report: Report, kinds: Sequence[str]) -> list[Picture]:
-    """Every picture that the report has something for, as PNG and, if asked for, in another form."""
+    """Every picture that the report has something for, as PNG and in the other forms that are asked for."""
     found: list[Picture] = []
 
     def draw(name: str, prefix: str, caption: str, *of: object) -> None:
-        for kind, data in drawn(name, *of, kinds=("png", *kinds)).items():
+        for kind, data in drawn(name, *of, kinds=tuple(dict.fromkeys(("png", *kinds)))).items():
             found.append(Picture(f"{prefix}{name}.{kind}", data, caption))
 
     for number, (study, summary) in enumerate(zip(report.studies, report.summaries, strict=True), start=1):

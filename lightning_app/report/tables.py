@@ -8,7 +8,7 @@ from lightning_app.analysis.association import Association
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Estimate
 from lightning_app.analysis.summary import Summary, ThresholdLine, format_median, format_p
-from lightning_app.report.page.content import Table
+from lightning_app.report.page import Table
 from lightning_app.report.text import UNKNOWN
 
 HOW_TO_READ = (

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,17 @@ def study() -> Path:
     return folder
 
 
+def pictures_of(page: str) -> list[str]:
+    """The captions of those in a page."""
+    return re.findall(r'<img src="data:image/png;base64,[^"]{1000,}" alt="([^"]*)">', page)
+
+
+def thumbnails_of(page: str) -> int:
+    """How many are in a page."""
+    (found,) = re.findall(r'id="thumbnails">([^<]*)</script>', page)
+    return str(found).count("data:image/png;base64,")
+
+
 def test_a_folder_gives_words_tables_and_a_page_beside_its_results(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,14 +54,14 @@ def test_a_folder_gives_words_tables_and_a_page_beside_its_results(
     assert "truncates the range" in out
     assert "its reliability is about 0.81, so that about 0.90 is the largest correlation" in out
     assert "The model is one of those that made the ranking" in out
-    assert out.endswith("Page: outputs/tiny/report.html (with outputs/tiny/report/, which has the pictures and belongs"
-                        " to it)")  # fmt: skip
-    names = {file.name for file in (study / "report").iterdir()}
-    assert {"steps_vs_difficulty.png", "loss_curves.png", "correlation_over_thresholds.png", "study-0.js"} <= names
-    assert "survival.png" not in names  # fewer than five examples
-    assert len(list((study / "report/thumbnails").iterdir())) == 4
-    assert {file: file.read_bytes() for file in before} == before  # what was there is as it was
+    assert out.endswith("Page: outputs/tiny/report.html")
+    after = {file: file.read_bytes() for file in study.rglob("*") if file.is_file()}
+    assert after.keys() - before.keys() == {study / "report.html"}
+    assert {file: after[file] for file in before} == before  # what was there is as it was
     page = (study / "report.html").read_text()
+    # Not the share that is not there yet, by difficulty: there are fewer than five examples.
+    assert pictures_of(page) == ["tiny: steps and difficulty", "tiny: loss curves", "Correlation over the thresholds"]
+    assert thumbnails_of(page) == 4
     assert "each of 4 images that the model got wrong" in page
 
 
@@ -88,8 +100,9 @@ def test_any_csv_has_a_page_in_a_folder_of_its_own(capsys: pytest.CaptureFixture
     )
     assert "it is part of its own difficulty; that is not known here" in out
     assert Path("report_theirs/report.html").is_file()
-    assert (Path("report_theirs/report/survival.png")).is_file()
-    assert not Path("report_theirs/report/loss_curves.png").exists()  # it has no step logs
+    shown = pictures_of(Path("report_theirs/report.html").read_text())
+    assert "theirs: the share not there yet, by difficulty" in shown
+    assert "theirs: loss curves" not in shown  # it has no step logs
     assert main(["report", str(file), "--output_dir", "elsewhere/deep"]) == 0
     assert Path("elsewhere/deep/report.html").is_file()
 
@@ -101,13 +114,9 @@ def test_several_studies_stand_side_by_side(study: Path, capsys: pytest.CaptureF
     assert "2 studies side by side." in out
     assert "tiny and other order the 4 examples that both have trained with a Spearman correlation of +1.00" in out
     assert "Side by side, each at its epsilon" in out
-    folder = Path("report_tiny_other/report")
-    assert {
-        "1_tiny_steps_vs_difficulty.png",
-        "2_other_loss_curves.png",
-        "correlation_over_thresholds.png",
-        "study-1.js",
-    } <= {file.name for file in folder.iterdir()}
+    page = Path("report_tiny_other/report.html").read_text()
+    assert {"tiny: steps and difficulty", "other: loss curves"} <= {*pictures_of(page)}
+    assert 'id="curves-1"' in page
     assert main(["report", "outputs/tiny", "outputs/other", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert list(content["studies"]) == ["tiny", "other"]
@@ -115,13 +124,51 @@ def test_several_studies_stand_side_by_side(study: Path, capsys: pytest.CaptureF
     assert content["step_rankings_agree"][0]["spearman"]["value"] == pytest.approx(1)
 
 
-def test_pictures_for_a_paper(study: Path) -> None:
-    assert main(["report", str(study), "--format", "svg", "--format", "pdf"]) == 0
-    folder = study / "report"
-    for kind in ("svg", "pdf"):
-        assert (folder / f"loss_curves.{kind}").stat().st_size > 1000
-        assert f"loss_curves.{kind}" not in (study / "report.html").read_text()  # the page shows the PNG
-    assert (folder / "loss_curves.png").is_file()
+def test_pictures_for_a_paper(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(study)]) == 0
+    without = (study / "report.html").read_bytes()
+    assert main(["report", str(study), "--format", "svg", "--format", "pdf", "--format", "svg"]) == 0
+    assert capsys.readouterr().out.endswith("Pictures: outputs/tiny/report_pictures/\n")
+    assert (study / "report.html").read_bytes() == without  # the page shows the PNG
+    names = ("correlation_over_thresholds", "loss_curves", "steps_vs_difficulty")
+    files = sorted((study / "report_pictures").iterdir())
+    assert [file.name for file in files] == [f"{name}.{kind}" for name in names for kind in ("pdf", "svg")]
+    assert min(file.stat().st_size for file in files) > 1000
+    assert main(["report", str(study), "--format", "png", "--output_dir", "elsewhere"]) == 0
+    assert sorted(file.name for file in Path("elsewhere").rglob("*.*")) == [
+        "correlation_over_thresholds.png", "loss_curves.png", "report.html", "steps_vs_difficulty.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_way_of_the_pictures_is_refused_before_any_work(
+    study: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("victim").mkdir()
+    place = study / "report_pictures"
+    if kind == "file":
+        place.write_text("theirs")
+    else:
+        place.symlink_to(Path("victim").resolve())
+    assert main(["report", str(study), "--format", "pdf"]) == 2
+    captured = capsys.readouterr()
+    assert f"outputs/tiny/report_pictures is a {kind}; move it, or choose another --output_dir" in captured.err
+    assert captured.out == ""
+    assert not (study / "report.html").exists()
+    assert main(["report", str(study)]) == 0  # which writes none
+    assert list(Path("victim").iterdir()) == []
+
+
+def test_files_beside_the_pictures_stay(study: Path) -> None:
+    folder = study / "report_pictures"
+    folder.mkdir()
+    Path("precious").write_text("precious")
+    (folder / "notes.txt").write_text("theirs")
+    (folder / "loss_curves.pdf").symlink_to(Path("precious").resolve())
+    assert main(["report", str(study), "--format", "pdf"]) == 0
+    assert (folder / "notes.txt").read_text() == "theirs"
+    assert (folder / "loss_curves.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("precious").read_text() == "precious"
 
 
 def test_images_that_are_gone_are_said_and_the_page_is_made(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,8 +178,9 @@ def test_images_that_are_gone_are_said_and_the_page_is_made(study: Path, capsys:
         "no thumbnails, for no image is found below images (such as 'cat/a,1.jpg'); --root_dir"
         in capsys.readouterr().err
     )
+    assert thumbnails_of((study / "report.html").read_text()) == 0
     assert main(["report", str(study), "--root_dir", "moved"]) == 0
-    assert len(list((study / "report/thumbnails").iterdir())) == 4
+    assert thumbnails_of((study / "report.html").read_text()) == 4
 
 
 @pytest.mark.parametrize(
@@ -192,7 +240,7 @@ def test_a_study_of_an_earlier_version_has_a_report(study: Path, capsys: pytest.
     for name, line in expected["thresholds"].items():
         assert found["thresholds"][name]["spearman"] == line["spearman"]
     assert main(["report", str(study)]) == 0
-    assert (study / "report" / "loss_curves.png").is_file()
+    assert "tiny: loss curves" in pictures_of((study / "report.html").read_text())
 
 
 def test_step_logs_that_are_missing_are_counted(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,8 +265,8 @@ def test_studies_of_one_name_keep_their_pictures() -> None:
     rows = "".join(f"{k},p{k},{k + 1},0.01,{(7 * k) % 9}\n" for k in range(9))
     for name in ("a b.csv", "a+b.csv"):
         table(SEED + rows, name)
-    assert main(["report", "a b.csv", "a+b.csv", "--output_dir", "both"]) == 0
-    assert len(list(Path("both/report").glob("*_steps_vs_difficulty.png"))) == 2
+    assert main(["report", "a b.csv", "a+b.csv", "--output_dir", "both", "--format", "png"]) == 0
+    assert len(list(Path("both/report_pictures").glob("*_steps_vs_difficulty.png"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -233,15 +281,15 @@ def test_studies_of_one_name_keep_their_pictures() -> None:
         (["outputs/tiny", "--epsilon", "0.001"], "has trained to 0.01 and no further"),
         (["outputs/tiny", "--root_dir", "nowhere"], "--root_dir nowhere: there is no folder nowhere"),
         (["outputs/tiny", "--output_dir", "file"], "--output_dir: file can't be written"),
-        (["outputs/tiny", "--format", "png"], "--format must be svg or pdf, got png"),
-        (["outputs/tiny", "--output_dir", "taken"], "taken/report is not the folder of a page"),
+        (["outputs/tiny", "--format", "gif"], "--format must be png, svg or pdf, got gif"),
+        (["outputs/tiny", "--output_dir", "taken"], "taken/report.html is not a page of this program"),
     ],
 )
 def test_bad_input_is_one_clear_error(
     study: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("")
-    Path("taken/report").mkdir(parents=True)
+    Path("taken/report.html").mkdir(parents=True)
     before = sorted(Path().rglob("*"))
     assert main(["report", *argv]) == 2
     captured = capsys.readouterr()

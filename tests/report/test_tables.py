@@ -4,7 +4,7 @@ import numpy as np
 
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.summary import step_rankings_agree, summarize
-from lightning_app.report.page.content import Table
+from lightning_app.report.page import Table
 from lightning_app.report.tables import as_text, tables
 from tests.analysis.test_summary import study
 from tests.report.test_text import follows

@@ -1,8 +1,7 @@
 'use strict';
 
-// What is seen. Text from files only ever becomes a textContent, and plotly gets numbers alone.
-(() => {
-  const { studies, examples, loadCurve, wrong, className, text: { count, loss, orDash, stepsText } } = StepsReport;
+// The living part of the page. Text from files only ever becomes a textContent, and plotly gets numbers alone.
+const StepsReport = (() => {
   const PAGE_ROWS = 50;
   const MOST_SVG_POINTS = 4000; // each is an element; up to here they are sharper than WebGL's, and sooner there
   const MOST_RINGS = 2000; // in view; more picks are dots, which are drawn many times faster
@@ -23,9 +22,66 @@
   let extent = null; // the scatter's axes with everything in view
   let settle = 0;
   let webgl = false;
-  const plots = typeof Plotly !== 'undefined'; // its file is large: some will leave it behind
 
   const at = (id) => document.getElementById(id);
+
+  // ---- data: blocks of text in the page; what may never be looked at is parsed when it is
+
+  const block = (id) => at(id).textContent;
+  const examples = [];
+  const studies = JSON.parse(block('studies')).map(({ texts, numbers }, number) => ({ ...texts, ...numbers, number, curves: null }));
+  for (const study of studies) {
+    study.path.forEach((path, i) => examples.push({
+      id: examples.length, study, position: i, path, lowered: path.toLowerCase(), index: study.index[i],
+      outcome: study.outcome[i], steps: study.steps[i], x: Math.max(study.steps[i] ?? study.limit, 1), rank: study.rank[i],
+      label: study.label[i], before: study.before[i], initial: study.initial[i], final: study.final[i],
+      thumbnail: study.thumbnail[i],
+    }));
+  }
+  let thumbnails = null; // a data URI a line, empty where an image can't be read
+
+  function thumbnailOf({ thumbnail }) {
+    if (thumbnail === null) return '';
+    thumbnails ??= block('thumbnails').split('\n');
+    return thumbnails[thumbnail];
+  }
+
+  // { x: steps, y: losses }; null where no curve is kept.
+  function curveOf({ study, position }) {
+    if (study.curveSteps === null) return null;
+    study.curves ??= block(`curves-${study.number}`).split('\n');
+    const curve = JSON.parse(study.curves[position]);
+    if (curve === null) return null;
+    const [length, y] = curve;
+    return { x: [...study.curveSteps.filter((step) => step < length), length], y };
+  }
+
+  // ---- text
+
+  const count = (n) => n.toLocaleString('en-US', { maximumFractionDigits: 20 });
+  const loss = (x) => (Number.isFinite(x) ? x.toPrecision(3) : String(x));
+  const orDash = (value, text) => (value === null ? '–' : text(value));
+  const stepsText = (e) => (e.steps === null ? `not reached in ${count(e.study.limit)}` : count(e.steps));
+
+  // The name of an example's class, `label` or `before`; null where it isn't known.
+  function className(example, which) {
+    const index = example[which];
+    if (index === null) return null;
+    const name = example.study.classes[index];
+    return name === undefined ? `class ${index}` : `${name} (${index})`;
+  }
+
+  function csv(some) {
+    const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    const plain = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text); // a spreadsheet would run it as a formula
+    const cell = (value) => (typeof value === 'string' ? quoted(plain(value)) : String(value ?? ''));
+    const header = 'study,example_index,path,total_steps_to_epsilon,universal_difficulty_rank,outcome,label,'
+      + 'predicted_before,initial_loss,final_loss';
+    const lines = some.map((e) => [
+      e.study.name, e.index, e.path, e.steps ?? -1, e.rank, e.outcome, e.label, e.before, e.initial, e.final,
+    ].map(cell).join(','));
+    return [header, ...lines, ''].join('\n');
+  }
 
   // ---- elements
 
@@ -153,7 +209,6 @@
   }
 
   function drawScatter() {
-    if (!plots) return;
     const colour = colours();
     const every = webgl ? 1 : Math.ceil(shown.length / MOST_SVG_POINTS);
     const some = shown.filter((e, i) => i % every === 0);
@@ -202,7 +257,7 @@
   }
 
   function setView(x, y) {
-    if (plots) Plotly.relayout('plot', { 'xaxis.range': [...x], 'yaxis.range': [...y] });
+    Plotly.relayout('plot', { 'xaxis.range': [...x], 'yaxis.range': [...y] });
   }
 
   // By place rather than by plotly's points, which without WebGL are only some of those shown.
@@ -254,7 +309,6 @@
   }
 
   function drawPicks() {
-    if (!plots) return;
     const pen = layer('marks');
     const places = picked.size ? shown.filter((e) => picked.has(e.id)).map(placing()).filter((place) => place) : [];
     if (places.length > MOST_RINGS) for (const [x, y] of places) pen.fillRect(x - 1, y - 1, 2, 2);
@@ -262,7 +316,6 @@
   }
 
   function drawRing() {
-    if (!plots) return;
     const pen = layer('ring');
     const place = shown.includes(looked) ? placing()(looked) : null;
     if (place) ring(pen, place, 9, 2.5);
@@ -291,7 +344,6 @@
   }
 
   function zoomByKey(key) {
-    if (!plots) return;
     if (key === '0') { setView(extent.x, extent.y); return; }
     const { xaxis, yaxis } = at('plot').layout;
     const scaled = ([a, b], middle) => [a, b].map((end) => middle + (end - middle) * (key === '+' ? 0.6 : 1 / 0.6));
@@ -322,13 +374,13 @@
     settle = setTimeout(() => showCurve(example), SETTLED_MS);
   }
 
-  function showThumbnail({ thumbnail, path }) {
-    const image = at('thumbnail');
-    image.hidden = !thumbnail;
-    at('no-thumbnail').hidden = Boolean(thumbnail);
-    image.alt = `Thumbnail of ${path}`;
-    image.classList.toggle('tiny', Boolean(thumbnail) && thumbnail.endsWith('.png'));
-    if (thumbnail) image.src = `report/thumbnails/${thumbnail}`;
+  function showThumbnail(example) {
+    const [image, uri] = [at('thumbnail'), thumbnailOf(example)];
+    image.hidden = uri === '';
+    at('no-thumbnail').hidden = uri !== '';
+    image.alt = `Thumbnail of ${example.path}`;
+    image.classList.toggle('tiny', uri.startsWith('data:image/png'));
+    if (uri) image.src = uri;
     else image.removeAttribute('src');
   }
 
@@ -346,18 +398,11 @@
     at('facts').replaceChildren(...facts.flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
   }
 
-  async function showCurve(example) {
-    const curve = plots ? example.study.curveSteps && await loadCurve(example) : undefined;
-    if (example !== looked) return; // the pointer has gone on
-    at('curve').hidden = !curve;
-    at('curve-note').textContent = curveNote(curve);
+  function showCurve(example) {
+    const curve = curveOf(example);
+    at('curve').hidden = curve === null;
+    at('curve-note').textContent = curve === null ? 'no loss curve kept' : 'Loss curve; dotted: thresholds';
     if (curve) drawCurve(example, curve);
-  }
-
-  function curveNote(curve) {
-    if (!plots) return 'no loss curve: report/plotly.min.js is missing';
-    if (curve === undefined) return 'the file of the loss curve in report/curves can’t be loaded';
-    return curve === null ? 'no loss curve kept' : 'Loss curve; dotted: thresholds';
   }
 
   async function drawCurve(example, { x, y }) {
@@ -410,7 +455,7 @@
 
   function download() {
     const link = element('a');
-    link.href = URL.createObjectURL(new Blob([StepsReport.csv(examples.filter((e) => picked.has(e.id)))], { type: 'text/csv' }));
+    link.href = URL.createObjectURL(new Blob([csv(examples.filter((e) => picked.has(e.id)))], { type: 'text/csv' }));
     link.download = 'picked_examples.csv';
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
@@ -532,7 +577,7 @@
     at('filters').addEventListener('submit', (event) => event.preventDefault());
     at('path').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(applyFilters, 150); });
     at('scatter').addEventListener('keydown', scatterKey);
-    at('dragging').addEventListener('change', () => { if (plots) Plotly.relayout('plot', { dragmode: dragMode() }); });
+    at('dragging').addEventListener('change', () => Plotly.relayout('plot', { dragmode: dragMode() }));
     at('all-in-view').addEventListener('click', () => setView(extent.x, extent.y));
     at('pick').addEventListener('click', () => setPicked(looked, !picked.has(looked.id)));
     at('release').addEventListener('click', release);
@@ -547,34 +592,27 @@
     });
   }
 
-  function say(text) {
-    at('notice').textContent = text;
-    at('notice').classList.add('said');
-    at('notice').hidden = text === null;
-  }
-
-  function sayPlotsAreMissing() {
-    at('plot').textContent = 'No scatter: report/plotly.min.js is missing.';
-    at('plot').classList.add('missing');
-  }
-
   function start() {
-    say(wrong() ?? (examples.length === 0 ? 'This page has no examples.' : null));
-    if (!at('notice').hidden) return;
+    if (examples.length === 0) {
+      at('notice').textContent = 'This page has no examples.';
+      at('notice').classList.add('said');
+      return;
+    }
+    at('notice').hidden = true;
     at('living').hidden = false; // before the plots, which need its size
     ranked = [...examples].sort((a, b) => a.rank - b.rank || a.id - b.id);
-    webgl = plots && examples.length > MOST_SVG_POINTS && webglWorks();
+    webgl = examples.length > MOST_SVG_POINTS && webglWorks();
     extent = findExtent();
     const touch = matchMedia('(pointer: coarse)').matches;
     at('dragging').querySelector(`[value=${touch ? 'false' : 'zoom'}]`).checked = true;
     buildFilters();
     buildTable();
     applyFilters();
-    if (plots) listenToScatter();
-    else sayPlotsAreMissing();
+    listenToScatter();
     listen();
     picksChanged();
   }
 
-  document.addEventListener('DOMContentLoaded', start); // after the data files, which are deferred
+  start(); // at the end of the page, after the data
+  return Object.freeze({ examples });
 })();

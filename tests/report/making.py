@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lightning_app.report.page.content import Picture, StudyOnPage, Table
+from lightning_app.report.page import Picture, StudyOnPage, Table
 
 FORMULAS = ("=cmd|' /C calc'!A0.jpg", "+1,5.jpg", "-2.jpg", "@SUM(1).jpg", "\t=tab.jpg", '\r="return".jpg')
 HOSTILE = (

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from lightning_app.report.page.content import StudyOnPage
-from lightning_app.report.page.writing import write_page
-from tests.report.page.making import CLASSES, FORMULAS, HOSTILE, TABLES, frame, picture, study
+from lightning_app.report.page import StudyOnPage, write_page
+from tests.report.making import CLASSES, FORMULAS, HOSTILE, TABLES, frame, picture, study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives a browser, is not installed")
 
@@ -230,7 +228,6 @@ def test_hover_shows_the_card(page: Any) -> None:
     _curve_drawn(page)
     assert page.evaluate("document.getElementById('curve').data[0].x.at(-1)") == 100
     assert page.evaluate("document.querySelector('#curve .js-line').getTotalLength()") > 50
-    assert page.locator("script[src*=curves]").count() == 1
     # Held by a click: crossing other points doesn't change the card.
     page.mouse.down()
     page.mouse.up()
@@ -645,95 +642,53 @@ def test_controls_are_seen_in_both_themes(page: Any) -> None:
             assert (max(border, ground) + 0.05) / (min(border, ground) + 0.05) >= 3
 
 
-def forget_missing_files(wrong: list[str]) -> None:
-    """For tests that take files away."""
-    wrong[:] = [text for text in wrong if "ERR_FILE_NOT_FOUND" not in text and not text.startswith("failed: file:")]
+def test_infinite_losses_are_shown_sorted_and_downloaded(open_page: Open, tmp_path: Path) -> None:
+    examples = frame(12)
+    examples.loc[3, "final_loss"], examples.loc[4, "initial_loss"] = math.inf, math.nan
+    page = open_page(_page(tmp_path, [study(examples)]))
+    for _ in range(2):
+        page.locator("#examples th", has_text="Final loss").get_by_role("button").click()
+    assert _column(page, "Final loss")[0] == "Infinity"
+    page.locator("#pick-all").click()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(), newline="")))
+    assert float(rows[3]["final_loss"]) == math.inf
+    assert rows[4]["initial_loss"] == ""
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two studies, of which the tests take copies."""
-    folder = tmp_path_factory.mktemp("pair")
-    _page(folder, [study(frame(30), name="first"), study(frame(20), name="second")])
-    return folder
+def test_the_page_can_be_moved_alone(open_page: Open, small: Path, tmp_path: Path) -> None:
+    page = open_page(Path(shutil.copy(small, tmp_path / "mailed.html")))
+    _hover(page, 100)
+    page.wait_for_function("document.getElementById('thumbnail').naturalWidth === 32")
+    assert page.evaluate("getComputedStyle(document.getElementById('thumbnail')).imageRendering") == "pixelated"
+    _curve_drawn(page)
+    assert page.evaluate("document.querySelector('figure img').naturalWidth") == 40
 
 
-SAME_RUN = "report.html and the folder report/ are not of the same run"
-BESIDE = "the folder report/ must lie beside report.html"
+def test_no_other_script_runs(open_page: Open, small: Path, tmp_path: Path, wrong: list[str]) -> None:
+    html = small.read_text().replace("<h1>", "<script>alert(8)</script><img src='data:,' onerror='alert(9)'><h1>")
+    (tmp_path / "spoilt.html").write_text(html)
+    open_page(tmp_path / "spoilt.html")
+    assert len(wrong) >= 2
+    assert all("Content Security Policy" in text for text in wrong if not text.startswith("failed: data:"))
+    wrong.clear()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda folder: shutil.rmtree(folder / "report"), BESIDE),
-        (lambda folder: (folder / "report/study-0.js").unlink(), BESIDE),
-        (lambda folder: (folder / "report/study-1.js").unlink(), BESIDE),
-        (lambda folder: _page(folder / "other", [study(frame(9), name="first"), study(frame(9))]), SAME_RUN),
-        (lambda folder: _page(folder / "other", []), BESIDE),
-    ],
-)
-def test_data_that_are_not_the_pages_are_not_shown(
-    open_page: Open, two: Path, tmp_path: Path, wrong: list[str], spoil: Callable[[Path], object], said: str
-) -> None:
-    folder = shutil.copytree(two, tmp_path / "copy")
-    (folder / "other").mkdir()
-    spoil(folder)
-    if (folder / "other" / "report").exists():
-        shutil.rmtree(folder / "report")
-        (folder / "other" / "report").rename(folder / "report")
-    (folder / "report" / "plotly.min.js").unlink(missing_ok=True)  # the page is opened sooner without it
-    page = open_page(folder / "report.html", whole=False)
+@pytest.mark.parametrize("cut", ["studies", "curves-0", "the scripts"])
+def test_a_page_without_its_end_says_so(open_page: Open, small: Path, tmp_path: Path, cut: str) -> None:
+    html = small.read_text()
+    end = len(html) - 9000 if cut == "the scripts" else html.index(f'id="{cut}"') + 200
+    (tmp_path / "cut.html").write_text(html[:end])
+    page = open_page(tmp_path / "cut.html", whole=False)
     notice = page.get_by_role("alert")
-    notice.get_by_text(said).wait_for()
+    assert not notice.is_visible()
+    notice.get_by_text("The end of this page is missing").wait_for()
+    assert page.locator("table").first.is_visible()
     assert not page.locator("#living").is_visible()
-    assert page.locator("#examples tbody tr").count() == 0
-    forget_missing_files(wrong)
 
 
 def test_a_page_without_examples_says_so(open_page: Open, tmp_path: Path) -> None:
     page = open_page(_page(tmp_path, [study(frame(12).iloc[:0])]), whole=False)
     page.get_by_role("alert").get_by_text("This page has no examples.").wait_for()
     assert not page.locator("#living").is_visible()
-
-
-def test_without_plotly_the_table_works(open_page: Open, two: Path, tmp_path: Path, wrong: list[str]) -> None:
-    folder = shutil.copytree(two, tmp_path / "copy")
-    (folder / "report/plotly.min.js").unlink()
-    page = open_page(folder / "report.html")
-    assert "report/plotly.min.js is missing" in page.locator("#plot").text_content()
-    assert not page.get_by_role("alert").is_visible()
-    page.get_by_label("Study").select_option(label="second")
-    assert page.locator("#shown").text_content() == "Showing 20 of 50 examples"
-    page.locator("#examples tbody .path button").first.click()
-    page.wait_for_function("document.getElementById('curve-note').textContent.includes('plotly.min.js is missing')")
-    page.get_by_label("move", exact=True).check()
-    page.locator("#all-in-view").click()
-    page.locator("#scatter").focus()
-    for key in ("ArrowRight", "Enter", "+", "0"):
-        page.keyboard.press(key)
-    page.locator("#pick-all").click()
-    with page.expect_download() as download:
-        page.locator("#download").click()
-    assert len(Path(download.value.path()).read_text().splitlines()) >= 21
-    forget_missing_files(wrong)
-
-
-def test_a_curve_that_cannot_be_loaded_says_so_and_is_tried_again(
-    open_page: Open, two: Path, tmp_path: Path, wrong: list[str]
-) -> None:
-    folder = shutil.copytree(two, tmp_path / "copy")
-    file = folder / "report/curves/0-0.js"
-    whole = file.read_text()
-    file.unlink()
-    page = open_page(folder / "report.html")
-    page.get_by_label("Study").select_option(label="first")
-    buttons = page.locator("#examples tbody .path button")
-    says = "(words) => document.getElementById('curve-note').textContent.includes(words)"
-    for number, content in enumerate([None, re.sub('"[0-9a-f]{16}"', '"another"', whole), whole]):
-        if content is not None:
-            file.write_text(content)
-        page.evaluate("document.getElementById('curve-note').textContent = ''")
-        buttons.nth(number).click()
-        page.wait_for_function(says, arg="be loaded" if number < 2 else "oss curve")
-    assert page.locator("#curve-note").text_content() in ("Loss curve; dotted: thresholds", "no loss curve kept")
-    forget_missing_files(wrong)

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from lightning_app.report.page.curves import CURVES_A_FILE, MAX_POINTS, curve_files, kept_steps, thinned
-from tests.report.page.making import frame, losses, study
+from lightning_app.report.curves import MAX_POINTS, kept_steps, thinned
 
 
 @pytest.mark.parametrize("limit", [1, 2, 9, 10, 11, 60, 1000, 10**6])
@@ -34,18 +33,3 @@ def test_values_have_four_digits_and_non_finite_ones_are_null() -> None:
 
 def test_no_steps_no_curve() -> None:
     assert thinned([], kept_steps(10)) is None
-
-
-def test_files_hold_consecutive_examples_and_none_for_a_missing_log() -> None:
-    files = list(curve_files(study(frame(CURVES_A_FILE + 3))))
-    assert [len(file) for file in files] == [CURVES_A_FILE, 3]
-    steps = kept_steps(100)
-    assert files[0][6] is None
-    assert files[1][1] == thinned(losses(CURVES_A_FILE + 1)[:100], steps)
-
-
-def test_no_more_is_shown_than_is_counted() -> None:
-    (file,) = curve_files(study(frame(100), limit=30))
-    assert file[95] == thinned(losses(95)[:30], kept_steps(30))
-    assert file[95] is not None
-    assert file[95][0] == 30

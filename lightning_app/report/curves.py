@@ -1,17 +1,15 @@
 """Loss curves, thinned to what a small logarithmic plot can show."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_app.report.page.content import StudyOnPage
 from lightning_app.store.export import Losses
 
 WHOLE = 10
 """The first steps are all kept."""
 MAX_POINTS = 60
-CURVES_A_FILE = 200
 
 Curve = list[object]
 """The number of steps, and the losses at the grid's steps before the last one and at the last one."""
@@ -20,7 +18,7 @@ Curve = list[object]
 def kept_steps(limit: int) -> list[int]:
     """The steps at which the curves of a study are kept, besides their last one.
 
-    One grid for a whole study, so that its files hold losses alone.
+    One grid for a whole study, so that its curves are losses alone.
 
     Args:
         limit: The most steps an example was given.
@@ -42,24 +40,6 @@ def thinned(losses: Losses, steps: Sequence[int]) -> Curve | None:
         return None
     kept = [_rounded(losses[step - 1]) for step in steps if step < length]
     return [length, [*kept, _rounded(losses[length - 1])]]
-
-
-def curve_files(study: StudyOnPage) -> Iterator[list[Curve | None]]:
-    """A study's curves in the order of its examples, as many as a file holds at a time; None where there is none.
-
-    Args:
-        study: One with curves.
-    """
-    assert study.losses_of is not None
-    steps = kept_steps(study.limit)
-    for start in range(0, len(study.examples), CURVES_A_FILE):
-        file: list[Curve | None] = []
-        for position in range(start, min(start + CURVES_A_FILE, len(study.examples))):
-            try:
-                file.append(thinned(study.losses_of(position)[: study.limit], steps))  # no more than is counted
-            except (OSError, ValueError):
-                file.append(None)
-        yield file
 
 
 def _rounded(loss: float) -> float | None:

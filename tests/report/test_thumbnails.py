@@ -8,30 +8,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_app.report.page.thumbnails import EXTREMES, MAX_THUMBNAILS, choose, thumbnail
-from tests.report.page.making import frame, study
+from lightning_app.report.thumbnails import EXTREMES, MAX_THUMBNAILS, choose, thumbnail
+from tests.report.making import frame
 
 
 def test_a_small_page_has_them_all() -> None:
-    assert choose([study(frame(3)), study(frame(2))], False, 0) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert choose([frame(3), frame(2)], False, 0) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
 def test_a_large_page_has_the_extremes_and_a_seeded_sample() -> None:
     examples = frame(5000)
-    chosen = choose([study(examples)], False, 1)
+    chosen = choose([examples], False, 1)
     assert len(chosen) == len(set(chosen)) == MAX_THUMBNAILS
     positions = {position for _, position in chosen}
     for column in ("universal_difficulty_rank", "steps"):
         order = np.argsort(examples[column].to_numpy(), kind="stable")
         assert {*order[:EXTREMES], *order[-EXTREMES:]} <= positions
-    assert chosen == choose([study(examples)], False, 1)
-    assert chosen != choose([study(examples)], False, 2)
-    assert len(choose([study(examples)], True, 1)) == 5000
+    assert chosen == choose([examples], False, 1)
+    assert chosen != choose([examples], False, 2)
+    assert len(choose([examples], True, 1)) == 5000
 
 
 @pytest.mark.parametrize("studies", [2, 300])
 def test_many_studies_share_the_room(studies: int) -> None:
-    chosen = choose([study(frame(3000 // studies + 10))] * studies, False, 0)
+    chosen = choose([frame(3000 // studies + 10)] * studies, False, 0)
     assert len(chosen) == MAX_THUMBNAILS
     assert {number for number, _ in chosen} == set(range(studies))
 
@@ -40,19 +40,19 @@ def _made(image: Image.Image, name: str, **how: Any) -> tuple[Image.Image, str]:
     image.save(name, **how)
     made = thumbnail(Path(name))
     assert made is not None
-    return Image.open(io.BytesIO(made[0])), made[1]
+    return Image.open(io.BytesIO(made[1])), made[0]
 
 
 def test_a_photograph_becomes_a_small_jpeg_without_its_notes() -> None:
-    small, suffix = _made(Image.new("RGB", (1000, 500), "red"), "a.jpg", comment=b"secret", icc_profile=b"secret")
-    assert (small.format, suffix, small.size) == ("JPEG", "jpg", (128, 64))
+    small, kind = _made(Image.new("RGB", (1000, 500), "red"), "a.jpg", comment=b"secret", icc_profile=b"secret")
+    assert (small.format, kind, small.size) == ("JPEG", "jpeg", (128, 64))
     assert not {"comment", "icc_profile", "exif"} & set(small.info)
 
 
 def test_a_tiny_image_is_kept_exactly() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-    small, suffix = _made(Image.fromarray(pixels), "a.png")
-    assert (small.format, suffix) == ("PNG", "png")
+    small, kind = _made(Image.fromarray(pixels), "a.png")
+    assert (small.format, kind) == ("PNG", "png")
     assert np.array_equal(np.asarray(small), pixels)
 
 
@@ -73,8 +73,8 @@ def test_sixteen_bits_are_scaled() -> None:
 
 def test_sixteen_bits_are_rounded_as_the_model_was_shown_them() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (64, 40), dtype=np.uint16)
-    small, suffix = _made(Image.fromarray(values), "a.png")
-    assert suffix == "png"
+    small, kind = _made(Image.fromarray(values), "a.png")
+    assert kind == "png"
     expected = Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8)).convert("RGB")
     assert np.array_equal(np.asarray(small), np.asarray(expected))
 
@@ -89,11 +89,11 @@ def test_a_tall_sixteen_bit_image_is_whole() -> None:
 def test_a_large_sixteen_bit_image_takes_little_memory() -> None:
     Image.fromarray(np.zeros((6000, 6000), dtype=np.uint16)).save("large.png", compress_level=1)
     code = (
-        "import resource; from pathlib import Path; from lightning_app.report.page.thumbnails import thumbnail;"
+        "import resource; from pathlib import Path; from lightning_app.report.thumbnails import thumbnail;"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024; before = most();"
         f"assert thumbnail(Path({str(Path('large.png').resolve())!r})); print(most() - before)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[3])
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
     assert float(done.stdout) < 160  # MiB; the image itself has 69, and in int64 it would have 275 more
 
 
