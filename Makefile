@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster lint type cost torture build clean
+.PHONY: help install demo test test-cluster lint type docs cost torture build clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ help:  ## what can be made
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv: several GB with PyTorch, a few minutes the first time"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,docs,ray]"
 	@# An oracle for one test. It asks for an older pandas than users get, and works with theirs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "lifelines>=0.30,<0.31"
 	@touch $@
@@ -38,6 +38,10 @@ lint: .venv/.installed  ## check style, formatting, and which package imports wh
 type: .venv/.installed  ## check types
 	$(BIN)/mypy
 
+docs: .venv/.installed  ## build the documents into docs/_build/, without a network; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build
+	@echo "Open docs/_build/index.html"
+
 cost: .venv/.installed  ## measure what a Trainer for every example costs on this machine
 	$(BIN)/python scripts/cost_of_the_shape.py
 
@@ -51,4 +55,4 @@ build: .venv/.installed  ## build the wheel and the source archive into dist/, a
 	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove .venv and what tools left behind; results are not touched
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build *.egg-info

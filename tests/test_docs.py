@@ -1,4 +1,4 @@
-"""Every command in the README is parsed by the program that it is for, and everything that it names is there."""
+"""README and docs: every command is parsed by the program that it is for, and what they name and promise is there."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from tensorboard.program import TensorBoard
 
+from lightning_app import load_results, load_steps
 from lightning_app.cli import COMMANDS
 from lightning_app.commands.bench import Bench
 from lightning_app.commands.demo import parser as demo_parser
@@ -25,21 +26,26 @@ from lightning_app.commands.run import Run
 from lightning_app.commands.status import parser as status_parser
 from lightning_app.commands.validate import Validate
 from lightning_app.settings import BenchSettings, EvaluationSettings, PlanSettings
+from lightning_app.store.export import COLUMNS
 from lightning_app.store.files import TENSORBOARD
 from tests.analysis.test_load import write_study
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+# The lab notes are dated, and what they name was there at the time.
+FILES = [page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if page.stem != "lab-notes"]
+PAGES = {page.name: page.read_text() for page in FILES if "_build" not in page.parts}
+TEXT = "\n".join([README, *PAGES.values()])
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
 PLAIN = {
     "demo": demo_parser, "rank": rank_parser, "report": report_parser, "merge": merge_parser, "status": status_parser,
 }  # fmt: skip
 LIGHTNING = {"evaluate": Evaluate, "plan": Plan, "run": Run, "bench": Bench, "fit": Fit, "validate": Validate}
-INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make \w+)`", README)
+INLINE = re.findall(r"`(steps-to-epsilon \w+[^`]*|make [\w-]+)`", TEXT)
 
 
-@pytest.mark.parametrize("line", [*LINES, *INLINE])
+@pytest.mark.parametrize("line", sorted({*LINES, *INLINE}))
 def test_every_command_is_parsed(line: str) -> None:
     Path("IMAGES").mkdir()
     program, *argv = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"), comments=True)
@@ -94,22 +100,73 @@ def test_there_are_the_commands_that_a_reader_looks_for() -> None:
 def test_the_lines_for_a_notebook_run() -> None:
     for name in ("MODEL_A", "MODEL_B"):
         write_study(Path("outputs", name))
-    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     found: dict[str, object] = {}
-    exec(code, found)
+    for code in re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL):
+        exec(code, found)
     frame = found["frame"]
     assert isinstance(frame, pd.DataFrame)
     assert frame["study"].unique().tolist() == ["MODEL_A", "MODEL_B"]
 
 
-def test_the_map_names_every_file() -> None:
+def first_cells(page: str, title: str) -> list[tuple[str, str]]:
+    """The first two cells of each row of the tables below a heading, without backticks."""
+    (section,) = re.findall(rf"^#+ {title}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+    return re.findall(r"^\| (.*?) \| (.*?) \|", "".join(tables).replace("`", ""), re.MULTILINE)
+
+
+@pytest.mark.parametrize("of_a_csv", [False, True])
+@pytest.mark.parametrize("epsilon", [None, 0.05])
+def test_the_promised_columns_are_those_that_are_returned(epsilon: float | None, of_a_csv: bool) -> None:
+    place = write_study(Path("outputs", "MODEL"))
+    if of_a_csv:
+        (place / "study.jsonl").unlink()
+        (place / "run.json").unlink()
+        place /= "single_example_results.csv"
+    text = str(pd.DataFrame({"text": ["a"]})["text"].dtype)
+    promised = [
+        (name.format(epsilon=epsilon), dtype.replace("text", text))
+        for name, dtype in first_cells(PAGES["api.md"], "Columns of load_results")
+        if epsilon is not None or "{" not in name
+    ]
+    frame = load_results(place, epsilon=epsilon)
+    assert [(name, str(frame[name].dtype)) for name in frame] == promised
+    promised = [(name, dtype) for name, dtype in first_cells(PAGES["api.md"], "Columns of load_steps")]
+    curve = load_steps(place, 0)
+    assert [(name, str(curve[name].dtype)) for name in curve] == promised
+
+
+def test_every_column_of_the_results_is_explained() -> None:
+    cells = first_cells(PAGES["files.md"], "Columns of the results")
+    assert {name for cell, _ in cells for name in cell.split(", ")} == set(COLUMNS)
+
+
+def test_the_readme_can_be_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 220
+
+
+def test_the_map_is_of_what_is_there() -> None:
     package = REPOSITORY / "lightning_app"
-    for file in [*package.rglob("*.py"), *package.glob("page/browser/*")]:
-        assert file.name in README or file.name.startswith("__"), file
-    titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert link in anchors or (REPOSITORY / link).exists(), link
+    named = [name for name, _ in first_cells(README, "Map of the code")]
+    files = [file.relative_to(package) for kind in ("*.py", "*.yaml") for file in package.rglob(kind)]
+    there = {f"{file.parts[0]}/" if len(file.parts) > 1 else file.name for file in files if file.name[0] != "_"}
+    assert sorted(named) == sorted([*there, "scripts/", "tests/", "docs/"])
+
+
+def anchors(text: str) -> set[str]:
+    """Its headings as they are linked to."""
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Those of docs/ are followed when they are built."""
+    for link in re.findall(r"\]\(((?!https?:)[^)]*)\)", (REPOSITORY / name).read_text()):
+        file, _, anchor = link.partition("#")
+        target = REPOSITORY / (file or name)
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
 
 
 def test_every_flag_that_is_named_is_there() -> None:
@@ -121,5 +178,5 @@ def test_every_flag_that_is_named_is_there() -> None:
     of_others = [line for block in BLOCKS for line in block.splitlines() if re.match("#SBATCH|srun|ray ", line)]
     others |= {word for line in of_others for word in re.findall(r"--([a-z_]+)", line)}
     trainer = {f"trainer.{name}" for name in vars(Run([]).config["trainer"])} | {"trainer.logger.save_dir"}
-    for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", README):
+    for flag in re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", TEXT):
         assert flag in settings | others | trainer
