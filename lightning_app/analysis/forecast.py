@@ -16,6 +16,7 @@ from lightning_app.analysis.extrapolation import (
     total_of_rest,
 )
 from lightning_app.analysis.statistics import pairs_to_see, smallest_visible
+from lightning_app.console.table import aligned
 from lightning_app.data.trajectory import THRESHOLDS
 
 MIN_REACHED = 0.8
@@ -254,20 +255,19 @@ MIN_CURVES = 10
 
 def format_forecast(forecast: Forecast, device: str) -> str:
     """The forecast for a terminal."""
-    width = max(len(_interval(line.share, _percent)) for line in forecast.thresholds.values())
+    within = f"reached within {forecast.max_steps_per_example:,} steps"
+    rows = [("loss at or below", within, "steps in the median", "steps in the 90th percentile")]
+    for name, line in forecast.thresholds.items():
+        label = "ln 2" if name == "ln2" else f"{line.threshold:g}"
+        ranges = (_interval(line.share, _percent), _interval(line.median, _steps), _interval(line.ninetieth, _steps))
+        rows.append((label, *ranges))
+    width = max(28, *(len(share) for _, share, *_ in rows[1:]))
     lines = [
         f"Forecast for {forecast.left:,} more examples from the curves of {forecast.pilot_examples}, with 80 %"
         " intervals",
         "",
-        f"{'loss at or below':>16}  {f'reached within {forecast.max_steps_per_example:,} steps':<{max(width, 28)}}"
-        f"  {'steps in the median':<28}  steps in the 90th percentile",
+        *aligned(rows, "><<<", (16, width, 28)),
     ]
-    for name, line in forecast.thresholds.items():
-        label = "ln 2" if name == "ln2" else f"{line.threshold:g}"
-        lines.append(
-            f"{label:>16}  {_interval(line.share, _percent):<{max(width, 28)}}"
-            f"  {_interval(line.median, _steps):<28}  {_interval(line.ninetieth, _steps)}"
-        )
     if forecast.cut_short:
         lines.append(
             f"{forecast.cut_short} of the curves were cut short, at {forecast.pilot_steps:,} steps at most, and are"
@@ -282,14 +282,11 @@ def format_forecast(forecast: Forecast, device: str) -> str:
             f"{forecast.without_tail} of the {forecast.pilot_examples} curves end before their tail: nobody knows when"
             " these come, at the next step or never, and the intervals say so."
         )
-    lines += [
-        "",
-        f"{'examples':>16}  {'sees a correlation of':<28}  time on {device}",
-    ]
-    lines += [
-        f"{sample.examples:>16,}  {_sees(sample.smallest_visible):<28}  {_interval(sample.hours, _time)}"
+    sizes = [
+        (f"{sample.examples:,}", _sees(sample.smallest_visible), _interval(sample.hours, _time))
         for sample in forecast.samples
     ]
+    lines += ["", *aligned([("examples", "sees a correlation of", f"time on {device}"), *sizes], "><<", (16, 28))]
     devices = ", ".join(f"{_time(hours.value)} on {n}" for n, hours in forecast.hours_on_devices.items())
     lines += [
         "To see is to tell from zero in 80 % of such samples (two-sided, p < .05). There are about"

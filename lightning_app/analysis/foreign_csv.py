@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_app.data.ranking import read_text
 from lightning_app.data.trajectory import NEVER, Outcome
 from lightning_app.errors import BadInputError
-from lightning_app.files import OutsideError, read_regular
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS
 
 EMPTY = ("", "None")
@@ -32,17 +32,9 @@ def read_results_csv(file: Path) -> pd.DataFrame:
     Raises:
         BadInputError: Naming file, line and column.
     """
-    try:
-        text = read_regular(file).decode("utf-8-sig")
-    except OSError as error:
-        raise BadInputError(f"{file} can't be read: {error.strerror}") from None
-    except OutsideError as error:
-        raise BadInputError(f"{file} can't be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{file} is not UTF-8 text: byte {error.start} can't be read") from None
+    text = read_text(file)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[int] = []
-    rows: list[list[str]] = []
+    rows: dict[int, list[str]] = {}  # by line
     try:
         header = [name.strip() for name in next(reader, [])]
         if header == EXCELS_LINE:
@@ -59,13 +51,13 @@ def read_results_csv(file: Path) -> pd.DataFrame:
                 continue
             if len(row) != len(header):
                 raise BadInputError(f"{file}, line {reader.line_num}: {len(row)} cells under a header of {len(header)}")
-            rows.append(row)
-            lines.append(reader.line_num)
+            rows[reader.line_num] = row
     except csv.Error as error:
         raise BadInputError(f"{file}, line {reader.line_num}: not CSV ({error})") from None
     if not rows:
         raise BadInputError(f"{file} has a header and no rows")
-    cells = dict(zip(header, zip(*rows, strict=True), strict=True))
+    lines = list(rows)
+    cells = dict(zip(header, zip(*rows.values(), strict=True), strict=True))
     frame = pd.DataFrame({name: _column(file, name, values, lines) for name, values in cells.items()})
     if "example_index" not in frame:
         frame["example_index"] = np.arange(len(frame), dtype=np.float64)

@@ -21,6 +21,7 @@ from lightning_app.analysis.statistics import (
     smallest_visible,
     spearman,
 )
+from lightning_app.console.table import aligned
 from lightning_app.data.trajectory import THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -288,18 +289,15 @@ FEWEST = 5
 def format_summary(summary: Summary) -> str:
     """The table of a study's end and, where most examples did not reach epsilon, what to change."""
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.counts.items())
-    lines = [
-        f"Outcomes: {counts}",
-        "",
-        f"{'loss at or below':>16}  {'reached':>7}  {'median steps':>12}  Spearman with difficulty",
-    ]
+    rows = [("loss at or below", "reached", "median steps", "Spearman with difficulty")]
     for line in summary.lines:
-        lines.append(
-            f"{line.label:>16}  {line.reached:>7}  {format_median(line.median_steps, summary):>12}"
-            f"  {line.correlation}{format_p(line.association.p, ', p ')}"
+        median = format_median(line.median_steps, summary)
+        rows.append(
+            (line.label, str(line.reached), median, f"{line.correlation}{format_p(line.association.p, ', p ')}")
         )
         if line.without_diverged is not None:
-            lines.append(f"{'without diverged':>16}  {'':>7}  {'':>12}  {line.without_diverged.spearman}")
+            rows.append(("without diverged", "", "", str(line.without_diverged.spearman)))
+    lines = [f"Outcomes: {counts}", "", *aligned(rows, ">>><")]
     lines.append("Above 0: harder images take more steps. Not reached counts as more than every number of steps.")
     advice = _advice(summary)
     return "\n".join([*lines, *(["", advice] if advice else [])])

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from lightning_app.bench.measure import Candidate, Difference, Spread
 from lightning_app.bench.roofline import Roofline
+from lightning_app.console.table import aligned
 from lightning_app.settings import BenchSettings
 
 MAX_NAMED = 5
@@ -115,7 +116,7 @@ def format_findings(findings: Findings) -> str:
     lines = [
         f"{settings.model_name} at {height} x {width} px, {findings.precision}, on {findings.environment['device']}"
         f"{threads}: medians of {settings.repeats} turns (smallest to largest)",
-        *_aligned([tuple(itertools.compress(row, shown)) for row in rows]),
+        *aligned([tuple(itertools.compress(row, shown)) for row in rows], "<" + ">" * (sum(shown) - 1)),
         *(f"{name} is left out: {why}" for name, why in findings.unavailable.items()),
         "",
         *_ends(first, settings.max_steps_per_example),
@@ -146,14 +147,6 @@ def _spread(values: Spread, say: Callable[[float], str]) -> str:
 
 def _rate(steps: float) -> str:
     return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
 
 
 def _agreement(engines: Sequence[Candidate]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_app.commands.parser import Parser
+from lightning_app.data.correctness import EXAMPLES
 from lightning_app.data.model_names import name_in_pool, split_models
 from lightning_app.data.ranking import read_ranking
 from lightning_app.errors import BadInputError, printable, say
@@ -24,7 +25,7 @@ from lightning_app.pool.difficulty import (
     ranking_text,
     say_ties,
 )
-from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS, Pool, read_pool
+from lightning_app.pool.matrix import ACCURACY, IDENTITY, LOSSES, MATRIX, MODELS, Pool, read_pool
 
 SEED = 0
 """Of the random halves."""

@@ -1,4 +1,4 @@
-"""Reads what a model got wrong from a published correctness matrix, joined to the ranking by path."""
+"""Reads a correctness matrix, models x examples, and what one model got wrong, joined to the ranking by path."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.data.model_names import name_in_pool, read_published_names
-from lightning_app.data.ranking import Ranking, read_ranking
-from lightning_app.errors import BadInputError, did_you_mean
+from lightning_app.data.model_names import read_published_names, row_of
+from lightning_app.data.ranking import RankedPath, Ranking, read_ranking
+from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, require_regular
 from lightning_app.settings import StudySettings
+
+EXAMPLES = "examples.csv"
+"""Beside a matrix: the paths of its columns."""
+NUMBERED = "columns by number"
+
+Numbers = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -57,24 +63,14 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
         raise BadInputError(needs_matrix)
     names = read_published_names(settings.imagenet_models_csv, "imagenet_models_csv")
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
-    if settings.model_csv_name is None and name not in names:
-        name = name_in_pool(name)
-    if name not in names:
-        source = f"--imagenet_models_csv {settings.imagenet_models_csv} ({len(names)} models)"
-        raise BadInputError(f"--model_csv_name: {name!r} is not in {source}{did_you_mean(name, names)}")
+    row = row_of(name, names, "model_csv_name", f"--imagenet_models_csv {settings.imagenet_models_csv}")
+    name = names[row]
     if names.count(name) > 1:
         raise BadInputError(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once")
     if settings.correctness_npy is None:
         raise BadInputError(needs_matrix)
-    row = names.index(name)
     source = f"--correctness_npy {settings.correctness_npy}"
-    matrix = open_matrix(settings.correctness_npy, "--correctness_npy")
-    columns = _columns(settings, ranking)
-    if matrix.shape[1] != columns.places:
-        raise BadInputError(
-            f"{source} has {matrix.shape[1]} columns, but {columns.file} has {columns.places} places:"
-            " they must be the same (--matrix_examples_csv names the matrix's own paths)"
-        )
+    matrix, columns = read_matrix(settings.correctness_npy, "--correctness_npy", settings.matrix_examples_csv, ranking)
     if row >= matrix.shape[0]:
         raise BadInputError(f"{source} has {matrix.shape[0]} rows, but {name!r} is name {row + 1} of {len(names)}")
     remarks = []
@@ -83,7 +79,6 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
             f"{source} has {matrix.shape[0]} rows and {settings.imagenet_models_csv} has {len(names)} names;"
             f" row {row} is taken for {name}"
         )
-    require_zeros_and_ones(matrix, source)
     values = np.asarray(matrix[row])
     known = {entry.path: bool(values[entry.place]) for entry in columns.paths}
     correct = {entry.path: known[entry.path] for entry in ranking.paths if entry.path in known}
@@ -97,15 +92,44 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
     return ModelRow(name, row, correct, unknown, tuple(remarks), digest.hexdigest())
 
 
-def _columns(settings: StudySettings, ranking: Ranking) -> Ranking:
-    if settings.matrix_examples_csv is not None:
-        return read_ranking(settings.matrix_examples_csv, "matrix_examples_csv")
-    assert settings.correctness_npy is not None
-    beside = settings.correctness_npy.with_name("examples.csv")
-    return read_ranking(beside, "matrix_examples_csv") if beside.is_file() else ranking
+def read_matrix(
+    file: Path, flag: str, examples_csv: Path | None, otherwise: Ranking | None = None
+) -> tuple[Numbers, Ranking]:
+    """Maps a matrix of zeros and ones, models x examples, and reads which paths its columns have.
+
+    Args:
+        file: A .npy file.
+        flag: What named it, for messages.
+        examples_csv: The paths of the columns; None for examples.csv beside the matrix.
+        otherwise: The columns where that isn't there; None to call them by their numbers.
+
+    Raises:
+        BadInputError: If a file can't be read, a value isn't 0 or 1, or shapes don't fit.
+    """
+    source = f"{flag} {file}"
+    matrix = open_matrix(file, flag)
+    places = matrix.shape[1]
+    if examples_csv is not None or (beside := file.with_name(EXAMPLES)).is_file():
+        columns = read_ranking(examples_csv or beside, "matrix_examples_csv")
+    elif otherwise is not None:
+        columns = otherwise
+    else:
+        digits = len(str(places - 1))
+        names = [f"column_{i:0{digits}}" for i in range(places)]
+        columns = Ranking(beside, tuple(RankedPath(name, i, i + 1) for i, name in enumerate(names)), places, NUMBERED)
+    if places != columns.places:
+        raise BadInputError(
+            f"{source} has {places} columns, but {columns.file} has {columns.places} places:"
+            " they must be the same (--matrix_examples_csv names the matrix's own paths)"
+        )
+    for i, row in enumerate(matrix):  # row by row, so that the matrix stays on the disk
+        odd = row[(row != 0) & (row != 1)]
+        if odd.size:
+            raise BadInputError(f"{source} row {i} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")
+    return matrix, columns
 
 
-def open_matrix(file: Path, flag: str) -> npt.NDArray[np.generic]:
+def open_matrix(file: Path, flag: str) -> Numbers:
     """Maps a matrix of numbers, models x examples, without reading it and without unpickling anything.
 
     Args:
@@ -129,20 +153,8 @@ def open_matrix(file: Path, flag: str) -> npt.NDArray[np.generic]:
     if not isinstance(matrix, np.ndarray):
         matrix.close()
         raise BadInputError(f"{source} is an archive of arrays: expected one .npy array")
-    if matrix.ndim != 2:
+    if matrix.ndim != 2 or 0 in matrix.shape:
         raise BadInputError(f"{source} has shape {matrix.shape}: expected 2-D, models x examples")
     if matrix.dtype.kind not in "biuf":
         raise BadInputError(f"{source} has type {matrix.dtype}: expected numbers 0 and 1, or booleans")
     return matrix
-
-
-def require_zeros_and_ones(matrix: npt.NDArray[np.generic], source: str) -> None:
-    """Refuses any other value; row by row, so that the matrix stays on the disk.
-
-    Raises:
-        BadInputError: Naming the row and the value.
-    """
-    for i, row in enumerate(matrix):
-        odd = row[(row != 0) & (row != 1)]
-        if odd.size:
-            raise BadInputError(f"{source} row {i} holds {odd[0]}: every value must be 0 (wrong) or 1 (right)")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_app.data.ranking import read_names, read_text, split_lines
-from lightning_app.errors import BadInputError
+from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import OutsideError, yaml_as
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -26,6 +26,18 @@ def name_in_pool(model_name: str) -> str:
     folder = local_folder(model_name)
     # Path.resolve refuses links in a circle.
     return model_name if folder is None else Path(os.path.realpath(folder)).name
+
+
+def row_of(name: str, names: Sequence[str], flag: str, source: object) -> int:
+    """The place of a model in a list, by its name as it is or as a pool calls it.
+
+    Raises:
+        BadInputError: If it isn't there, naming the flag and the source of the list.
+    """
+    known = name if name in names else name_in_pool(name)
+    if known not in names:
+        raise BadInputError(f"--{flag}: {known!r} is not in {source} ({len(names)} models){did_you_mean(known, names)}")
+    return names.index(known)
 
 
 def split_models(models: str | Sequence[str], flag: str = "models") -> list[str]:

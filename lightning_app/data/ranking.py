@@ -53,22 +53,23 @@ class Ranking:
     form: str
 
 
-def read_text(file: Path, flag: str, hint: str = "") -> str:
+def read_text(file: Path, flag: str = "", hint: str = "") -> str:
     """Reads a UTF-8 text file without its byte-order mark, line ends as they are.
 
     Raises:
-        BadInputError: If it is not there or not UTF-8, naming the flag; `hint` says where to get it.
+        BadInputError: If it is not there or not UTF-8, naming the flag, if any; `hint` says where to get it.
     """
+    source = f"--{flag} {file}" if flag else str(file)
     try:
         return read_regular(file).decode("utf-8-sig")
     except FileNotFoundError:
-        raise BadInputError(f"--{flag}: there is no {file} ({file.absolute()}){hint}") from None
+        raise BadInputError(f"{f'--{flag}: ' if flag else ''}there is no {file} ({file.absolute()}){hint}") from None
     except UnicodeDecodeError as error:
-        raise BadInputError(f"--{flag} {file} is not UTF-8 text: byte {error.start} can't be read") from None
+        raise BadInputError(f"{source} is not UTF-8 text: byte {error.start} can't be read") from None
     except OutsideError as error:
-        raise BadInputError(f"--{flag} {file} can't be read: {error}") from None
+        raise BadInputError(f"{source} can't be read: {error}") from None
     except OSError as error:
-        raise BadInputError(f"--{flag} {file} can't be read: {error.strerror}") from None
+        raise BadInputError(f"{source} can't be read: {error.strerror}") from None
 
 
 def split_one_line(line: str) -> list[str]:

@@ -6,18 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from lightning_app.data.correctness import open_matrix, require_zeros_and_ones
-from lightning_app.data.model_names import name_in_pool, read_published_names
-from lightning_app.data.ranking import read_ranking
-from lightning_app.errors import BadInputError, did_you_mean
+from lightning_app.data.correctness import EXAMPLES, NUMBERED, Numbers, open_matrix, read_matrix
+from lightning_app.data.model_names import read_published_names, row_of
+from lightning_app.errors import BadInputError
 from lightning_app.files import csv_text, naming, write_atomic
 
-MATRIX, LOSSES, MODELS, EXAMPLES = "correctness.npy", "losses.npy", "models.csv", "examples.csv"
+MATRIX, LOSSES, MODELS = "correctness.npy", "losses.npy", "models.csv"
 ACCURACY, IDENTITY = "accuracy.csv", "evaluate.json"
-
-Numbers = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -52,10 +48,10 @@ class Pool:
         Raises:
             BadInputError: If one isn't in the pool, or none is left.
         """
-        taken = [self._row(name, "models") for name in models] or list(range(len(self.names)))
+        taken = [row_of(name, self.names, "models", self.source) for name in models] or list(range(len(self.names)))
         if len(set(taken)) < len(taken):
             raise BadInputError(f"--models {','.join(models)}: two of them are one model of {self.source}")
-        left_out = {self._row(name, "without") for name in without}
+        left_out = {row_of(name, self.names, "without", self.source) for name in without}
         for name in (self.names[row] for row in left_out.difference(taken)):
             raise BadInputError(f"--without {name}: it is not among --models, so there is nothing to leave out")
         rows = [row for row in taken if row not in left_out]
@@ -68,14 +64,6 @@ class Pool:
             names=tuple(self.names[row] for row in rows),
             correct=self.correct[rows],
             losses=None if self.losses is None else self.losses[rows],
-        )
-
-    def _row(self, name: str, flag: str) -> int:
-        for known in (name, name_in_pool(name)):
-            if known in self.names:
-                return self.names.index(known)
-        raise BadInputError(
-            f"--{flag}: {name!r} is not in {self.source} ({len(self.names)} models){did_you_mean(name, self.names)}"
         )
 
 
@@ -96,70 +84,49 @@ def read_pool(place: Path, models_csv: Path | None, examples_csv: Path | None) -
         raise BadInputError(
             f"{place} holds no {MATRIX}: expected a folder that evaluate has finished, or a matrix (.npy)"
         )
-    matrix = open_matrix(file, "the matrix")
-    source = f"the matrix {file}"
-    if 0 in matrix.shape:
-        raise BadInputError(f"{source} has shape {matrix.shape}: expected models x examples")
-    names, remarks = _names(matrix, models_csv or file.with_name(MODELS), source)
-    require_zeros_and_ones(matrix, source)
-    shape = matrix.shape
-    correct = np.empty((len(names), shape[1]), dtype=np.uint8)
-    for i in range(len(names)):  # row by row: a published matrix may be of a wider type
-        correct[i] = matrix[i]
-    del matrix
-    losses = _losses(file.with_name(LOSSES), shape)
-    if losses is not None:
-        losses = losses[: len(names)]
-    examples = examples_csv or file.with_name(EXAMPLES)
-    if examples_csv is None and not examples.is_file():
-        digits = len(str(shape[1] - 1))
-        paths = tuple(f"column_{i:0{digits}}" for i in range(shape[1]))
+    matrix, columns = read_matrix(file, "the matrix", examples_csv)
+    names, remarks = _names(len(matrix), models_csv or file.with_name(MODELS), f"the matrix {file}")
+    correct = np.array(matrix[: len(names)], dtype=np.uint8)
+    losses = _losses(file.with_name(LOSSES), matrix.shape, len(names))
+    if columns.form == NUMBERED:
         remarks.append(
-            f"there is no {EXAMPLES} beside the matrix: its columns are called {paths[0]} and so on"
+            f"there is no {EXAMPLES} beside the matrix: its columns are called {columns.paths[0].path} and so on"
             " (--matrix_examples_csv names their paths)"
-        )
-        return Pool(file, names, paths, correct, losses, None, tuple(remarks))
-    columns = read_ranking(examples, "matrix_examples_csv")
-    if columns.places != shape[1]:
-        raise BadInputError(
-            f"{source} has {shape[1]} columns, but {examples} has {columns.places} places: they must be the same"
         )
     if len(columns.paths) < columns.places:
         remarks.append(f"{columns.places - len(columns.paths)} columns have no path and are left out")
     entries = sorted(columns.paths, key=lambda entry: entry.place)
     places = [entry.place for entry in entries]
-    if places != list(range(shape[1])):
+    if places != list(range(columns.places)):
         correct, losses = correct[:, places], None if losses is None else losses[:, places]
     known = [entry.label for entry in entries if entry.label is not None]
     labels = tuple(known) if len(known) == len(entries) else None
     return Pool(file, names, tuple(entry.path for entry in entries), correct, losses, labels, tuple(remarks))
 
 
-def _names(matrix: Numbers, file: Path, source: str) -> tuple[tuple[str, ...], list[str]]:
+def _names(rows: int, file: Path, source: str) -> tuple[tuple[str, ...], list[str]]:
     names = read_published_names(file, "imagenet_models_csv")
     if not any(names):
         raise BadInputError(f"--imagenet_models_csv {file} names no model")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadInputError(f"--imagenet_models_csv {file} holds {twice!r} more than once")
-    if len(names) > matrix.shape[0]:
-        raise BadInputError(f"{source} has {matrix.shape[0]} rows, but {file} has {len(names)} names")
-    if len(names) == matrix.shape[0]:
-        return tuple(names), []
+    if len(names) > rows:
+        raise BadInputError(f"{source} has {rows} rows, but {file} has {len(names)} names")
     remark = (
-        f"{source} has {matrix.shape[0]} rows and {file} has {len(names)} names: the first {len(names)} rows are"
-        " theirs, the others are left out"
+        f"{source} has {rows} rows and {file} has {len(names)} names: the first {len(names)} rows are theirs, the"
+        " others are left out"
     )
-    return tuple(names), [remark]
+    return tuple(names), [remark] if len(names) < rows else []
 
 
-def _losses(file: Path, shape: tuple[int, ...]) -> Numbers | None:
+def _losses(file: Path, shape: tuple[int, ...], rows: int) -> Numbers | None:
     if not file.is_file():
         return None
     losses = open_matrix(file, "the losses")
     if losses.shape != shape:
         raise BadInputError(f"{file} has shape {losses.shape}, the matrix {shape}: they must be the same")
-    return losses
+    return losses[:rows]
 
 
 def write_pool(folder: Path, pool: Pool) -> None:

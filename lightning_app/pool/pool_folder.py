@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_app.data.correctness import EXAMPLES
 from lightning_app.errors import BadInputError
 from lightning_app.files import (
     OutsideError,
@@ -21,7 +22,7 @@ from lightning_app.files import (
     refuse_links,
     write_atomic,
 )
-from lightning_app.pool.matrix import ACCURACY, EXAMPLES, IDENTITY, LOSSES, MATRIX, MODELS
+from lightning_app.pool.matrix import ACCURACY, IDENTITY, LOSSES, MATRIX, MODELS
 from lightning_app.pool.predict import ModelPredictions
 
 TABLES = "tables"

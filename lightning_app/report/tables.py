@@ -8,6 +8,7 @@ from lightning_app.analysis.association import Association
 from lightning_app.analysis.load import Study
 from lightning_app.analysis.statistics import Estimate
 from lightning_app.analysis.summary import Summary, ThresholdLine, format_median, format_p
+from lightning_app.console.table import aligned
 from lightning_app.report.page import Table
 from lightning_app.report.text import UNKNOWN
 
@@ -152,8 +153,6 @@ def _agreement(agreement: Sequence[tuple[str, str, Estimate]]) -> Table:
 
 def as_text(table: Table) -> str:
     """A table for a terminal."""
-    cells = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = aligned([table.columns, *table.rows], "<" * len(table.columns))
     notes = [textwrap.fill(note, TERMINAL, break_on_hyphens=False) for note in table.notes]
     return "\n".join([table.caption, *lines, *notes])

@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -22,6 +22,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from lightning_app.data.example import Example
 from lightning_app.data.sampling import in_draw_order
 from lightning_app.data.trajectory import Outcome
+from lightning_app.files import write_atomic
 from lightning_app.store.export import Losses
 from lightning_app.store.study import ExampleLine, Stored, StoredStudy
 
@@ -108,29 +109,6 @@ def example_values(stored: Stored) -> Values:
     return values
 
 
-class CurveLogger(Protocol):
-    """Where a study is shown."""
-
-    name: str
-
-    def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
-        """Which curves of examples that were done before this command it has to be given again.
-
-        Args:
-            shown: Names of those that are to be seen.
-            there: Names of all that belong to a row.
-        """
-
-    def curve(self, name: str, losses: Losses) -> None:
-        """Takes one example's curve; called when the example ends."""
-
-    def example(self, index: int, values: Values) -> None:
-        """Adds an example to the run over all of them."""
-
-    def close(self, status: str) -> None:
-        """Writes down what is left; the status is Lightning's: `success` or `failed`."""
-
-
 class TensorBoardFolder:
     """A folder for `tensorboard --logdir`: a run a curve, all with the same tags, so that they share one chart.
 
@@ -148,37 +126,32 @@ class TensorBoardFolder:
         self._points: dict[int, Values] = {}
 
     def lacking(self, shown: Collection[str], there: Collection[str]) -> Collection[str]:
-        """Those without a run. Runs of no row, such as those of old numbers, are taken away; step logs stay."""
-        if self.folder.is_dir():
-            for run in self.folder.iterdir():
-                if run.name not in there:
-                    self._take_away(run)
+        """Which curves of examples that were done before this command it has to be given again: those without a run.
+
+        Runs of no row, such as those of old numbers, are taken away; step logs stay.
+
+        Args:
+            shown: Names of those that are to be seen.
+            there: Names of all that belong to a row.
+        """
+        for run in self.folder.iterdir() if self.folder.is_dir() else ():
+            if run.name not in there and CURVE_NAME.fullmatch(run.name):
+                for name in (EVENTS, UNFINISHED):
+                    (run / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # somebody put something else into it
+                    run.rmdir()
         return [name for name in shown if not (self.folder / name / EVENTS).is_file()]
 
     def curve(self, name: str, losses: Losses) -> None:
-        """Writes one run."""
-        events = [_event(step, {f"step_loss/{tag}": x for tag, x in values.items()}) for step, values in points(losses)]
-        self._write(name, [_beginning(), *events])
-
-    def _write(self, run: str, events: Iterable[Event]) -> None:
-        file = self._file(run)
-        unfinished = file.with_name(UNFINISHED)
-        unfinished.write_bytes(_records(events))
-        unfinished.replace(file)
-
-    def _take_away(self, run: Path) -> None:
-        if CURVE_NAME.fullmatch(run.name):
-            for name in (EVENTS, UNFINISHED):
-                (run / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # somebody put something else into it
-                run.rmdir()
+        """Writes one run, when its example ends."""
+        self._write(name, "step_loss", points(losses))
 
     def example(self, index: int, values: Values) -> None:
         """Adds a point to the run over all examples."""
         if self._all is None:
             self._all = self._file(ALL_EXAMPLES).open("wb")
             self._all.write(_records([_beginning()]))
-        self._all.write(_records([_point(index, values)]))
+        self._all.write(_records([_event("study", index, values)]))
         self._all.flush()
         self._points[index] = values
 
@@ -188,8 +161,11 @@ class TensorBoardFolder:
             return
         self._all.close()
         if list(self._points) != sorted(self._points):
-            points = [_point(index, values) for index, values in sorted(self._points.items())]
-            self._write(ALL_EXAMPLES, [_beginning(), *points])
+            self._write(ALL_EXAMPLES, "study", sorted(self._points.items()))
+
+    def _write(self, run: str, group: str, points: Iterable[tuple[int, Values]]) -> None:
+        events = [_beginning(), *(_event(group, step, values) for step, values in points)]
+        write_atomic(self._file(run), _records(events), UNFINISHED, flush=False)
 
     def _file(self, run: str) -> Path:
         self.folder.mkdir(exist_ok=True)  # and no parents: a study's folder that was moved away stays away
@@ -222,17 +198,21 @@ class LightningLogger:
 
     def example(self, index: int, values: Values) -> None:
         """Logs the example's values; their step is its index."""
-        self.logger.log_metrics({f"study/{tag}": x for tag, x in values.items()}, index)
+        self.logger.log_metrics(_tagged("study", values), index)
 
     def close(self, status: str) -> None:
-        """Logs the curves and tells the logger that the study is over."""
+        """Logs the curves and tells the logger that the study is over: `success` or `failed`."""
         each = [_metrics(name, losses) for name, losses in self._curves.items()]
         for step, metrics in groupby(heapq.merge(*each, key=itemgetter(0)), key=itemgetter(0)):
-            together = {name: value for _, values in metrics for name, value in values.items()}
+            together = {tag: value for _, values in metrics for tag, value in values.items()}
             if together:
                 self.logger.log_metrics(together, step)
         self.logger.save()
         self.logger.finalize(status)
+
+
+CurveLogger = TensorBoardFolder | LightningLogger
+"""Where a study is shown."""
 
 
 class Curves:
@@ -303,20 +283,20 @@ class Curves:
 
 def _metrics(name: str, losses: Losses) -> Iterator[tuple[int, Values]]:
     for step, values in points(losses):
-        yield step, {f"step_loss/{name}/{tag}": value for tag, value in values.items()}
+        yield step, _tagged(f"step_loss/{name}", values)
+
+
+def _tagged(group: str, values: Values) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in values.items()}
 
 
 def _beginning() -> Event:
     return Event(wall_time=time.time(), file_version="brain.Event:2")
 
 
-def _event(step: int, values: Values) -> Event:
-    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-    return Event(wall_time=time.time(), step=step, summary=summary)
-
-
-def _point(index: int, values: Values) -> Event:
-    return _event(index, {f"study/{tag}": x for tag, x in values.items()})
+def _event(group: str, step: int, values: Values) -> Event:
+    tagged = [Summary.Value(tag=tag, simple_value=value) for tag, value in _tagged(group, values).items()]
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=tagged))
 
 
 def _records(events: Iterable[Event]) -> bytes:
