@@ -54,7 +54,7 @@ def number_of(environment: Content, known: Mapping[int, Content]) -> int | None:
     return next(same, None)
 
 
-def told(differing: list[Difference], where: object = None, and_where: object = None) -> str:
+def format_differences(differing: list[Difference], where: object = None, and_where: object = None) -> str:
     """Differences in words: what was and what is, or what is here and there."""
     if where is not None:
         return "; ".join(f"{key} is {_short(a)} in {where}, {_short(b)} in {and_where}" for key, a, b in differing)

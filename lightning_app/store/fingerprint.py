@@ -1,15 +1,15 @@
 """Refuses to mix: a study is resumed only where its numbers would be the same."""
 
-from lightning_app.data.environment import Content, Difference, differences, told
+from lightning_app.data.environment import Content, Difference, differences, format_differences
 from lightning_app.errors import BadInputError
 from lightning_app.store.study import StoredStudy
 
 
-def require_same(found: StoredStudy, identity: Content, environment: Content, mixed: bool) -> None:
+def require_same(existing: StoredStudy, identity: Content, environment: Content, mixed: bool) -> None:
     """Refuses to resume a study whose numbers would be others.
 
     Args:
-        found: The study that is there.
+        existing: The study that is there.
         identity: What the command asks for.
         environment: Where it runs.
         mixed: Whether another environment is allowed.
@@ -17,17 +17,17 @@ def require_same(found: StoredStudy, identity: Content, environment: Content, mi
     Raises:
         BadInputError: With every key that differs, old and new.
     """
-    if differing := differences(found.identity, identity):
+    if differing := differences(existing.identity, identity):
         raise BadInputError(
-            f"it has another identity: {told(differing)}. --output_dir puts this study elsewhere, --overwrite moves"
-            f" that one aside{_way_to_another_epsilon(differing)}"
+            f"it has another identity: {format_differences(differing)}. --output_dir puts this study elsewhere,"
+            f" --overwrite moves that one aside{_way_to_another_epsilon(differing)}"
         )
-    others = [differences(there, environment) for there in found.environments_in_use]
+    others = [differences(there, environment) for there in existing.environments_in_use]
     if not mixed and any(others):
         differing = next(filter(None, others))
         raise BadInputError(
-            f"its rows were made in another environment: {told(differing)}. The last bits of new rows may differ:"
-            " --allow_mixed_environment resumes it all the same, --output_dir puts this study elsewhere"
+            f"its rows were made in another environment: {format_differences(differing)}. The last bits of new rows may"
+            " differ: --allow_mixed_environment resumes it all the same, --output_dir puts this study elsewhere"
         )
 
 

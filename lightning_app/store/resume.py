@@ -36,15 +36,15 @@ class ResumePlan:
         return [example for example in self.examples if example.path not in self.done]
 
 
-def plan_resume(sample: Sequence[Example], found: StoredStudy | None, max_steps: int) -> ResumePlan:
+def plan_resume(sample: Sequence[Example], existing: StoredStudy | None, max_steps: int) -> ResumePlan:
     """Compares a sample with the study that is there.
 
     Args:
         sample: Easiest first.
-        found: The study that is there, or None.
+        existing: The study that is there, or None.
         max_steps: Steps after which an example is given up now; none has taken more.
     """
-    there = {} if found is None else {path: stored.line for path, stored in found.examples.items()}
+    there = {} if existing is None else {path: stored.line for path, stored in existing.examples.items()}
     sampled = {example.path for example in sample}
     errors = {path for path in sampled & there.keys() if there[path].outcome == "error"}
     to_retrain = {path for path in sampled & there.keys() if gave_up_earlier(there[path], max_steps)}

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from lightning_app.console.log import StudyLog
-from lightning_app.data.environment import differences, number_of, told
+from lightning_app.data.environment import differences, format_differences, number_of
 from lightning_app.data.example import Example
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError
 from lightning_app.files import yaml_as
@@ -160,7 +160,8 @@ def require_whole(parts: Sequence[ShardStudy], mixed: bool) -> None:
     for part in parts[1:]:
         if differing := differences(first.study.identity, part.study.identity):
             raise BadInputError(
-                f"{part.folder} is of another study than {first.folder}: {told(differing, first.folder, part.folder)}"
+                f"{part.folder} is of another study than {first.folder}:"
+                f" {format_differences(differing, first.folder, part.folder)}"
             )
         one, other = (
             {**msgspec.structs.asdict(of.shard), "number": 0, "max_steps": of.study.target.max_steps_per_example}
@@ -169,14 +170,15 @@ def require_whole(parts: Sequence[ShardStudy], mixed: bool) -> None:
         if differing := differences(one, other):
             raise BadInputError(
                 f"{part.folder} is a shard of another sample than {first.folder}:"
-                f" {told(differing, first.folder, part.folder)}"
+                f" {format_differences(differing, first.folder, part.folder)}"
             )
         for environment in (*first.study.environments_in_use, *part.study.environments_in_use):
             differing = differences(first.study.environments_in_use[-1], environment)
             if differing and not mixed:
                 raise BadInputError(
                     f"the rows of {first.folder} and {part.folder} were made in several environments:"
-                    f" {told(differing)}. Their last bits may differ: --allow_mixed_environment merges them still"
+                    f" {format_differences(differing)}. Their last bits may differ: --allow_mixed_environment merges"
+                    " them still"
                 )
     for one_part, next_part in itertools.pairwise(parts):
         if one_part.shard.number == next_part.shard.number:

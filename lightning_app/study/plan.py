@@ -113,9 +113,9 @@ def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepar
     if not left or engine is None:
         log.info("The pilot's %d examples are there already", len(prepared.sample))
         return prepared
-    found = prepared.found
-    before = found.trained_for if found else 0
-    is_part_of_more = found is not None and len(found.sampled) > len(prepared.sample)
+    existing = prepared.existing
+    before = existing.trained_for if existing else 0
+    is_part_of_more = existing is not None and len(existing.sampled) > len(prepared.sample)
     affordable = 0.0
     if not is_part_of_more:
         pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
@@ -124,7 +124,7 @@ def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepar
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again
     limit = int(min(asked, max(before or MIN_STEPS, affordable)))
     prepared = replace(prepared, settings=replace(prepared.settings, max_steps_per_example=limit))
-    plan = plan_resume(prepared.sample, found, limit)
+    plan = plan_resume(prepared.sample, existing, limit)
     if not plan.left:
         log.info("The pilot's %d examples are there already, with up to %d steps each", len(prepared.sample), limit)
         return prepared

@@ -61,7 +61,7 @@ class Prepared:
         devices: That train, on this machine.
         sample: In training order: easiest first. Of a shard, its own examples.
         shard: Which part of the whole sample that is; None for all of it.
-        found: The study that is there, or None.
+        existing: The study that is there, or None.
         identity: What the numbers depend on.
         environment: Where they are made.
         counts: Of images, for the summary.
@@ -77,7 +77,7 @@ class Prepared:
     devices: tuple[Device, ...]
     sample: list[Example]
     shard: Shard | None
-    found: StoredStudy | None
+    existing: StoredStudy | None
     identity: dict[str, object]
     environment: dict[str, object]
     counts: dict[str, int]
@@ -105,7 +105,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     require_engine(settings.engine, settings.slots, lightning.flags, device.root)
     if settings.root_dir is not None:
         require_folder(settings.root_dir)
-    found = None if settings.overwrite else folder.find()
+    existing = None if settings.overwrite else folder.find()
     ranking = read_ranking(settings.examples_csv)
     log.info("Ranking: %d images in %s (%s)", len(ranking.paths), ranking.file, ranking.form)
     model_row = read_model_row(settings, ranking)
@@ -146,14 +146,14 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
         "correctness": f"row {model_row.name}, sha256 {model_row.sha256}" if model_row else "the model itself",
     }
     where = environment(device.name, device.threads, device.instructions)
-    if found is not None:  # before the model is asked, which may take minutes
+    if existing is not None:  # before the model is asked, which may take minutes
         try:
-            _require_the_same_study(found, identity, where, settings, folder.folder)
+            _require_the_same_study(existing, identity, where, settings, folder.folder)
         except BadInputError as error:
             if not settings.dry_run:
                 raise
             log.warning("a run would be refused: %s", error)
-            found = None
+            existing = None
     of_predictions: dict[str, object] = {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())}
     with closing(PredictionCache(folder.folder, of_predictions)) as predictions:
         chooser = SampleSelector(settings, images, labels, pretrained, device, predictions)
@@ -168,7 +168,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     rank_digits = len(str(int(max(entry.rank for entry in ranking.paths))))
     candidates = tuple(entry for entry in ranking.paths if entry.path in images.files)
     return Prepared(
-        settings, pretrained, devices, examples, shard, found, identity, where, counts, rank_digits, candidates,
+        settings, pretrained, devices, examples, shard, existing, identity, where, counts, rank_digits, candidates,
         chooser.available, chooser.seconds_an_answer,
     )  # fmt: skip
 
@@ -195,7 +195,7 @@ def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Exampl
 
 
 def _require_the_same_study(
-    found: StoredStudy, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
+    existing: StoredStudy, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
 ) -> None:
     """Refuses to resume where the rows to come would not be of the study that is there.
 
@@ -203,10 +203,10 @@ def _require_the_same_study(
         BadInputError: With what differs, old and new.
     """
     try:
-        require_same(found, identity, where, settings.allow_mixed_environment)
+        require_same(existing, identity, where, settings.allow_mixed_environment)
     except BadInputError as error:
         raise BadInputError(f"--output_dir: {folder} holds a study already, and {error}") from None
-    limit, asked = found.trained_for, settings.max_steps_per_example
+    limit, asked = existing.trained_for, settings.max_steps_per_example
     if asked < limit:
         raise BadInputError(
             f"--max_steps_per_example {asked}: the study in {folder} has trained for up to {limit} steps and is"

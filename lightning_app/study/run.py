@@ -76,9 +76,9 @@ def begin(
         config: The text of `config.yaml`.
         is_part_of_more: Whether the study that is there stays as it was meant, and only gets more examples.
     """
-    settings, found = prepared.settings, prepared.found
-    if found is not None and is_part_of_more:
-        target, command = found.target, found.command
+    settings, existing = prepared.settings, prepared.existing
+    if existing is not None and is_part_of_more:
+        target, command = existing.target, existing.command
     else:
         examples = tuple((example.rank, example.path) for example in plan.examples)
         target = Target(settings.max_steps_per_example, examples, prepared.shard)
@@ -88,12 +88,12 @@ def begin(
             prepared.counts,
             ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
         )
-    folder.begin(found, prepared.identity, prepared.environment, target, command, plan.coming)
+    folder.begin(existing, prepared.identity, prepared.environment, target, command, plan.coming)
 
 
 def log_resume(plan: ResumePlan, prepared: Prepared) -> None:
     """Says what is there of a study, if there is one."""
-    if prepared.found is None:
+    if prepared.existing is None:
         return
     for path in plan.errors:
         log.info("%r was an error and is trained again", path)

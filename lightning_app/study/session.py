@@ -75,7 +75,7 @@ def session(settings: StudySettings, lightning: Lightning, log_name: str) -> Ite
             with folder.locked(), ExitStack() as workers:
                 with exit_at_once("; rerun the command to resume"):
                     prepared = prepare(settings, lightning, folder)
-                    plan = plan_resume(prepared.sample, prepared.found, settings.max_steps_per_example)
+                    plan = plan_resume(prepared.sample, prepared.existing, settings.max_steps_per_example)
                     engine = None
                     if plan.left and not settings.dry_run:
                         show = workers.enter_context(_worker_lines(folder))

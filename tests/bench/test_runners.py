@@ -66,7 +66,7 @@ def test_the_plain_loop_is_the_oracle_and_begins_anew_for_every_example(tiny_mod
     assert train(examples, rule) == found
 
 
-def told(*results: Trajectory | Failure) -> Engine:
+def format_differences(*results: Trajectory | Failure) -> Engine:
     """An engine whose results are given."""
     return cast(Engine, SimpleNamespace(train=lambda examples, rule: iter(results)))
 
@@ -74,7 +74,7 @@ def told(*results: Trajectory | Failure) -> Engine:
 def test_an_engines_results_are_by_index_in_whatever_order_they_end() -> None:
     examples = [Example(i, str(i), Path(str(i)), 0, i) for i in range(2)]
     results = [Trajectory(example, "censored", [float(example.index)], 0, -1, 0.0, 0.0) for example in examples[::-1]]
-    assert by_engine(told(*results))(examples, StopRule(0.1, 1)) == {
+    assert by_engine(format_differences(*results))(examples, StopRule(0.1, 1)) == {
         0: Result("censored", [0.0]),
         1: Result("censored", [1.0]),
     }
@@ -83,4 +83,4 @@ def test_an_engines_results_are_by_index_in_whatever_order_they_end() -> None:
 def test_an_example_that_fails_is_no_time() -> None:
     example = Example(0, "a", Path("a.png"), 0, 1)
     with pytest.raises(RuntimeError, match=r"a\.png could not be trained on: torn"):
-        by_engine(told(Failure(example, "torn")))([example], StopRule(0.1, 1))
+        by_engine(format_differences(Failure(example, "torn")))([example], StopRule(0.1, 1))

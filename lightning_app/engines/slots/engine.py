@@ -26,7 +26,7 @@ from lightning_app.training.pretrained import Snapshot, Transform
 log = logging.getLogger("lightning_app")
 
 MAX_DECODERS = 4
-ROOM = 2**30
+SPARE_BYTES = 2**30
 """Bytes of a GPU that are left to others."""
 
 
@@ -146,7 +146,7 @@ def make_slots_engine(
     make = functools.partial(_graph_slot, classifier, snapshot, precision, shape, device, taken)
     # With weight decay or momentum a step past the end of an example would move its weights.
     steps_at_once = 1 if classifier.weight_decay or classifier.momentum else None
-    maker = SlotMaker(make, lambda slots: check.difference(slots, steps_at_once or TRIAL), Room(device))
+    maker = SlotMaker(make, lambda slots: check.difference(slots, steps_at_once or TRIAL), FreeMemory(device))
     try:
         filled = fill(maker, noise(shape).pin_memory(), asked_for, examples, steps_at_once)
     except RuntimeError as error:
@@ -158,7 +158,7 @@ def make_slots_engine(
     )  # fmt: skip
 
 
-class Room:
+class FreeMemory:
     """Whether a GPU's memory holds another slot: as much as those that are there took on average, and some to spare.
 
     Args:
@@ -176,7 +176,7 @@ class Room:
     def __call__(self, there: int) -> bool:
         """Whether there is room beside so many."""
         free = self._free()
-        return free > (self._at_first - free) / there + ROOM
+        return free > (self._at_first - free) / there + SPARE_BYTES
 
 
 def _graph_slot(

@@ -55,7 +55,7 @@ OF_A_CLUSTER = {
 }
 CONNECT_SECONDS = 5.0
 LAST_CALLS_SECONDS = 2.0
-ROOM = 100 * 2**20
+SPARE_BYTES = 100 * 2**20
 """Bytes of Ray's object store beside the task."""
 REASON_LENGTH = 300
 MAX_RESTARTS = 100
@@ -98,7 +98,7 @@ def local_workers(task: Task, gpus: Sequence[int | None], max_retries: int) -> I
     mine = [gpu for gpu in gpus if gpu is not None]
     network = task.pretrained.network
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
-    with local_ray(len(gpus), mine, ROOM + 2 * size) as ray:
+    with local_ray(len(gpus), mine, SPARE_BYTES + 2 * size) as ray:
         log.info("Workers: starting %d of them by Ray %s, on this machine", len(gpus), ray.__version__)
         one = {"num_cpus": 1, "num_gpus": 1 if mine else 0}
         with contextlib.closing(RayActors(ray, task, len(gpus), one, max_retries)) as actors:

@@ -134,7 +134,7 @@ def get_ready(task: Task) -> Ready:
         BadInputError: If the device isn't there.
         RefusedError: If the weights, the numerics or the environment are others, or an image can't be seen.
     """
-    from lightning_app.data.environment import differences, environment, told
+    from lightning_app.data.environment import differences, environment, format_differences
     from lightning_app.training.device import pin_numerics, resolve_device
     from lightning_app.training.pretrained import weights_sha256
     from lightning_app.training.trainers import quieten_lightning
@@ -148,7 +148,7 @@ def get_ready(task: Task) -> Ready:
         "numerics": pin_numerics(device.kind, expected.matmul_precision),
     }
     if differing := differences(dict(expected.numbers), numbers):
-        raise RefusedError(f"{host} would train another study (here, there): {told(differing)}")
+        raise RefusedError(f"{host} would train another study (here, there): {format_differences(differing)}")
     if not expected.image.is_file():
         raise RefusedError(
             f"--root_dir: {host} can't see {expected.image}: the images must lie under the same path on every machine"
@@ -157,8 +157,8 @@ def get_ready(task: Task) -> Ready:
     differing = differences(dict(expected.environment), here)
     if differing and not expected.is_another_allowed:
         raise RefusedError(
-            f"{host} is another environment than this one: {told(differing)}. The last bits of its rows may differ:"
-            " --allow_mixed_environment takes it all the same"
+            f"{host} is another environment than this one: {format_differences(differing)}. The last bits of its rows"
+            " may differ: --allow_mixed_environment takes it all the same"
         )
     return Ready(task.make_engine(device), device.name, here if differing else None)
 

@@ -7,19 +7,19 @@ import torch
 from PIL import Image
 
 from lightning_app.data.trajectory import StopRule
-from lightning_app.engines.slots.engine import ROOM, Room, SlotsEngine
+from lightning_app.engines.slots.engine import SPARE_BYTES, FreeMemory, SlotsEngine
 from lightning_app.engines.slots.scheduler import Usage
 from tests.engines.networks import OneParameter, engine, example
 
 
 def test_there_is_room_for_another_like_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    free, emptied = 10 * ROOM, list[int]()
+    free, emptied = 10 * SPARE_BYTES, list[int]()
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 0))
-    room = Room(torch.device("cuda"))
-    free = 6 * ROOM  # two slots took two each
+    room = FreeMemory(torch.device("cuda"))
+    free = 6 * SPARE_BYTES  # two slots took two each
     assert room(2)
-    free = 3 * ROOM + 1  # 7 by two, and one to spare, are more than this
+    free = 3 * SPARE_BYTES + 1  # 7 by two, and one to spare, are more than this
     assert not room(2)
     assert room(4)
     assert len(emptied) == 4  # what torch keeps for later is free too
