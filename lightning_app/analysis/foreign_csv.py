@@ -19,7 +19,7 @@ from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS
 EMPTY = ("", "None")
 EXCELS_LINE = ["sep=", ""]
 """Of a table whose first line tells Excel that commas separate its cells."""
-MOST = 10**12
+MAX_COUNT = 10**12
 """Of steps and indexes."""
 NEEDED = ("path", "total_steps_to_epsilon", "universal_difficulty_rank")
 
@@ -111,7 +111,7 @@ def _require_results(file: Path, frame: pd.DataFrame, lines: Sequence[int]) -> N
         values = frame[name].to_numpy(dtype=np.float64)
         least = NEVER if "_to_" in name else 0
         may_be_empty = outcome == "error" if name == "total_steps_to_epsilon" else name != "example_index"
-        whole = (values >= least) & (values == np.floor(values)) & (values < MOST)
+        whole = (values >= least) & (values == np.floor(values)) & (values < MAX_COUNT)
         never = ", or -1 for never reached" if least else ""
         refuse(name, ~(whole | (np.isnan(values) & may_be_empty)), f"a whole number{never}")
     refuse("universal_difficulty_rank", ~np.isfinite(frame["universal_difficulty_rank"].to_numpy()), "a number")

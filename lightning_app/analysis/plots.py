@@ -221,14 +221,14 @@ def correlation_over_thresholds(studies: Sequence[Study], summaries: Sequence[Su
         colour = colours[k % len(colours)]
         axes.errorbar(places, rho, yerr=np.array([rho - low, high - rho]), color=colour, marker="o", capsize=4,
                       linewidth=1.5, label=_in_legend(study.name))  # fmt: skip
-        ceiling = study.facts.ceiling
+        ceiling = study.metadata.ceiling
         if ceiling == ceiling:
             axes.axhline(ceiling, color=colour, linewidth=1, linestyle=":")
     names = {line.threshold: line.label for summary in summaries for line in summary.lines}
     axes.set_xticks(range(len(thresholds)), [names[threshold] for threshold in thresholds])
     axes.set_xlim(-0.5, len(thresholds) - 0.5)
     _name_axes(axes, "loss at or below", "Spearman of steps and difficulty")
-    if any(study.facts.ceiling == study.facts.ceiling for study in studies):
+    if any(study.metadata.ceiling == study.metadata.ceiling for study in studies):
         dotted = Line2D([], [], color="0.4", linewidth=1, linestyle=":", label="about the most this ranking allows")
         handles = [*axes.get_legend_handles_labels()[0], dotted]
         figure.legend(handles=handles, fontsize=12, loc="outside lower center", ncols=2, frameon=False)

@@ -282,7 +282,7 @@ def step_rankings_agree(studies: Sequence[Study]) -> list[tuple[str, str, Estima
     return found
 
 
-FEWEST = 5
+MIN_PAIRS = 5
 """Examples, of which something may be said."""
 
 
@@ -332,7 +332,7 @@ def answer(summary: Summary) -> str:
     line = summary.at_epsilon
     found = line.correlation
     to = format_loss(summary.epsilon)
-    if found.n < FEWEST:
+    if found.n < MIN_PAIRS:
         return f"too few images to say whether harder ones take more steps (n = {found.n})"
     if math.isnan(found.value):
         within = f" in {summary.limit:,} steps" if summary.says_limit else ""

@@ -19,7 +19,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "J
 """Pillow's names of what may be opened. Not all that it knows: EPS would start Ghostscript on what the file says."""
 WITHOUT_A_DECODER = {"JPEG2000": "jpg_2000"}
 """Formats that Pillow opens and then can't decode where its build lacks this feature."""
-LONGEST = 1000
+MAX_ASPECT = 1000
 """Times as long as wide: scaled to a model's size, a longer image would take gigabytes."""
 ROWS_AT_ONCE = 256
 """Of a 16-bit image, which takes four times its memory in the sum that rounds it."""
@@ -73,8 +73,8 @@ def read_pixels(file: Path, transform: Callable[[Image.Image], Tensor]) -> Tenso
         UnreadableImageError: If the file can't be decoded, or the transform can't take it.
     """
     image = read_image(file)
-    if max(image.size) > LONGEST * min(image.size):
-        raise UnreadableImageError(f"{file}: {image.size} pixels are more than {LONGEST} times as long as wide")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise UnreadableImageError(f"{file}: {image.size} pixels are more than {MAX_ASPECT} times as long as wide")
     try:
         return transform(image)
     except Exception as error:  # whatever the libraries below raise for an odd image, the study goes on

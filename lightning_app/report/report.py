@@ -60,9 +60,9 @@ class Report:
             "studies": {
                 study.name: {
                     "place": str(study.place),
-                    "model_name": study.facts.model_name,
-                    "examples_left": study.facts.left,
-                    "ranking_ceiling": study.facts.ceiling,
+                    "model_name": study.metadata.model_name,
+                    "examples_left": study.metadata.left,
+                    "ranking_ceiling": study.metadata.ceiling,
                     "statistics": summary.as_dict(),
                 }
                 for study, summary in zip(self.studies, self.summaries, strict=True)
@@ -198,7 +198,7 @@ def _on_page(study: Study, summary: Summary, root_dir: Path | None) -> StudyOnPa
 
 def _images(study: Study, root_dir: Path | None, paths: Sequence[str]) -> dict[str, Path]:
     """The files of the images, for thumbnails; a study is reported without them too."""
-    root = root_dir or study.facts.root_dir
+    root = root_dir or study.metadata.root_dir
     if not paths:
         return {}
     try:

@@ -133,7 +133,7 @@ def _side_by_side(studies: Sequence[Study], summaries: Sequence[Summary]) -> Tab
             f"{summary.limit:,}" if summary.says_limit else UNKNOWN, f"{line.association.n:,}", f"{line.not_reached:,}",
             format_median(line.median_steps, summary), *_three(line.association),
             format_p(line.association.p),
-            _number(study.facts.ceiling).replace("undefined", UNKNOWN),
+            _number(study.metadata.ceiling).replace("undefined", UNKNOWN),
         ))  # fmt: skip
     return Table(
         "Side by side, each at its epsilon",

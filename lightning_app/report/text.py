@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 
 from lightning_app.analysis.association import MIN_CLASSES
-from lightning_app.analysis.load import Study
-from lightning_app.analysis.metadata import Metadata
+from lightning_app.analysis.load import Metadata, Study
 from lightning_app.analysis.statistics import Estimate, pairs_to_see, smallest_visible
 from lightning_app.analysis.summary import SMALL_CORRELATIONS, Summary, answer, format_median, format_p
 from lightning_app.data.model_names import name_in_pool
@@ -24,11 +23,11 @@ def paragraphs(study: Study, summary: Summary) -> list[str]:
 
 
 def _measured(study: Study, summary: Summary) -> list[str]:
-    facts, counts, line = study.facts, summary.counts, summary.at_epsilon
+    metadata, counts, line = study.metadata, summary.counts, summary.at_epsilon
     n = line.association.n
-    who = name_in_pool(facts.model_name) if facts.model_name else study.name
-    lr = f" with a learning rate of {facts.lr:g}" if facts.lr is not None else ""
-    drawn = WHAT_WAS_DRAWN.get(facts.select, "images")
+    who = name_in_pool(metadata.model_name) if metadata.model_name else study.name
+    lr = f" with a learning rate of {metadata.lr:g}" if metadata.lr is not None else ""
+    drawn = WHAT_WAS_DRAWN.get(metadata.select, "images")
     epsilon = f"{summary.epsilon:g}" if summary.epsilon == summary.epsilon else "epsilon"
     diverged = f", {counts['diverged']:,} of them diverged" if counts["diverged"] else ""
     allowed = f", for {summary.limit:,} steps at most" if summary.says_limit else ""
@@ -44,9 +43,11 @@ def _measured(study: Study, summary: Summary) -> list[str]:
         said.append("The table doesn't say which epsilon that was.")
     if not summary.says_limit:
         said.append(f"Nor how many steps were allowed; no example took more than {summary.limit:,}.")
-    if facts.left:
-        which = ", and those that are done are the easiest: the others may differ" if facts.easiest_part else ""
-        said.append(f"The study is not complete: {facts.left:,} of its {facts.examples:,} examples are left{which}.")
+    if metadata.left:
+        which = ", and those that are done are the easiest: the others may differ" if metadata.easiest_part else ""
+        said.append(
+            f"The study is not complete: {metadata.left:,} of its {metadata.examples:,} examples are left{which}."
+        )
     if summary.limit < study.limit:
         said.append(f"Some were given up after {summary.limit:,} steps: all are taken as they stood there.")
     return said
@@ -91,7 +92,7 @@ def _says(summary: Summary) -> list[str]:
 
 
 def _cannot_say(study: Study, summary: Summary) -> list[str]:
-    facts, n = study.facts, summary.at_epsilon.association.n
+    metadata, n = study.metadata, summary.at_epsilon.association.n
     missed = summary.at_epsilon.not_reached
     sees = smallest_visible(n)
     needed = " and ".join(f"one of {rho:.2f} takes {pairs_to_see(rho):,}" for rho in SMALL_CORRELATIONS)
@@ -107,25 +108,25 @@ def _cannot_say(study: Study, summary: Summary) -> list[str]:
     if 1 < labels < MIN_CLASSES:
         said.append("Images of one class may be alike, and a correlation may come from the classes alone: with"
                     f" {labels} classes the intervals can't take that into account.")  # fmt: skip
-    if facts.select == "wrong":
+    if metadata.select == "wrong":
         said.append("All of these images were wrong to begin with, with a loss of at least ln 2; that truncates the"
                     " range of what can be seen, and --select all is the control.")  # fmt: skip
-    said += _of_the_ranking(facts)
-    if facts.environments:
-        said.append(f"The rows were made in different environments: {'; '.join(facts.environments)}.")
+    said += _of_the_ranking(metadata)
+    if metadata.environments:
+        said.append(f"The rows were made in different environments: {'; '.join(metadata.environments)}.")
     return said
 
 
-def _of_the_ranking(facts: Metadata) -> list[str]:
+def _of_the_ranking(metadata: Metadata) -> list[str]:
     said = []
-    if facts.ceiling == facts.ceiling:
-        said.append(f"The ranking itself is not exact: its reliability is about {facts.reliability:.2f}, so that about"
-                    f" {facts.ceiling:.2f} is the largest correlation that anything can have with it, if its errors"
+    if metadata.ceiling == metadata.ceiling:
+        said.append(f"The ranking itself is not exact: its reliability is about {metadata.reliability:.2f}, so that about"
+                    f" {metadata.ceiling:.2f} is the largest correlation that anything can have with it, if its errors"
                     " are independent of the pool's.")  # fmt: skip
-    if facts.in_its_ranking:
+    if metadata.in_its_ranking:
         said.append("The model is one of those that made the ranking, and so part of its own difficulty: rank --without"
                     " it is the cure.")  # fmt: skip
-    elif facts.in_its_ranking is None:
+    elif metadata.in_its_ranking is None:
         said.append("If the model is one of those that made the ranking, it is part of its own difficulty; that is not"
                     " known here.")  # fmt: skip
     return said
@@ -136,12 +137,12 @@ def side_by_side(
 ) -> str:
     """Several studies in words: what differs between them, and how far they agree."""
     said = [f"{len(studies)} studies side by side."]
-    facts = [study.facts for study in studies]
+    metadata = [study.metadata for study in studies]
     for what, values in (
         ("epsilon", [f"{each.epsilon:g}" if each.epsilon == each.epsilon else UNKNOWN for each in summaries]),
         ("steps allowed", [f"{each.limit:,}" if each.says_limit else UNKNOWN for each in summaries]),
-        ("learning rate", [UNKNOWN if each.lr is None else f"{each.lr:g}" for each in facts]),
-        ("selection", [each.select or UNKNOWN for each in facts]),
+        ("learning rate", [UNKNOWN if each.lr is None else f"{each.lr:g}" for each in metadata]),
+        ("selection", [each.select or UNKNOWN for each in metadata]),
     ):
         if len(set(values)) > 1:
             said.append(f"They differ in more than the model: {what} {', '.join(dict.fromkeys(values))}.")

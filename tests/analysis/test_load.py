@@ -134,26 +134,31 @@ def test_they_need_no_torch(study: Path) -> None:
 
 
 def test_what_a_folder_says_of_itself(study: Path) -> None:
-    facts = open_study(study).facts
-    assert (facts.model_name, facts.select, facts.lr, facts.root_dir) == ("tiny", "wrong", 0.1, Path("images"))
-    assert (facts.examples, facts.left, facts.easiest_part) == (5, 0, False)
-    assert (facts.in_its_ranking, facts.reliability, facts.ceiling) == (True, 0.81, 0.9)
+    metadata = open_study(study).metadata
+    assert (metadata.model_name, metadata.select, metadata.lr, metadata.root_dir) == (
+        "tiny",
+        "wrong",
+        0.1,
+        Path("images"),
+    )
+    assert (metadata.examples, metadata.left, metadata.easiest_part) == (5, 0, False)
+    assert (metadata.in_its_ranking, metadata.reliability, metadata.ceiling) == (True, 0.81, 0.9)
 
 
 def test_a_study_that_is_not_complete() -> None:
-    facts = open_study(write_study(Path("half"), sampled=9)).facts
-    assert (facts.left, facts.easiest_part) == (4, True)
+    metadata = open_study(write_study(Path("half"), sampled=9)).metadata
+    assert (metadata.left, metadata.easiest_part) == (4, True)
 
 
 def test_environments_that_differ_are_named(study: Path) -> None:
-    assert open_study(study).facts.environments == ()
+    assert open_study(study).metadata.environments == ()
     first, *others = map(result_of, sample(4))
     begin(Path("two"), sample(4), {"python": "3.12", "torch": "2.11"}).commit(first)
     resumed = begin(Path("two"), sample(4), {"python": "3.12", "torch": "2.15"})
-    assert open_study(Path("two")).facts.environments == ()  # nothing is trained in the second yet
+    assert open_study(Path("two")).metadata.environments == ()  # nothing is trained in the second yet
     for other in others:
         resumed.commit(other)
-    assert open_study(Path("two")).facts.environments == ("torch 2.11 and 2.15",)
+    assert open_study(Path("two")).metadata.environments == ("torch 2.11 and 2.15",)
 
 
 def test_what_else_a_folder_says_may_be_missing_or_odd() -> None:
@@ -161,9 +166,9 @@ def test_what_else_a_folder_says_may_be_missing_or_odd() -> None:
     for name, command in (("empty", CommandLine("", {}, {})), ("odd", odd)):
         study, _ = begun(Path(name), sample(2), 6, epsilon=EPSILON, command=command)
         study.commit(result_of(sample(1)[0]))
-        facts = open_study(Path(name)).facts
-        assert (facts.root_dir, facts.lr, facts.in_its_ranking) == (None, None, None)
-        assert math.isnan(facts.ceiling)
+        metadata = open_study(Path(name)).metadata
+        assert (metadata.root_dir, metadata.lr, metadata.in_its_ranking) == (None, None, None)
+        assert math.isnan(metadata.ceiling)
 
 
 def test_rows_that_are_not_in_the_sample_are_left_out(study: Path) -> None:

@@ -15,9 +15,8 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lightning_app.analysis.load import Study
+from lightning_app.analysis.load import Metadata, Study
 from lightning_app.analysis.losses import StepLogs
-from lightning_app.analysis.metadata import Metadata
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,
@@ -151,7 +150,7 @@ def test_curves_are_those_of_the_step_logs_coloured_by_difficulty(tmp_path: Path
 
 
 def test_correlations_over_thresholds_with_the_rankings_ceiling() -> None:
-    one, other = study(), replace(study(), name="other", facts=Metadata(ceiling=0.8))
+    one, other = study(), replace(study(), name="other", metadata=Metadata(ceiling=0.8))
     figure = correlation_over_thresholds([one, other], [summarize(one), summarize(other)])
     assert figure is not None
     (axes,) = figure.axes

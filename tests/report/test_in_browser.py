@@ -218,12 +218,12 @@ def _curve_drawn(page: Any) -> None:
 def test_hover_shows_the_card(page: Any) -> None:
     examples = frame(SMALL)
     _hover(page, 100)
-    facts = _facts(page)
-    assert facts["True class"] == f"{CLASSES[1]} (1)"
-    assert facts["Predicted before"] == f"{CLASSES[2]} (2)"
-    assert (facts["Outcome"], facts["Steps"]) == ("reached", f"{examples['steps'][100]:.0f}")
-    assert facts["Rank"] == f"{examples['universal_difficulty_rank'][100]:,}"
-    assert float(facts["Final loss"]) == float(f"{examples['final_loss'][100]:.3g}")
+    metadata = _facts(page)
+    assert metadata["True class"] == f"{CLASSES[1]} (1)"
+    assert metadata["Predicted before"] == f"{CLASSES[2]} (2)"
+    assert (metadata["Outcome"], metadata["Steps"]) == ("reached", f"{examples['steps'][100]:.0f}")
+    assert metadata["Rank"] == f"{examples['universal_difficulty_rank'][100]:,}"
+    assert float(metadata["Final loss"]) == float(f"{examples['final_loss'][100]:.3g}")
     page.wait_for_function("document.getElementById('thumbnail').naturalWidth === 32")
     _curve_drawn(page)
     assert page.evaluate("document.getElementById('curve').data[0].x.at(-1)") == 100

@@ -4,8 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_app.analysis.load import Study
-from lightning_app.analysis.metadata import Metadata
+from lightning_app.analysis.load import Metadata, Study
 from lightning_app.analysis.summary import format_p, step_rankings_agree, summarize
 from lightning_app.report.text import paragraphs, side_by_side
 from tests.analysis.test_summary import study
@@ -17,7 +16,7 @@ def follows(n: int = 60, sign: int = 1) -> Study:
     """Harder images take more steps, mostly; one in six never gets there."""
     chance = np.random.default_rng(0)
     steps = np.clip(50 + sign * np.arange(n) + chance.normal(0, 15, n), 1, None).astype(int).tolist()
-    return replace(study([-1 if k % 6 == 5 else step for k, step in enumerate(steps)], limit=500), facts=FACTS)
+    return replace(study([-1 if k % 6 == 5 else step for k, step in enumerate(steps)], limit=500), metadata=FACTS)
 
 
 def test_first_what_was_measured() -> None:
@@ -74,11 +73,11 @@ def test_then_what_it_cannot_say() -> None:
         (replace(FACTS, select="correct"), "each of 60 images that the model got right was trained on"),
     ],
 )
-def test_what_else_a_reader_has_to_know(facts: Metadata, sentence: str) -> None:
-    found = replace(follows(), facts=facts)
+def test_what_else_a_reader_has_to_know(metadata: Metadata, sentence: str) -> None:
+    found = replace(follows(), metadata=metadata)
     text = " ".join(paragraphs(found, summarize(found)))
     assert sentence in text
-    assert ("truncates the range" in text) == (facts.select == "wrong")
+    assert ("truncates the range" in text) == (metadata.select == "wrong")
 
 
 @pytest.mark.parametrize(("classes", "told"), [(1, False), (2, True), (49, True), (50, False)])
