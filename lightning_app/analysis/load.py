@@ -103,7 +103,7 @@ class Study:
         says_limit: Whether it does.
         extra: More thresholds than the ladder's, each with a column `steps_to_…`.
         losses: Where those of each step are; None where the table is alone.
-        facts: What else is known.
+        metadata: What else is known.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """The page of a study: `report.html`, one file that has everything inside and opens from disk without a network."""
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import logging
@@ -20,7 +21,7 @@ import pandas as pd
 
 from lightning_app.console.progress import progress_bar
 from lightning_app.errors import BadInputError
-from lightning_app.files import OutsideError, open_regular, write_atomic
+from lightning_app.files import OutsideError, naming, open_regular, write_atomic
 from lightning_app.report.curves import kept_steps, thinned
 from lightning_app.report.thumbnails import choose, thumbnail
 from lightning_app.store.export import Losses
@@ -113,6 +114,24 @@ def require_free(folder: Path) -> None:
             raise BadInputError(f"{place} is not a page of this program; move it, or choose another --output_dir")
 
 
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second `report` from writing into the same file aside; the lock is the folder's, and leaves nothing."""
+    with naming(folder / PAGE):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInputError(f"{folder / PAGE}: another process is writing it; wait for its end") from None
+    except OSError:  # a disk without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_page(
     folder: Path,
     title: str,
@@ -136,7 +155,7 @@ def write_page(
         seed: Of that choice.
 
     Raises:
-        BadInputError: If `require_free` refuses the folder, or plotly isn't installed.
+        BadInputError: If `require_free` refuses the folder, another process writes there, or plotly isn't installed.
         StorageError: If it can't be written; the older page is as it was.
     """
     require_free(folder)
@@ -168,7 +187,8 @@ def write_page(
         yield from (f"<script>{script}</script>\n" for script in scripts)
         yield end
 
-    write_atomic(folder / PAGE, (part.encode("utf-8", "replace") for part in parts()), aside=WRITING)
+    with _alone_in(folder):
+        write_atomic(folder / PAGE, (part.encode("utf-8", "replace") for part in parts()), aside=WRITING)
     if os.path.lexists(folder / "report" / "page.json"):
         log.warning("%s is of an earlier version's page; %s doesn't need it", folder / "report", PAGE)
 

@@ -121,8 +121,8 @@ def _of_the_ranking(metadata: Metadata) -> list[str]:
     said = []
     if metadata.ceiling == metadata.ceiling:
         said.append(f"The ranking itself is not exact: its reliability is about {metadata.reliability:.2f}, so that"
-                    f" about {metadata.ceiling:.2f} is the largest correlation that anything can have with it, if its errors"
-                    " are independent of the pool's.")  # fmt: skip
+                    f" about {metadata.ceiling:.2f} is the largest correlation that anything can have with it, if its"
+                    " errors are independent of the pool's.")  # fmt: skip
     if metadata.in_its_ranking:
         said.append("The model is one of those that made the ranking, and so part of its own difficulty: rank --without"
                     " it is the cure.")  # fmt: skip

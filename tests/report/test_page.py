@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import importlib.util
 import io
 import json
@@ -262,6 +263,16 @@ def test_what_a_killed_run_left_is_no_obstacle(out: Path) -> None:
     (out / ".report.html.writing").write_text("half" * 10_000_000)
     assert _write([study(frame(5))]).endswith("</html>\n")
     assert [path.name for path in out.iterdir()] == [PAGE]
+
+
+def test_two_at_once_are_refused(out: Path) -> None:
+    other = os.open(out, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(BadInputError, match=r"out/report\.html: another process is writing it"):
+        _write([study(frame(5))])
+    os.close(other)
+    assert list(out.iterdir()) == []
+    _write([study(frame(5))])
 
 
 def test_what_is_in_the_way_of_the_writing_is_refused_before_any_work(out: Path) -> None:
