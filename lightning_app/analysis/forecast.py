@@ -261,12 +261,12 @@ def format_forecast(forecast: Forecast, device: str) -> str:
         label = "ln 2" if name == "ln2" else f"{line.threshold:g}"
         ranges = (_interval(line.share, _percent), _interval(line.median, _steps), _interval(line.ninetieth, _steps))
         rows.append((label, *ranges))
-    width = max(28, *(len(share) for _, share, *_ in rows[1:]))
+    widths = [max(28, *(len(row[column]) for row in rows[1:])) for column in (1, 2)]
     lines = [
         f"Forecast for {forecast.left:,} more examples from the curves of {forecast.pilot_examples}, with 80 %"
         " intervals",
         "",
-        *aligned(rows, "><<<", (16, width, 28)),
+        *aligned(rows, "><<<", (16, *widths)),
     ]
     if forecast.cut_short:
         lines.append(

@@ -55,7 +55,7 @@ def test_then_what_it_cannot_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "sentence"),
+    ("metadata", "sentence"),
     [
         (replace(FACTS, left=7, examples=67), "The study is not complete: 7 of its 67 examples are left."),
         (replace(FACTS, left=7, examples=67, easiest_part=True), "are left, and those that are done are the easiest"),
