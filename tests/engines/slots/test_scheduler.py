@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_ends_the_example_without_a_distance(loss: flo
     assert math.isnan(result.weight_distance)
 
 
-@pytest.mark.parametrize(("slots", "at_once"), [(1, 1), (8, 8), (16, 8), (32, 4)])
+@pytest.mark.parametrize(("slots", "steps_at_once"), [(1, 1), (8, 8), (16, 8), (32, 4)])
 def test_slots_are_busy_with_a_thousand_uneven_examples(slots: int, steps_at_once: int) -> None:
     """2 to 500 steps each, 0.3 ms a step, a fifth of a millisecond to load one; the end, when slots fall idle, too."""
     lengths = np.random.default_rng(1).integers(2, 501, 1000).tolist()

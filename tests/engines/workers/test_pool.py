@@ -94,7 +94,7 @@ def test_whatever_dies_none_is_lost_and_none_is_twice(
     assert good == [trained(result.example, RULE) for result in good]
 
 
-@pytest.mark.parametrize(("size", "at_once"), [(1, 1), (2, 1), (2, 4)])
+@pytest.mark.parametrize(("size", "max_in_flight"), [(1, 1), (2, 1), (2, 4)])
 def test_an_example_that_kills_its_worker_is_an_error_and_its_neighbours_are_not(
     size: int, max_in_flight: int, caplog: pytest.LogCaptureFixture
 ) -> None:
