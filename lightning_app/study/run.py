@@ -53,15 +53,15 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
         trained = train(at_work, prepared, plan, plan.left)
         at_work.dismiss_workers()
         log_summary(finalize(folder), folder.study)
-    left = len(plan.left) - trained.total()
-    if stop.came is not None or (stop.is_over and left):
-        _say_how_to_go_on(stop, plan, folder.study, left)
-        return 128 + (stop.came or signal.SIGTERM)
-    if trained["error"]:
-        log.warning("%d examples are errors; the log names their reasons, rerun the command to try them again",
-                    trained["error"])  # fmt: skip
-        return DONE_WITH_ERRORS
-    return DONE
+        left = len(plan.left) - trained.total()
+        if stop.came is not None or (stop.is_over and left):
+            _say_how_to_go_on(stop, plan, folder.study, left)
+            return 128 + (stop.came or signal.SIGTERM)
+        if trained["error"]:
+            log.warning("%d examples are errors; the log names their reasons, rerun the command to try them again",
+                        trained["error"])  # fmt: skip
+            return DONE_WITH_ERRORS
+        return DONE
 
 
 def begin(

@@ -45,7 +45,7 @@ def ours(steps: Floats, events: npt.NDArray[np.bool_], difficulty: Floats, limit
 
 def test_harrells_c_is_that_of_scipy_lifelines_and_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     utils = pytest.importorskip("lifelines.utils", reason="lifelines, an oracle for this test alone, is not installed")
-    monkeypatch.setattr(association, "MOST_RESAMPLED", 0)  # the value alone
+    monkeypatch.setattr(association, "MAX_RESAMPLED", 0)  # the value alone
     chance = np.random.default_rng(0)
     seen = 0
     while seen < 1000:
@@ -146,7 +146,7 @@ def test_above_2000_counts_p_is_the_normal_limit(monkeypatch: pytest.MonkeyPatch
     pairs = Paired(x, 0.1 * x + chance.normal(size=500))
     drawn, how = permutation_p(pairs, 0)
     assert how == "permutations"
-    monkeypatch.setattr(association, "MOST_RESAMPLED", 498)
+    monkeypatch.setattr(association, "MAX_RESAMPLED", 498)
     limit, how = permutation_p(pairs, 0)
     assert how == "the normal limit of permutations"
     assert limit == pytest.approx(drawn, abs=0.01)
@@ -169,7 +169,7 @@ def test_the_same_permutations_whether_all_or_only_the_few_that_count_are_drawn(
     steps = np.where(chance.random(300) < 0.1, chance.integers(1, 5, 300), 9).astype(float)
     pairs = Paired(steps, steps + 8 * chance.normal(size=300))
     every, _ = permutation_p(pairs, 0)
-    monkeypatch.setattr(association, "MOST_RESAMPLED", 100)
+    monkeypatch.setattr(association, "MAX_RESAMPLED", 100)
     few, how = permutation_p(pairs, 0)
     assert how == "permutations"
     assert 0.001 < every < 0.999
