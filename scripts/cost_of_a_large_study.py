@@ -18,7 +18,8 @@ from tqdm import tqdm
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Trajectory
 from lightning_app.store.log import LogWriter
-from lightning_app.store.study import (
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,
@@ -29,7 +30,6 @@ from lightning_app.store.study import (
     line_bytes,
     read_study,
 )
-from lightning_app.store.writer import StudyFolder
 from lightning_app.study.finalize import finalize
 
 EPSILON = 1e-3

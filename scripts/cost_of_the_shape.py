@@ -33,15 +33,16 @@ from lightning_app.data.example import Example
 from lightning_app.data.image import read_image
 from lightning_app.data.images import find_images
 from lightning_app.data.ranking import read_ranking
-from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.trainer import TrainerEngine
-from lightning_app.store.curves import Curves, TensorBoardFolder
-from lightning_app.store.study import CommandLine, Stored, Target, example_line
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import CommandLine, Stored, Target, example_line
+from lightning_app.store.tensorboard import Curves, TensorBoardFolder
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import Repeated
 from lightning_app.training.loss import precise_loss
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 from lightning_app.training.trainers import quieten_lightning
 
 LR = 1e-3

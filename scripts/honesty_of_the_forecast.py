@@ -20,7 +20,7 @@ from lightning_app.analysis.extrapolation import (
     share_of_rest,
     total_of_rest,
 )
-from lightning_app.store.study import read_study
+from lightning_app.store.study_log import read_study
 
 THRESHOLDS = (1e-2, 1e-3, 1e-4)
 SEED = 0

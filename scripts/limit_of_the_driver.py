@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import never, unseen
-from lightning_app.engines.workers.pool import WorkerPool
 from lightning_app.engines.workers.ray_actors import RayActors, local_ray
 from lightning_app.engines.workers.worker import Ready, Worker
-from lightning_app.store.curves import Curves, TensorBoardFolder, shown_examples
-from lightning_app.store.study import CommandLine, Target
-from lightning_app.store.writer import StudyFolder
+from lightning_app.engines.workers.worker_pool import WorkerPool
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import CommandLine, Target
+from lightning_app.store.tensorboard import Curves, TensorBoardFolder, shown_examples
 
 HERE: dict[str, object] = {"device": "none"}
 RULE = StopRule(1e-3, 500)

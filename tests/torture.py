@@ -178,7 +178,7 @@ def finished_rows(folder: Path) -> int:
 
 def trained_steps(folder: Path) -> int:
     """Steps of all examples of a study."""
-    from lightning_app.store.study import read_study
+    from lightning_app.store.study_log import read_study
 
     study = read_study(folder)
     return 0 if study is None else sum(stored.line.steps for stored in study.examples.values())

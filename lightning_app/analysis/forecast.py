@@ -17,7 +17,7 @@ from lightning_app.analysis.extrapolation import (
 )
 from lightning_app.analysis.statistics import pairs_to_see, smallest_visible
 from lightning_app.console.table import aligned
-from lightning_app.data.trajectory import THRESHOLDS
+from lightning_app.data.stop_rule import THRESHOLDS
 
 MIN_REACHED = 0.8
 """The share of examples that should reach epsilon: of the others a study has the order of none."""

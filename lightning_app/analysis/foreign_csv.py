@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_app.data.ranking import read_text
-from lightning_app.data.trajectory import NEVER, Outcome
+from lightning_app.data.stop_rule import NEVER, Outcome
 from lightning_app.errors import BadInputError
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS
 

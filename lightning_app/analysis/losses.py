@@ -11,7 +11,7 @@ from lightning_app.analysis.statistics import Floats
 from lightning_app.files import read_regular
 from lightning_app.store.export import step_log_name
 from lightning_app.store.files import RESULTS, STEP_LOGS
-from lightning_app.store.study import StoredStudy
+from lightning_app.store.study_log import StoredStudy
 
 THEIR_LOG = re.compile(r"(example_\d+_).*_steps\.csv", re.DOTALL)
 

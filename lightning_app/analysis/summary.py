@@ -22,7 +22,7 @@ from lightning_app.analysis.statistics import (
     spearman,
 )
 from lightning_app.console.table import aligned
-from lightning_app.data.trajectory import THRESHOLDS, Outcome
+from lightning_app.data.stop_rule import THRESHOLDS, Outcome
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 QUINTILES = 5

@@ -21,7 +21,7 @@ from lightning_app.console.signals import exit_at_once
 from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.slots.engine import make_slots_engine
 from lightning_app.engines.slots.how_many import MAX_SLOTS, SlotsUnavailableError
 from lightning_app.engines.trainer import TrainerEngine
@@ -30,7 +30,8 @@ from lightning_app.files import json_text
 from lightning_app.settings import BenchSettings
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
-from lightning_app.training.pretrained import Pretrained, Snapshot, load_pretrained
+from lightning_app.training.pretrained import Pretrained, load_pretrained
+from lightning_app.training.snapshot import Snapshot
 
 log = logging.getLogger("lightning_app")
 

@@ -12,7 +12,7 @@ import torch
 from lightning_app.bench.roofline import synchronize
 from lightning_app.bench.runners import Result, Train
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.training.classifier import Classifier
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
-from lightning_app.data.trajectory import Failure, Outcome, StopRule
+from lightning_app.data.stop_rule import Outcome, StopRule
+from lightning_app.data.trajectory import Failure
 from lightning_app.engines.base import Engine
 from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.training.classifier import Classifier

@@ -13,7 +13,7 @@ from lightning_app.console.signals import exit_at_once
 from lightning_app.data.image import UnreadableImageError
 from lightning_app.data.labels import Classes, find_labels
 from lightning_app.data.ranking import RankedPath
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.errors import BadInputError, say
 from lightning_app.settings import FitSettings, require
 from lightning_app.training.callbacks import ShowLoss, StopAtEpsilon

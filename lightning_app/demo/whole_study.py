@@ -25,8 +25,8 @@ from lightning_app.report.page import PAGE
 from lightning_app.report.report import read_report, studies_on_page, write_report
 from lightning_app.settings import CONFIGS
 from lightning_app.store.files import PICTURE, RESULTS, STEP_LOGS, TENSORBOARD
-from lightning_app.store.study import FORMAT
-from lightning_app.store.writer import is_complete
+from lightning_app.store.study_folder import is_complete
+from lightning_app.store.study_log import FORMAT
 from lightning_app.training.device import pin_numerics
 
 log = logging.getLogger("lightning_app")

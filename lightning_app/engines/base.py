@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 
 
 def never() -> bool:

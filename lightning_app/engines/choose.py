@@ -20,7 +20,8 @@ from lightning_app.errors import BadInputError
 from lightning_app.settings import EngineName
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import Device
-from lightning_app.training.pretrained import Pretrained, Snapshot
+from lightning_app.training.pretrained import Pretrained
+from lightning_app.training.snapshot import Snapshot
 from lightning_app.training.trainers import TrainerMaker
 
 log = logging.getLogger("lightning_app")

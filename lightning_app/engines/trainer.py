@@ -9,12 +9,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_app.data.example import Example
 from lightning_app.data.image import UnreadableImageError
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.training.callbacks import StopAtEpsilon
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.datamodule import SingleExample
-from lightning_app.training.pretrained import Snapshot, Transform
+from lightning_app.training.pretrained import Transform
+from lightning_app.training.snapshot import Snapshot
 
 MakeTrainer = Callable[[L.Callback], L.Trainer]
 """Builds the Trainer of one example around the callback that stops it."""

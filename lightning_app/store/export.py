@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.data.trajectory import NEVER, THRESHOLDS
+from lightning_app.data.stop_rule import NEVER, THRESHOLDS
 from lightning_app.files import Value, csv_text
-from lightning_app.store.study import FORMAT, ExampleLine, StoredStudy
+from lightning_app.store.study_log import FORMAT, ExampleLine, StoredStudy
 
 SEED_COLUMNS = ("example_index", "path", "total_steps_to_epsilon", "final_loss", "universal_difficulty_rank")
 COLUMNS = (

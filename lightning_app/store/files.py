@@ -11,7 +11,7 @@ from lightning_app.data.model_names import name_in_pool
 from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, file_name, json_as, read_regular, refuse_links
 from lightning_app.store.lock import LOCK
-from lightning_app.store.study import STORE
+from lightning_app.store.study_log import STORE
 
 RESULTS = "single_example_results.csv"
 STEP_LOGS = "step_logs"

@@ -2,7 +2,7 @@
 
 from lightning_app.data.environment import Content, Difference, differences, format_differences
 from lightning_app.errors import BadInputError
-from lightning_app.store.study import StoredStudy
+from lightning_app.store.study_log import StoredStudy
 
 
 def require_same(existing: StoredStudy, identity: Content, environment: Content, mixed: bool) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, json_as, naming, read_regular, write_atomic
 from lightning_app.store.log import LogWriter, whole_lines
-from lightning_app.store.study import Count
+from lightning_app.store.study_log import Count
 
 PREDICTIONS = "predictions-*.jsonl"
 

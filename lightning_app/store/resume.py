@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lightning_app.data.example import Example, Rank
-from lightning_app.store.study import StoredStudy, gave_up_earlier, places_by_difficulty
+from lightning_app.store.study_log import StoredStudy, gave_up_earlier, places_by_difficulty
 
 
 @dataclass(frozen=True)

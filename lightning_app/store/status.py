@@ -16,7 +16,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, json_as, read_regular
 from lightning_app.store.files import WORKERS, left_without_store
 from lightning_app.store.lock import is_held
-from lightning_app.store.study import STORE, read_study
+from lightning_app.store.study_log import STORE, read_study
 
 RECENT = 50
 """The time left is that of so many rows, the last ones: harder examples take longer, and they come last."""

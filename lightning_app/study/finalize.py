@@ -11,8 +11,8 @@ from lightning_app.data.environment import VERSIONS
 from lightning_app.files import json_text
 from lightning_app.store.export import rows_of
 from lightning_app.store.files import PICTURE, SUMMARY
-from lightning_app.store.study import StoredStudy
-from lightning_app.store.writer import StudyFolder, is_final
+from lightning_app.store.study_folder import StudyFolder, is_final
+from lightning_app.store.study_log import StoredStudy
 
 log = logging.getLogger("lightning_app")
 

@@ -16,11 +16,11 @@ from lightning_app.data.environment import differences, format_differences, numb
 from lightning_app.data.example import Example
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError
 from lightning_app.files import yaml_as
-from lightning_app.store.curves import Curves, TensorBoardFolder, shown_examples
 from lightning_app.store.files import TENSORBOARD, folder_name, left_without_store, sample_sha256
 from lightning_app.store.lock import is_held
 from lightning_app.store.predictions import copy_predictions
-from lightning_app.store.study import (
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,
@@ -34,7 +34,7 @@ from lightning_app.store.study import (
     places_by_difficulty,
     read_study,
 )
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.tensorboard import Curves, TensorBoardFolder, shown_examples
 from lightning_app.study.finalize import finalize, log_summary
 
 log = logging.getLogger("lightning_app")

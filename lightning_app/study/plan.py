@@ -12,7 +12,8 @@ from lightning_app.analysis.extrapolation import Curve
 from lightning_app.analysis.forecast import MIN_CURVES, Pilot, format_forecast, format_size, make_forecast
 from lightning_app.data.example import Example
 from lightning_app.data.sampling import in_draw_order
-from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, FAILED
 from lightning_app.files import json_text
@@ -20,7 +21,7 @@ from lightning_app.settings import PlanSettings, StudySettings
 from lightning_app.store.export import step_log_text
 from lightning_app.store.files import PLAN
 from lightning_app.store.resume import plan_resume
-from lightning_app.store.study import ExampleLine, StoredStudy, gave_up_earlier
+from lightning_app.store.study_log import ExampleLine, StoredStudy, gave_up_earlier
 from lightning_app.study.finalize import finalize
 from lightning_app.study.prepare import Lightning, Prepared, log_sample
 from lightning_app.study.run import begin, log_resume, train

@@ -24,8 +24,8 @@ from lightning_app.settings import StudySettings, require_folder
 from lightning_app.store.files import sample_sha256
 from lightning_app.store.fingerprint import require_same
 from lightning_app.store.predictions import PredictionCache
-from lightning_app.store.study import Shard, StoredStudy
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import Shard, StoredStudy
 from lightning_app.study.select import SampleSelector
 from lightning_app.training.device import Device, pin_numerics, resolve_devices
 from lightning_app.training.pretrained import Pretrained, load_pretrained, weights_sha256

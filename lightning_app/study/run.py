@@ -12,15 +12,16 @@ from lightning_app.console.progress import StudyBar
 from lightning_app.console.signals import StopSignal
 from lightning_app.data.example import Example
 from lightning_app.data.ranking_metadata import ranking_facts
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import DONE, DONE_WITH_ERRORS
 from lightning_app.settings import EXECUTION_ONLY, PLACEMENT_ONLY, StudySettings
-from lightning_app.store.curves import CurveLogger, Curves, LightningLogger, TensorBoardFolder, shown_examples
 from lightning_app.store.files import TENSORBOARD
 from lightning_app.store.resume import ResumePlan
-from lightning_app.store.study import CommandLine, StoredStudy, Target
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import CommandLine, StoredStudy, Target
+from lightning_app.store.tensorboard import CurveLogger, Curves, LightningLogger, TensorBoardFolder, shown_examples
 from lightning_app.study.finalize import finalize, log_summary
 from lightning_app.study.prepare import Lightning, Prepared, log_sample
 from lightning_app.study.session import Session, session

@@ -22,7 +22,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
 from lightning_app.store.predictions import PredictionCache
 from lightning_app.training.device import Device
-from lightning_app.training.predict import ask
+from lightning_app.training.predict import predict
 from lightning_app.training.pretrained import Pretrained
 
 log = logging.getLogger("lightning_app")
@@ -149,7 +149,7 @@ class SampleSelector:
             file = self.images.files[entry.path]
             started = time.perf_counter()
             try:
-                answer = ask(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
+                answer = predict(self.pretrained.network, self.pretrained.transform, file, label, self.device.root)
             except UnreadableImageError as error:
                 self.unreadable[entry.path] = str(error)
                 return None

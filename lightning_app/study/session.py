@@ -24,7 +24,7 @@ from lightning_app.settings import StudySettings
 from lightning_app.store.files import folder_name
 from lightning_app.store.resume import ResumePlan, plan_resume
 from lightning_app.store.status import forget_workers, write_workers
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
 from lightning_app.study.prepare import Lightning, Prepared, prepare
 
 log = logging.getLogger("lightning_app")

@@ -1,1 +1,1 @@
-"""The only package that trains: examples in, trajectories out."""
+"""The network, its loss, the LightningModule and what Lightning needs around them; engines/ trains with it."""

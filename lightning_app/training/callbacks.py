@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import lightning.pytorch as L
 from torch import Tensor
 
-from lightning_app.data.trajectory import NEVER, Outcome, StopRule
+from lightning_app.data.stop_rule import NEVER, Outcome, StopRule
 from lightning_app.training.classifier import Batch
 from lightning_app.training.loss import is_correct
 

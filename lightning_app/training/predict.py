@@ -11,7 +11,9 @@ from lightning_app.training.pretrained import Transform
 
 
 @torch.no_grad()
-def ask(network: nn.Module, transform: Transform, image: Path, label: int, device: torch.device) -> tuple[bool, int]:
+def predict(
+    network: nn.Module, transform: Transform, image: Path, label: int, device: torch.device
+) -> tuple[bool, int]:
     """One forward pass at batch 1.
 
     Args:

@@ -12,10 +12,11 @@ from lightning_app import load_results, load_steps
 from lightning_app.analysis.load import open_studies, open_study
 from lightning_app.analysis.summary import summarize
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, Outcome, Trajectory
+from lightning_app.data.stop_rule import Outcome
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.errors import BadInputError
-from lightning_app.store.study import CommandLine
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import CommandLine
 from tests.analysis.test_foreign_csv import SEED, table
 from tests.store.studies import begun
 

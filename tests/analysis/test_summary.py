@@ -11,9 +11,10 @@ from lightning_app.analysis.load import Study, frame_of, threshold_column
 from lightning_app.analysis.statistics import Estimate
 from lightning_app.analysis.summary import Summary, answer, format_summary, step_rankings_agree, summarize
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, Outcome, Trajectory
+from lightning_app.data.stop_rule import Outcome
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.store.export import row_of
-from lightning_app.store.study import example_line
+from lightning_app.store.study_log import example_line
 
 
 def study(steps: list[int | None], limit: int = 100, epsilon: float = 0.01, diverged: tuple[int, ...] = ()) -> Study:

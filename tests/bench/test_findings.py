@@ -7,7 +7,7 @@ from lightning_app.bench.findings import Findings, format_difference, format_fin
 from lightning_app.bench.measure import Candidate, Difference
 from lightning_app.bench.roofline import Roofline
 from lightning_app.bench.runners import Result
-from lightning_app.data.trajectory import Outcome
+from lightning_app.data.stop_rule import Outcome
 from lightning_app.files import json_text
 from lightning_app.settings import BenchSettings
 

@@ -11,7 +11,7 @@ import torch
 from lightning_app.bench.measure import Candidate, Difference, Spread, first_differences, measure
 from lightning_app.bench.runners import Result
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Outcome, StopRule
+from lightning_app.data.stop_rule import Outcome, StopRule
 
 
 def ended(*losses: float, outcome: Outcome = "censored") -> Result:

@@ -11,7 +11,8 @@ from PIL import Image
 from lightning_app.bench.runners import Result, by_engine, by_plain_loop, make_examples
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.pretrained import Pretrained, load_pretrained

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
 from tests.commands.test_run import rows, without_seconds
 
 FOLDER = Path("outputs/tiny")

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from lightning_app.cli import main
-from lightning_app.store.curves import ALL_EXAMPLES
 from lightning_app.store.export import COLUMNS
+from lightning_app.store.tensorboard import ALL_EXAMPLES
 from tests import oracle
 from tests.conftest import CLASSES, SHARED, MakeModel
-from tests.store.test_curves import scalars
+from tests.store.test_tensorboard import scalars
 
 Rows = list[dict[str, str]]
 OUT = Path("outputs/tiny")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from lightning_app.data.trajectory import THRESHOLDS, StopRule
+from lightning_app.data.stop_rule import THRESHOLDS, StopRule
 
 NAN, INF = math.nan, math.inf
 ROUNDED_UP = float(np.float32(1e-3))  # 0.0010000000475 as float64: above 1e-3, though equal to it in float32

@@ -20,7 +20,7 @@ from lightning_app.engines.slots.how_many import SlotMaker
 from lightning_app.engines.slots.scheduler import Scheduler
 from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 
 KINDS = ("trainer", "slot", "replayed slots")
 """The Trainer's; the eager slot of a CPU; three slots that replay four steps at once, with a stand-in for the GPU."""

@@ -13,11 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot, load_pretrained, weights_sha256
+from lightning_app.training.pretrained import load_pretrained, weights_sha256
+from lightning_app.training.snapshot import Snapshot
 from tests import oracle
 from tests.conftest import MakeModel
 from tests.engines.networks import KINDS, Bowl, OneParameter, Steep, brightness, engine, example, make_trainer

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot, load_pretrained
+from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.snapshot import Snapshot
 from tests import oracle
 
 

@@ -19,7 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads,
 
 from lightning_app.errors import StorageError
 from lightning_app.store.files import sample_sha256
-from lightning_app.store.study import Shard, read_study
+from lightning_app.store.study_log import Shard, read_study
 from lightning_app.study import finalize as concluding
 from lightning_app.study.merge import merge
 from tests.store.studies import sample_of, study_of, without_sizes

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Outcome, StopRule, Trajectory
+from lightning_app.data.stop_rule import Outcome, StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.store.resume import ResumePlan, plan_resume
-from lightning_app.store.study import CommandLine, Shard, Target
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import CommandLine, Shard, Target
 from lightning_app.study.finalize import finalize
 
 EPSILON = 0.5

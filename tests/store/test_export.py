@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import NEVER, Failure, Trajectory
+from lightning_app.data.stop_rule import NEVER
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.files import csv_text
 from lightning_app.store.export import COLUMNS, Row, first_steps, row_of, row_text, step_log_name, step_log_text
-from lightning_app.store.study import example_line, losses_in
+from lightning_app.store.study_log import example_line, losses_in
 from tests.store.studies import trajectory as ended
 
 EXAMPLE = Example(3, "/val/n1/a, b.jpg", Path("a.jpg"), 7, 12)

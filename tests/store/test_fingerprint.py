@@ -13,7 +13,7 @@ from lightning_app import __version__
 from lightning_app.data import environment as module
 from lightning_app.errors import BadInputError
 from lightning_app.store.fingerprint import require_same
-from lightning_app.store.study import (
+from lightning_app.store.study_log import (
     FORMAT,
     EnvironmentLine,
     Line,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.store.resume import plan_resume
-from lightning_app.store.study import StoredStudy, StudyLine, Target, example_line
+from lightning_app.store.study_log import StoredStudy, StudyLine, Target, example_line
 from tests.store.studies import ENVIRONMENT, example, trajectory
 
 LIMIT = 10

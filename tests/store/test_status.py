@@ -6,7 +6,7 @@ from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.errors import BadInputError
 from lightning_app.store.lock import WriterLock
 from lightning_app.store.status import status_of
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
 from tests.store.studies import begun, example, trajectory
 
 

@@ -16,8 +16,8 @@ from lightning_app.cli import main
 from lightning_app.data.example import Example
 from lightning_app.settings import StudySettings
 from lightning_app.store.lock import WriterLock
-from lightning_app.store.study import STORE, read_study
-from lightning_app.store.writer import StudyFolder
+from lightning_app.store.study_folder import StudyFolder
+from lightning_app.store.study_log import STORE, read_study
 from lightning_app.study.prepare import part_of
 from tests.engines.workers.studies import files
 

@@ -26,7 +26,7 @@ from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.store.lock import WriterLock
 from tests.commands.test_run import OUT, cut_after, rows, steps
 from tests.conftest import MakeModel
-from tests.store.test_curves import scalars
+from tests.store.test_tensorboard import scalars
 from tests.torture import contents, started
 
 RESULTS = OUT / "single_example_results.csv"

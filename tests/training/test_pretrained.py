@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from lightning_app.errors import BadInputError
-from lightning_app.training.pretrained import Snapshot, load_pretrained, weights_sha256
+from lightning_app.training.pretrained import load_pretrained, weights_sha256
+from lightning_app.training.snapshot import Snapshot
 from tests.conftest import CLASSES, MakeModel
 
 

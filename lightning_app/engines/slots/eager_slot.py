@@ -6,11 +6,11 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 
-from lightning_app.data.trajectory import NEVER
+from lightning_app.data.stop_rule import NEVER
 from lightning_app.engines.slots.scheduler import Steps
 from lightning_app.training.classifier import Batch, Classifier
 from lightning_app.training.loss import is_correct
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 
 
 class EagerSlot:

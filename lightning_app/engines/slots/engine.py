@@ -11,7 +11,8 @@ from lightning.pytorch.plugins.precision import Precision
 from PIL import Image
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.decoding import Decoded
@@ -21,7 +22,8 @@ from lightning_app.engines.slots.how_many import MAX_SLOTS, TRIAL, SlotMaker, Sl
 from lightning_app.engines.slots.scheduler import Scheduler, Slot
 from lightning_app.engines.slots.self_check import SelfCheck, noise
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot, Transform
+from lightning_app.training.pretrained import Transform
+from lightning_app.training.snapshot import Snapshot
 
 log = logging.getLogger("lightning_app")
 

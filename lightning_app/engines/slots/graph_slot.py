@@ -13,7 +13,7 @@ from lightning_app.engines.slots.how_many import STEPS_AT_ONCE
 from lightning_app.engines.slots.scheduler import Steps
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.loss import is_correct, precise_loss
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 
 MAX_RING = max(STEPS_AT_ONCE)
 """Steps whose losses a slot keeps until they are read."""

@@ -10,7 +10,8 @@ from typing import Protocol
 from torch import Tensor
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import NEVER, Failure, Outcome, StopRule, Trajectory
+from lightning_app.data.stop_rule import NEVER, Outcome, StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.engines.slots.scheduler import Slot
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 
 CHECKED_STEPS = 20
 RULE = StopRule(0.0, CHECKED_STEPS)

@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.workers.worker import RefusedError, Result, StudyWorker, Task, Worker, WorkerReport
 from lightning_app.errors import BadInputError, WorkersError
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lightning_app.data.worker_state import WorkerState
-from lightning_app.engines.workers.pool import WorkerPool
 from lightning_app.engines.workers.ray_actors import cluster_workers, local_workers, require_ray
 from lightning_app.engines.workers.worker import Task
+from lightning_app.engines.workers.worker_pool import WorkerPool
 from lightning_app.errors import BadInputError
 from lightning_app.training.device import Device
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from lightning_app.console.process import settle_process
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import BadInputError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.slots.engine import SPARE_BYTES, FreeMemory, SlotsEngine
 from lightning_app.engines.slots.scheduler import Usage
 from tests.engines.networks import OneParameter, engine, example

@@ -13,7 +13,7 @@ from lightning_app.engines.slots.how_many import SlotMaker, SlotsUnavailableErro
 from lightning_app.engines.slots.scheduler import Slot
 from lightning_app.engines.slots.self_check import SelfCheck
 from lightning_app.training.classifier import Classifier
-from lightning_app.training.pretrained import Snapshot
+from lightning_app.training.snapshot import Snapshot
 from tests.engines.networks import InlineLane, OneParameter
 from tests.engines.slots.stand_in import Clock, Shared, SharingSlot, StandIn
 

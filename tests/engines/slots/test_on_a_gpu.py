@@ -13,14 +13,16 @@ from PIL import Image
 from lightning_app.cli import main
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
-from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.plain_loop import plain_loop
 from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.engine import SlotsEngine, make_slots_engine
 from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import pin_numerics
-from lightning_app.training.pretrained import Snapshot, load_pretrained
+from lightning_app.training.pretrained import load_pretrained
+from lightning_app.training.snapshot import Snapshot
 from tests.conftest import MakeModel
 from tests.torture import contents
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.workers.ray_actors import MAX_RESTARTS, Heard, Lost, RayActors
 from lightning_app.engines.workers.worker import REPORT_SECONDS, WorkerReport
 

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from lightning_app.data.trajectory import StopRule
+from lightning_app.data.stop_rule import StopRule
 from lightning_app.engines.workers.ray_actors import PASSED_ON, SECRET, Lost, RayActors, require_ray, visible
 from lightning_app.engines.workers.worker import StudyWorker
 from lightning_app.errors import BadInputError

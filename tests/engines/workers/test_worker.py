@@ -18,7 +18,8 @@ import pytest
 
 from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.worker import (
     Expected,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.ray_actors import Lost, RayActors

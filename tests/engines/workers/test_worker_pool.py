@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.data.example import Example
-from lightning_app.data.trajectory import Failure, StopRule, Trajectory
+from lightning_app.data.stop_rule import StopRule
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.data.worker_state import WorkerState
-from lightning_app.engines.workers.pool import AHEAD, AWAY_SECONDS, BAD, WorkerPool
 from lightning_app.engines.workers.ray_actors import Lost
+from lightning_app.engines.workers.worker_pool import AHEAD, AWAY_SECONDS, BAD, WorkerPool
 from lightning_app.errors import BadInputError, WorkersError
 from tests.engines.workers.actors import NEVER, READY, SimulatedActors, examples, in_seconds, trained
 

@@ -16,7 +16,7 @@ from lightning_app.data.example import Example
 from lightning_app.data.trajectory import Failure
 from lightning_app.files import OutsideError
 from lightning_app.store.export import rows_of, table_text
-from lightning_app.store.study import (
+from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,

@@ -10,8 +10,10 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_app.data.example import Example, Rank
-from lightning_app.data.trajectory import Failure, Outcome, Trajectory
-from lightning_app.store.curves import (
+from lightning_app.data.stop_rule import Outcome
+from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.store.study_log import Stored, example_line
+from lightning_app.store.tensorboard import (
     ALL_EXAMPLES,
     EVENTS,
     Curves,
@@ -22,7 +24,6 @@ from lightning_app.store.curves import (
     shown_examples,
     shown_steps,
 )
-from lightning_app.store.study import Stored, example_line
 from tests.store import studies
 
 

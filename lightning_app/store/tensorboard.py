@@ -21,10 +21,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_app.data.example import Example
 from lightning_app.data.sampling import in_draw_order
-from lightning_app.data.trajectory import Outcome
+from lightning_app.data.stop_rule import Outcome
 from lightning_app.files import write_atomic
 from lightning_app.store.export import Losses
-from lightning_app.store.study import ExampleLine, Stored, StoredStudy
+from lightning_app.store.study_log import ExampleLine, Stored, StoredStudy
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger

@@ -49,7 +49,7 @@ from lightning_app.store.files import (
 from lightning_app.store.lock import LOCK, WriterLock
 from lightning_app.store.log import LogWriter
 from lightning_app.store.predictions import PREDICTIONS, copy_predictions
-from lightning_app.store.study import (
+from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,

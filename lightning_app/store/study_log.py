@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from lightning_app.data.example import Rank
-from lightning_app.data.trajectory import NEVER, Failure, Outcome, Trajectory
+from lightning_app.data.stop_rule import NEVER, Outcome
+from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.files import MAX_DIGITS, OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
 

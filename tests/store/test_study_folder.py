@@ -13,8 +13,8 @@ from lightning_app.errors import BadInputError, StorageError
 from lightning_app.store.export import COLUMNS
 from lightning_app.store.files import folder_name
 from lightning_app.store.predictions import PredictionCache
-from lightning_app.store.study import STORE, read_study
-from lightning_app.store.writer import StudyFolder, is_complete
+from lightning_app.store.study_folder import StudyFolder, is_complete
+from lightning_app.store.study_log import STORE, read_study
 from lightning_app.study import finalize as concluding
 from lightning_app.study.finalize import finalize
 from tests.store.studies import begun, example, exports, sample_of, study_of, trained, trajectory, without_sizes
