@@ -2,7 +2,7 @@
 
 import math
 import types
-from argparse import ArgumentError
+from argparse import ArgumentError, HelpFormatter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,7 +25,11 @@ class Parser(ArgumentParser):
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(
-            prog=f"steps-to-epsilon {command}", description=description, allow_abbrev=False, exit_on_error=False
+            prog=f"steps-to-epsilon {command}",
+            description=description,
+            formatter_class=HelpFormatter,  # jsonargparse's own adds types and defaults that the help says already
+            allow_abbrev=False,
+            exit_on_error=False,
         )
 
     def parse(self, argv: Sequence[str]) -> Namespace:
