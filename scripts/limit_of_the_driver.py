@@ -24,7 +24,7 @@ from lightning_app.data.stop_rule import StopRule
 from lightning_app.data.trajectory import Failure, Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.ray_actors import RayActors, local_ray
-from lightning_app.engines.workers.worker import Ready, Worker
+from lightning_app.engines.workers.worker import ReadyWorker, Worker
 from lightning_app.engines.workers.worker_pool import WorkerPool
 from lightning_app.store.study_folder import StudyFolder
 from lightning_app.store.study_log import CommandLine, Target
@@ -86,7 +86,7 @@ class StandIn(Worker):
         import ray  # not above: in the driver it is loaded by `local_ray`
 
         seconds = ray.get(pickle.loads(task))
-        super().__init__(lambda: Ready(Sleeper(seconds), "none"))
+        super().__init__(lambda: ReadyWorker(Sleeper(seconds), "none"))
 
 
 def megabytes() -> float:

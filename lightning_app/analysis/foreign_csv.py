@@ -17,7 +17,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS
 
 EMPTY = ("", "None")
-EXCELS_LINE = ["sep=", ""]
+EXCELS_HEADER = ["sep=", ""]
 """Of a table whose first line tells Excel that commas separate its cells."""
 MAX_COUNT = 10**12
 """Of steps and indexes."""
@@ -37,7 +37,7 @@ def read_results_csv(file: Path) -> pd.DataFrame:
     rows: dict[int, list[str]] = {}  # by line
     try:
         header = [name.strip() for name in next(reader, [])]
-        if header == EXCELS_LINE:
+        if header == EXCELS_HEADER:
             header = [name.strip() for name in next(reader, [])]
         if missing := [name for name in NEEDED if name not in header]:
             raise BadInputError(

@@ -15,11 +15,12 @@ import pandas as pd
 from lightning_app.analysis.foreign_csv import read_results_csv
 from lightning_app.analysis.losses import LossSource, StoredLosses, step_logs_beside
 from lightning_app.analysis.statistics import Floats, not_reached_on_top
+from lightning_app.data.environment import Content
 from lightning_app.data.stop_rule import NEVER, THRESHOLDS
 from lightning_app.errors import BadInputError
 from lightning_app.store.export import COLUMNS, COUNTS, TEXT_COLUMNS, Row, first_steps, rows_of
 from lightning_app.store.files import READ, RESULTS, left_without_store, require_no_links
-from lightning_app.store.study_log import STORE, Content, StoredStudy, read_study
+from lightning_app.store.study_log import STORE, StoredStudy, read_study
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from lightning_app.bench.measure import Candidate, Difference, Spread
+from lightning_app.bench.measure import Candidate, FirstDifference, Spread
 from lightning_app.bench.roofline import Roofline
 from lightning_app.console.table import aligned
 from lightning_app.settings import BenchSettings
@@ -162,7 +162,7 @@ def _agreement(engines: Sequence[Candidate]) -> list[str]:
     return lines
 
 
-def format_difference(difference: Difference) -> str:
+def format_difference(difference: FirstDifference) -> str:
     """Where and how far."""
     ours = "no such step" if difference.loss is None else repr(difference.loss)
     theirs = "no such step" if difference.expected is None else repr(difference.expected)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lightning_app.bench.roofline import synchronize
-from lightning_app.bench.runners import Result, Train
+from lightning_app.bench.runners import EngineResult, Train
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
 
@@ -30,7 +30,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @dataclass(frozen=True)
-class Difference:
+class FirstDifference:
     """Where two engines first part on an example.
 
     Args:
@@ -52,7 +52,9 @@ class Difference:
     expected_outcome: str
 
 
-def first_differences(engine: str, ended: Mapping[int, Result], reference: Mapping[int, Result]) -> list[Difference]:
+def first_differences(
+    engine: str, ended: Mapping[int, EngineResult], reference: Mapping[int, EngineResult]
+) -> list[FirstDifference]:
     """The examples that both have trained on and whose losses, counts or outcomes are not the same.
 
     Args:
@@ -66,19 +68,21 @@ def first_differences(engine: str, ended: Mapping[int, Result], reference: Mappi
         step = _first_difference(ours, theirs)
         if step is not None:
             found.append(
-                Difference(engine, index, step, _loss(ours, step), _loss(theirs, step), ours.outcome, theirs.outcome)
+                FirstDifference(
+                    engine, index, step, _loss(ours, step), _loss(theirs, step), ours.outcome, theirs.outcome
+                )
             )
     return found
 
 
-def _first_difference(ours: Result, theirs: Result) -> int | None:
+def _first_difference(ours: EngineResult, theirs: EngineResult) -> int | None:
     for step in range(1, max(len(ours.losses), len(theirs.losses)) + 1):
         if _bits(_loss(ours, step)) != _bits(_loss(theirs, step)):
             return step
     return None if ours.outcome == theirs.outcome else len(ours.losses)
 
 
-def _loss(ended: Result, step: int) -> float | None:
+def _loss(ended: EngineResult, step: int) -> float | None:
     return ended.losses[step - 1] if step <= len(ended.losses) else None
 
 
@@ -108,8 +112,8 @@ class Candidate:
     examples: Sequence[Example]
     gpu_bytes: int | None = None
     rates: list[float] = field(default_factory=list)
-    ended: Mapping[int, Result] = field(default_factory=dict)
-    differing: list[Difference] = field(default_factory=list)
+    ended: Mapping[int, EngineResult] = field(default_factory=dict)
+    differing: list[FirstDifference] = field(default_factory=list)
 
     @property
     def steps(self) -> int:

@@ -60,7 +60,7 @@ def make_examples(
 
 
 @dataclass(frozen=True)
-class Result:
+class EngineResult:
     """How an example's training ended.
 
     Args:
@@ -72,7 +72,7 @@ class Result:
     losses: Sequence[float]
 
 
-Train = Callable[[Sequence[Example], StopRule], Mapping[int, Result]]
+Train = Callable[[Sequence[Example], StopRule], Mapping[int, EngineResult]]
 """Trains examples, each from the pretrained weights; the answers are by the examples' index."""
 
 
@@ -89,8 +89,8 @@ def by_plain_loop(classifier: Classifier, transform: Transform, precision: Preci
     network = classifier.network.eval().to(device)
     pretrained = copy.deepcopy(network.state_dict())
 
-    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Result]:
-        ended: dict[int, Result] = {}
+    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, EngineResult]:
+        ended: dict[int, EngineResult] = {}
         for example in examples:
             images = precision.convert_input(read_pixels(example.image, transform)[None].to(device))
             labels = torch.tensor([example.label], device=device)
@@ -98,7 +98,7 @@ def by_plain_loop(classifier: Classifier, transform: Transform, precision: Preci
             losses = plain_loop(classifier, images, labels, rule, precision.train_step_context)
             outcome = rule.outcome_at(len(losses), losses[-1])
             assert outcome is not None
-            ended[example.index] = Result(outcome, losses)
+            ended[example.index] = EngineResult(outcome, losses)
         return ended
 
     return train
@@ -111,12 +111,12 @@ def by_engine(engine: Engine) -> Train:
         engine: Of the study.
     """
 
-    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, Result]:
-        ended: dict[int, Result] = {}
+    def train(examples: Sequence[Example], rule: StopRule) -> Mapping[int, EngineResult]:
+        ended: dict[int, EngineResult] = {}
         for result in engine.train(examples, rule):
             if isinstance(result, Failure):
                 raise RuntimeError(f"{result.example.image} could not be trained on: {result.reason}")
-            ended[result.example.index] = Result(result.outcome, result.losses)
+            ended[result.example.index] = EngineResult(result.outcome, result.losses)
         return ended
 
     return train

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         require("format", "png, svg or pdf", kind, kind in ("png", "svg", "pdf"))
     # Here and not above: --help doesn't wait for them.
     from lightning_app.console.log import StudyLog
-    from lightning_app.report.report import PICTURES, read_report, require_folder, studies_on_page, write_report
+    from lightning_app.report.report import PICTURES, read_report, require_place, studies_on_page, write_report
     from lightning_app.report.tables import TERMINAL, as_text
 
     with StudyLog():
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         names = [study.name for study in report.studies]
         folder = arguments.output_dir or _default_folder(arguments.folder_or_csv, names)
         on_page = studies_on_page(report, arguments.root_dir)
-        require_folder(folder, kinds)
+        require_place(folder, kinds)
         say("\n\n".join(textwrap.fill(text, TERMINAL, break_on_hyphens=False) for text in report.paragraphs))
         say("\n" + "\n\n".join(map(as_text, report.tables)))
         sys.stdout.flush()

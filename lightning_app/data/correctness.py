@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.data.model_names import read_published_names, row_of
+from lightning_app.data.model_names import read_published_names, row_of_model
 from lightning_app.data.ranking import RankedPath, Ranking, read_ranking
 from lightning_app.errors import BadInputError
 from lightning_app.files import OutsideError, require_regular
@@ -63,7 +63,7 @@ def read_model_row(settings: StudySettings, ranking: Ranking) -> ModelRow | None
         raise BadInputError(needs_matrix)
     names = read_published_names(settings.imagenet_models_csv, "imagenet_models_csv")
     name = settings.model_name if settings.model_csv_name is None else settings.model_csv_name
-    row = row_of(name, names, "model_csv_name", f"--imagenet_models_csv {settings.imagenet_models_csv}")
+    row = row_of_model(name, names, "model_csv_name", f"--imagenet_models_csv {settings.imagenet_models_csv}")
     name = names[row]
     if names.count(name) > 1:
         raise BadInputError(f"--imagenet_models_csv {settings.imagenet_models_csv} holds {name!r} more than once")

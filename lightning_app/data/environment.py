@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_app import __version__
 
-Content = Mapping[str, Any]
+Content = dict[str, Any]
 """A JSON object."""
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "pillow", "numpy")
 VERSIONS = ("python", "steps-to-epsilon", *PACKAGES)

@@ -28,7 +28,7 @@ def name_in_pool(model_name: str) -> str:
     return model_name if folder is None else Path(os.path.realpath(folder)).name
 
 
-def row_of(name: str, names: Sequence[str], flag: str, source: object) -> int:
+def row_of_model(name: str, names: Sequence[str], flag: str, source: object) -> int:
     """The place of a model in a list, by its name as it is or as a pool calls it.
 
     Raises:

@@ -50,3 +50,7 @@ class Failure:
     example: Example
     reason: str
     outcome: Outcome = "error"
+
+
+Result = Trajectory | Failure
+"""What comes of an example."""

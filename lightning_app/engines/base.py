@@ -5,7 +5,7 @@ from typing import Protocol
 
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Result
 
 
 def never() -> bool:
@@ -49,7 +49,7 @@ class Engine(Protocol):
         rule: StopRule,
         should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
-    ) -> Iterator[Trajectory | Failure]:
+    ) -> Iterator[Result]:
         """Trains examples.
 
         Args:

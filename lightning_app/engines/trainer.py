@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_app.data.example import Example
 from lightning_app.data.image import UnreadableImageError
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Failure, Result, Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.training.callbacks import StopAtEpsilon
 from lightning_app.training.classifier import Classifier
@@ -57,7 +57,7 @@ class TrainerEngine:
         rule: StopRule,
         should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
-    ) -> Iterator[Trajectory | Failure]:
+    ) -> Iterator[Result]:
         """Trains each example from the pretrained weights; see `Engine.train`.
 
         Yields:

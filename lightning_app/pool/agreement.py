@@ -9,12 +9,10 @@ from itertools import combinations, islice
 import numpy as np
 import numpy.typing as npt
 
-from lightning_app.analysis.statistics import Estimate, pearson, spearman
+from lightning_app.analysis.statistics import Estimate, Floats, pearson, spearman
 from lightning_app.errors import BadInputError
 from lightning_app.pool.difficulty import average_ranks
 from lightning_app.pool.matrix import Pool
-
-Floats = npt.NDArray[np.float64]
 
 HALVES = 100
 EXTREME = 0.1

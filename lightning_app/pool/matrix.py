@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_app.data.correctness import EXAMPLES, NUMBERED, Numbers, open_matrix, read_matrix
-from lightning_app.data.model_names import read_published_names, row_of
+from lightning_app.data.model_names import read_published_names, row_of_model
 from lightning_app.errors import BadInputError
 from lightning_app.files import csv_text, naming, write_atomic
 
@@ -48,10 +48,12 @@ class Pool:
         Raises:
             BadInputError: If one isn't in the pool, or none is left.
         """
-        taken = [row_of(name, self.names, "models", self.source) for name in models] or list(range(len(self.names)))
+        taken = [row_of_model(name, self.names, "models", self.source) for name in models] or list(
+            range(len(self.names))
+        )
         if len(set(taken)) < len(taken):
             raise BadInputError(f"--models {','.join(models)}: two of them are one model of {self.source}")
-        left_out = {row_of(name, self.names, "without", self.source) for name in without}
+        left_out = {row_of_model(name, self.names, "without", self.source) for name in without}
         for name in (self.names[row] for row in left_out.difference(taken)):
             raise BadInputError(f"--without {name}: it is not among --models, so there is nothing to leave out")
         rows = [row for row in taken if row not in left_out]

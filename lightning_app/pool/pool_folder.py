@@ -26,7 +26,7 @@ from lightning_app.pool.matrix import ACCURACY, IDENTITY, LOSSES, MATRIX, MODELS
 from lightning_app.pool.predict import ModelPredictions
 
 TABLES = "tables"
-COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")
+TABLE_COLUMNS = ("path", "label", "predicted", "correct", "probability", "loss", "top5")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class PoolFolder:
             (path, label, predicted, right, float(np.exp(-loss)), loss, top5) if read else (path, label, *[None] * 5)
             for path, label, read, predicted, right, loss, top5 in columns
         ]
-        write_atomic(self._table(member.name), csv_text([COLUMNS, *rows]).encode())
+        write_atomic(self._table(member.name), csv_text([TABLE_COLUMNS, *rows]).encode())
         write_atomic(said, json_text(asdict(member)).encode())
 
     def read_table(self, member: Member, paths: Sequence[str], labels: Sequence[int]) -> CorrectnessTable:

@@ -100,15 +100,15 @@ def _without_nan(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(logits.isnan().any(dim=1, keepdim=True), wrong, logits)
 
 
-Decoded = Tensor | str
+DecodedBatch = Tensor | str
 """An image, or the reason why it can't be read."""
-Batch = tuple[Tensor, Tensor, dict[int, str]]
+ImageBatch = tuple[Tensor, Tensor, dict[int, str]]
 """The places of the images that could be read, their pixels, and why others could not be by their places."""
 
 
 def _batches(
     files: Sequence[Path], transform: Transform, batch_size: int, threads: int
-) -> Generator[Batch, None, None]:
+) -> Generator[ImageBatch, None, None]:
     """All images in order, a few batches of them decoded ahead where threads do that.
 
     Not processes: forks of one with threads can hang, others take seconds to begin, and Pillow lets threads decode and
@@ -118,7 +118,7 @@ def _batches(
     if not threads:
         yield from (_batch(places, [_decode(files[place], transform) for place in places]) for places in batches)
         return
-    coming: deque[tuple[range, list[Future[Decoded]]]] = deque()
+    coming: deque[tuple[range, list[Future[DecodedBatch]]]] = deque()
     pool = ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,))  # that number is each thread's own
     try:
         for places in batches:
@@ -131,12 +131,12 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _next(coming: deque[tuple[range, list[Future[Decoded]]]]) -> Batch:
+def _next(coming: deque[tuple[range, list[Future[DecodedBatch]]]]) -> ImageBatch:
     places, decoded = coming.popleft()
     return _batch(places, [image.result() for image in decoded])
 
 
-def _decode(file: Path, transform: Transform) -> Decoded:
+def _decode(file: Path, transform: Transform) -> DecodedBatch:
     try:
         return read_pixels(file, transform)
     except UnreadableImageError as error:
@@ -146,7 +146,7 @@ def _decode(file: Path, transform: Transform) -> Decoded:
         return str(error)
 
 
-def _batch(places: Sequence[int], decoded: Sequence[Decoded]) -> Batch:
+def _batch(places: Sequence[int], decoded: Sequence[DecodedBatch]) -> ImageBatch:
     read = [(place, image) for place, image in zip(places, decoded, strict=True) if isinstance(image, Tensor)]
     reasons = {place: image for place, image in zip(places, decoded, strict=True) if isinstance(image, str)}
     pixels = torch.stack([image for _, image in read]) if read else torch.empty(0)

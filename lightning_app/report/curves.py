@@ -11,7 +11,7 @@ WHOLE = 10
 """The first steps are all kept."""
 MAX_POINTS = 60
 
-Curve = list[object]
+ThinnedCurve = list[object]
 """The number of steps, and the losses at the grid's steps before the last one and at the last one."""
 
 
@@ -28,7 +28,7 @@ def kept_steps(limit: int) -> list[int]:
     return sorted({*first, *(int(step) for step in np.rint(spread) if step <= limit)})
 
 
-def thinned(losses: Losses, steps: Sequence[int]) -> Curve | None:
+def thinned(losses: Losses, steps: Sequence[int]) -> ThinnedCurve | None:
     """A curve at the kept steps and at its end, with four significant digits; None where it has no steps.
 
     Args:

@@ -111,7 +111,7 @@ def write_report(
         BadInputError: If the folder can't be used.
         StorageError: If a file can't be written; an older page is as it was.
     """
-    require_folder(folder, kinds)
+    require_place(folder, kinds)
     found = pictures(report, kinds)
     shown = [picture for picture in found if picture.name.endswith(".png")]
     title = f"Steps to epsilon: {', '.join(study.name for study in report.studies)}"
@@ -125,7 +125,7 @@ def write_report(
     return folder / PAGE
 
 
-def require_folder(folder: Path, kinds: Sequence[str] = ()) -> None:
+def require_place(folder: Path, kinds: Sequence[str] = ()) -> None:
     """Makes the page's folder, and sees that the page can be written there, and the files of the pictures if there are.
 
     Raises:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from lightning_app.data.environment import number_of
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.environment import Content, number_of
+from lightning_app.data.trajectory import Failure, Result, Trajectory
 from lightning_app.errors import BadInputError, StorageError
 from lightning_app.files import (
     NEW_FILE,
@@ -53,7 +53,6 @@ from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,
-    Content,
     EnvironmentLine,
     Line,
     Stored,
@@ -284,7 +283,7 @@ class StudyFolder:
         for line, text in zip(lines, texts, strict=True):
             self.study.take(line, len(text))
 
-    def commit(self, result: Trajectory | Failure) -> Stored:
+    def commit(self, result: Result) -> Stored:
         """Puts one finished example on the disk, and then where people look.
 
         Args:

@@ -9,13 +9,14 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from lightning_app.data.environment import Content
 from lightning_app.data.example import Rank
 from lightning_app.data.stop_rule import NEVER, Outcome
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Failure, Result
 from lightning_app.files import MAX_DIGITS, OutsideError, json_as, open_regular
 from lightning_app.store.log import whole_lines
 
@@ -30,10 +31,9 @@ FORMAT = 3
 """Of the store; 1 and 2 were a table, step logs and `run.json`, without one."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-Steps = Annotated[int, msgspec.Meta(ge=NEVER, le=10**12)]
+StepCount = Annotated[int, msgspec.Meta(ge=NEVER, le=10**12)]
 Number = float | Literal["nan", "inf", "-inf"]
 """JSON has no word for what is not finite."""
-Content = dict[str, Any]
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class ExampleLine(msgspec.Struct, tag_field="kind", tag="example", omit_defaults
     label: Count | None = None
     steps: Count = 0
     predicted_before: Count | None = None
-    steps_to_correct: Steps | None = None
+    steps_to_correct: StepCount | None = None
     weight_distance: Number | None = None
     seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
     environment: Count = 0
@@ -177,7 +177,7 @@ def parse_line(text: bytes) -> Line:
         raise OutsideError(f"it is not JSON: {error}") from None
 
 
-def example_line(result: Trajectory | Failure, environment: int) -> ExampleLine:
+def example_line(result: Result, environment: int) -> ExampleLine:
     """The line of a finished example.
 
     Args:

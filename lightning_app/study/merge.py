@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from lightning_app.console.log import StudyLog
-from lightning_app.data.environment import differences, format_differences, number_of
+from lightning_app.data.environment import Content, differences, format_differences, number_of
 from lightning_app.data.example import Example
 from lightning_app.errors import DONE, DONE_WITH_ERRORS, BadInputError
 from lightning_app.files import yaml_as
@@ -24,7 +24,6 @@ from lightning_app.store.study_log import (
     FORMAT,
     STORE,
     CommandLine,
-    Content,
     EnvironmentLine,
     Shard,
     StoredStudy,

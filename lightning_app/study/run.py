@@ -13,7 +13,7 @@ from lightning_app.console.signals import StopSignal
 from lightning_app.data.example import Example
 from lightning_app.data.ranking_metadata import ranking_facts
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Failure, Result, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import DONE, DONE_WITH_ERRORS
 from lightning_app.settings import EXECUTION_ONLY, PLACEMENT_ONLY, StudySettings
@@ -183,7 +183,7 @@ def _say_how_to_go_on(stop: StopSignal, plan: ResumePlan, study: StoredStudy, le
                 " first completes a random part)", reason, examples - left, examples, easiest)  # fmt: skip
 
 
-def _say_result(result: Trajectory | Failure) -> None:
+def _say_result(result: Result) -> None:
     example = result.example
     if isinstance(result, Failure):
         log.error("example %d (rank %s) %r: error: %s", example.index, example.rank, example.path, result.reason)

@@ -4,19 +4,19 @@ from dataclasses import replace
 import pytest
 
 from lightning_app.bench.findings import Findings, format_difference, format_findings
-from lightning_app.bench.measure import Candidate, Difference
+from lightning_app.bench.measure import Candidate, FirstDifference
 from lightning_app.bench.roofline import Roofline
-from lightning_app.bench.runners import Result
+from lightning_app.bench.runners import EngineResult
 from lightning_app.data.stop_rule import Outcome
 from lightning_app.files import json_text
 from lightning_app.settings import BenchSettings
 
 ROOFLINE = Roofline(2_000_000, (), 10_000, 1e9, 1e9)  # 500 steps/s
-OFF = Difference("slots", 3, 7, 0.25, 0.5, "censored", "reached")
+OFF = FirstDifference("slots", 3, 7, 0.25, 0.5, "censored", "reached")
 
 
 def candidate(name: str, *rates: float, steps: int = 25, outcome: Outcome = "censored", **more: object) -> Candidate:
-    ended = {i: Result(outcome if i else "reached", [1.0] * steps) for i in range(4)}
+    ended = {i: EngineResult(outcome if i else "reached", [1.0] * steps) for i in range(4)}
     made = Candidate(name, lambda *_: {}, 1, [], rates=list(rates), ended=ended)
     return replace(made, **more)  # type: ignore[arg-type]
 

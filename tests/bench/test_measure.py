@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_app.bench.measure import Candidate, Difference, Spread, first_differences, measure
-from lightning_app.bench.runners import Result
+from lightning_app.bench.measure import Candidate, FirstDifference, Spread, first_differences, measure
+from lightning_app.bench.runners import EngineResult
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import Outcome, StopRule
 
 
-def ended(*losses: float, outcome: Outcome = "censored") -> Result:
-    return Result(outcome, list(losses))
+def ended(*losses: float, outcome: Outcome = "censored") -> EngineResult:
+    return EngineResult(outcome, list(losses))
 
 
 OFF = float(np.nextafter(0.3, 1))
@@ -35,10 +35,10 @@ OFF = float(np.nextafter(0.3, 1))
     ],
 )
 def test_the_first_difference_of_an_example(
-    ours: Result, theirs: Result, found: tuple[int, float | None, float | None] | None
+    ours: EngineResult, theirs: EngineResult, found: tuple[int, float | None, float | None] | None
 ) -> None:
     others = {0: ended(0.9), 2: ended(0.8)}
-    expected = [] if found is None else [Difference("slots", 1, *found, ours.outcome, theirs.outcome)]
+    expected = [] if found is None else [FirstDifference("slots", 1, *found, ours.outcome, theirs.outcome)]
     # An example that only one has trained on is not compared.
     assert (
         first_differences("slots", {**others, 1: ours, 7: ended(0.1)}, {**others, 1: theirs, 8: ended(0.2)}) == expected
@@ -62,14 +62,14 @@ class Made:
     def __init__(self, name: str, clock: Clock, times: Sequence[float], wrong: int | None = None) -> None:
         self.name, self.clock, self.times, self.wrong, self.turn = name, clock, times, wrong, 0
 
-    def __call__(self, examples: Sequence[Example], rule: StopRule) -> Mapping[int, Result]:
+    def __call__(self, examples: Sequence[Example], rule: StopRule) -> Mapping[int, EngineResult]:
         self.clock.turns.append(self.name)
         found = {}
         for example in examples:
             steps = 10 * (example.index + 1)
             self.clock.now += steps * self.times[self.turn]
             losses = [1 / step for step in range(1, steps + 1)]
-            found[example.index] = Result("reached", [*losses[:-1], 0.77] if self.turn == self.wrong else losses)
+            found[example.index] = EngineResult("reached", [*losses[:-1], 0.77] if self.turn == self.wrong else losses)
         self.turn += 1
         return found
 

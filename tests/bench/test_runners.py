@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 from PIL import Image
 
-from lightning_app.bench.runners import Result, by_engine, by_plain_loop, make_examples
+from lightning_app.bench.runners import EngineResult, by_engine, by_plain_loop, make_examples
 from lightning_app.data.example import Example
 from lightning_app.data.image import read_pixels
 from lightning_app.data.stop_rule import StopRule
@@ -63,11 +63,11 @@ def test_the_plain_loop_is_the_oracle_and_begins_anew_for_every_example(tiny_mod
     found = train([*examples, examples[0]], rule)
     for example in examples:
         expected = oracle.trajectory(tiny_model, example.image, example.label, 0.05, 0.1, 20)
-        assert found[example.index] == Result(expected.outcome, expected.losses)  # type: ignore[arg-type]
+        assert found[example.index] == EngineResult(expected.outcome, expected.losses)  # type: ignore[arg-type]
     assert train(examples, rule) == found
 
 
-def format_differences(*results: Trajectory | Failure) -> Engine:
+def engine_of(*results: Trajectory | Failure) -> Engine:
     """An engine whose results are given."""
     return cast(Engine, SimpleNamespace(train=lambda examples, rule: iter(results)))
 
@@ -75,13 +75,13 @@ def format_differences(*results: Trajectory | Failure) -> Engine:
 def test_an_engines_results_are_by_index_in_whatever_order_they_end() -> None:
     examples = [Example(i, str(i), Path(str(i)), 0, i) for i in range(2)]
     results = [Trajectory(example, "censored", [float(example.index)], 0, -1, 0.0, 0.0) for example in examples[::-1]]
-    assert by_engine(format_differences(*results))(examples, StopRule(0.1, 1)) == {
-        0: Result("censored", [0.0]),
-        1: Result("censored", [1.0]),
+    assert by_engine(engine_of(*results))(examples, StopRule(0.1, 1)) == {
+        0: EngineResult("censored", [0.0]),
+        1: EngineResult("censored", [1.0]),
     }
 
 
 def test_an_example_that_fails_is_no_time() -> None:
     example = Example(0, "a", Path("a.png"), 0, 1)
     with pytest.raises(RuntimeError, match=r"a\.png could not be trained on: torn"):
-        by_engine(format_differences(Failure(example, "torn")))([example], StopRule(0.1, 1))
+        by_engine(engine_of(Failure(example, "torn")))([example], StopRule(0.1, 1))

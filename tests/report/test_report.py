@@ -7,7 +7,7 @@ from PIL import Image
 
 from lightning_app.analysis import plots
 from lightning_app.errors import BadInputError
-from lightning_app.report.report import class_names, pictures, read_report, require_folder, studies_on_page
+from lightning_app.report.report import class_names, pictures, read_report, require_place, studies_on_page
 from tests.analysis.test_load import CURVES, write_study
 
 
@@ -48,7 +48,7 @@ def test_classes_are_named_after_their_folders(labels: list[int], paths: list[st
 def test_a_folder_that_cannot_be_written_to_is_named() -> None:
     Path("file").write_text("")
     with pytest.raises(BadInputError, match="--output_dir: file/deep can't be written"):
-        require_folder(Path("file/deep"))
+        require_place(Path("file/deep"))
 
 
 def test_a_picture_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Result
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.decoding import Decoded
@@ -87,7 +87,7 @@ class SlotsEngine:
         rule: StopRule,
         should_stop: Callable[[], bool] = never,
         on_steps: Callable[[int], None] = unseen,
-    ) -> Iterator[Trajectory | Failure]:
+    ) -> Iterator[Result]:
         """Trains each example from the pretrained weights; see `Engine.train`."""
         with Decoded(examples, self.transform, should_stop, self.decoders, self._ahead, self.gpu) as source:
             try:

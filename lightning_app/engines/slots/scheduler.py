@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import NEVER, Outcome, StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Failure, Result, Trajectory
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Scheduler:
         self._shared = 0.0  # seconds, each divided by the number of examples in hand at that time
         self._looked = 0.0
 
-    def train(self, source: Source, rule: StopRule, on_steps: Callable[[int], None]) -> Iterator[Trajectory | Failure]:
+    def train(self, source: Source, rule: StopRule, on_steps: Callable[[int], None]) -> Iterator[Result]:
         """Trains what the source has.
 
         Args:

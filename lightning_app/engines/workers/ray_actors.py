@@ -24,7 +24,8 @@ from typing import Any
 
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.engines.workers.worker import RefusedError, Result, StudyWorker, Task, Worker, WorkerReport
+from lightning_app.data.trajectory import Result
+from lightning_app.engines.workers.worker import RefusedError, StudyWorker, Task, Worker, WorkerReport
 from lightning_app.errors import BadInputError, WorkersError
 
 log = logging.getLogger("lightning_app")
@@ -39,7 +40,7 @@ PASSED_ON = re.compile(
 """Environment variables that a worker on this machine is given: what programs need to run, and no one's secrets."""
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|KEY", re.IGNORECASE)
 
-QUIET = {
+RAY_QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray would print of lost workers: the study's own log says it
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -129,7 +130,7 @@ def local_ray(cpus: int, gpus: Sequence[int], store_bytes: int) -> Iterator[Any]
     there = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name) and not SECRET.search(name)}
     own = {"OMP_NUM_THREADS": "1", "RAY_AUTH_TOKEN_PATH": str(token), "CUDA_VISIBLE_DEVICES": visible(gpus)}
     try:
-        with _environment({**there, **QUIET, **LOOPBACK_ONLY, **own}):
+        with _environment({**there, **RAY_QUIET, **LOOPBACK_ONLY, **own}):
             ray = _ray()
             try:
                 with _signals_as_they_are():
@@ -172,7 +173,7 @@ def cluster_workers(
         BadInputError: If Ray isn't installed, the cluster isn't there or has no such device, or the task can't be sent.
     """
     log.info("Workers: looking for the cluster at --ray_address %s", address)
-    with _environment({**os.environ, **QUIET, **OF_A_CLUSTER}):
+    with _environment({**os.environ, **RAY_QUIET, **OF_A_CLUSTER}):
         ray = _ray()
         try:
             with _signals_as_they_are():

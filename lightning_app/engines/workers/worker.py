@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lightning_app.console.process import settle_process
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Result, Trajectory
 from lightning_app.engines.base import Engine
 from lightning_app.errors import BadInputError
 
@@ -41,7 +41,6 @@ LAST_WORDS_SECONDS = 0.5
 
 Said = tuple[int, str]
 """A level of `logging`, and a text."""
-Result = Trajectory | Failure
 
 
 class RefusedError(BadInputError):
@@ -85,7 +84,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyWorker:
     """What a worker is.
 
     Args:
@@ -128,7 +127,7 @@ class WorkerReport:
     failed: str | None = None
 
 
-def get_ready(task: Task) -> Ready:
+def get_ready(task: Task) -> ReadyWorker:
     """Makes the engine of this process's one device, and sees that it fits the study.
 
     Raises:
@@ -161,7 +160,7 @@ def get_ready(task: Task) -> Ready:
             f"{host} is another environment than this one: {format_differences(differing)}. The last bits of its rows"
             " may differ: --allow_mixed_environment takes it all the same"
         )
-    return Ready(task.make_engine(device), device.name, here if differing else None)
+    return ReadyWorker(task.make_engine(device), device.name, here if differing else None)
 
 
 class Worker:
@@ -171,7 +170,7 @@ class Worker:
         make: Makes the engine, in the thread that will train; what it raises is raised here.
     """
 
-    def __init__(self, make: Callable[[], Ready]) -> None:
+    def __init__(self, make: Callable[[], ReadyWorker]) -> None:
         self._changed = threading.Condition()
         self._coming = deque[tuple[Example, StopRule]]()
         self._in_hand: dict[str, None] = {}
@@ -181,7 +180,7 @@ class Worker:
         self._said = BufferingHandler(MAX_SAID)
         logging.getLogger("lightning_app").setLevel(logging.INFO)
         logging.getLogger("lightning_app").addHandler(self._said)
-        made = Future[Ready]()
+        made = Future[ReadyWorker]()
         threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True).start()
         engine = made.result().engine
         self._now = WorkerReport(
@@ -226,7 +225,7 @@ class Worker:
             asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, os._exit, 1)
         return report
 
-    def _work(self, make: Callable[[], Ready], made: "Future[Ready]") -> None:
+    def _work(self, make: Callable[[], ReadyWorker], made: "Future[ReadyWorker]") -> None:
         try:
             made.set_result(ready := make())
             while True:

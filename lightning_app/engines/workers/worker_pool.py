@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Failure, Trajectory
+from lightning_app.data.trajectory import Failure, Result
 from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.ray_actors import Lost, RayActors
-from lightning_app.engines.workers.worker import Result, Said, WorkerReport
+from lightning_app.engines.workers.worker import Said, WorkerReport
 from lightning_app.errors import BadInputError, WorkersError
 
 log = logging.getLogger("lightning_app")
@@ -215,7 +215,7 @@ class WorkerPool:
         """What comes of a call."""
         del worker.held[example.path]
         was_alone, worker.is_alone = worker.is_alone, False
-        if isinstance(came, Trajectory | Failure):
+        if isinstance(came, Result):
             worker.done, worker.lost_in_a_row, self._has_any_ended = worker.done + 1, 0, True
             return replace(came, example=example)
         if not isinstance(came, Lost):  # it was not begun

@@ -19,13 +19,12 @@ import pytest
 from lightning_app.data.environment import environment
 from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
-from lightning_app.data.trajectory import Trajectory
+from lightning_app.data.trajectory import Result, Trajectory
 from lightning_app.engines.base import never, unseen
 from lightning_app.engines.workers.worker import (
     Expected,
-    Ready,
+    ReadyWorker,
     RefusedError,
-    Result,
     Task,
     Worker,
     WorkerReport,
@@ -84,7 +83,7 @@ class Told:
     """A worker whose calls run in an event loop of their own, as Ray's do."""
 
     def __init__(self, engine: Obedient, environment: dict[str, object] | None = None) -> None:
-        self.worker = Worker(lambda: Ready(engine, "cpu", environment))
+        self.worker = Worker(lambda: ReadyWorker(engine, "cpu", environment))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -201,11 +200,11 @@ def test_what_its_engine_raises_is_told_in_one_line_and_then_the_process_ends(
 def test_what_is_said_comes_with_its_reports() -> None:
     log = logging.getLogger("lightning_app")
 
-    def make() -> Ready:
+    def make() -> ReadyWorker:
         assert threading.current_thread().name == "engine"
         log.info("Engine: %s", "one")
         log.debug("nobody's")
-        return Ready(Obedient(), "cpu")
+        return ReadyWorker(Obedient(), "cpu")
 
     worker = Worker(make)
     assert asyncio.run(worker.report(False)).said == ((logging.INFO, "Engine: one"),)
@@ -217,7 +216,7 @@ def test_what_is_said_comes_with_its_reports() -> None:
     ("error", "kind", "words"), [(ValueError("no"), ValueError, "no"), (SystemExit(4), RuntimeError, "SystemExit: 4")]
 )
 def test_what_keeps_it_from_getting_ready_is_raised(error: BaseException, kind: type[Exception], words: str) -> None:
-    def make() -> Ready:
+    def make() -> ReadyWorker:
         raise error
 
     with pytest.raises(kind, match=words):
