@@ -99,7 +99,7 @@ def rows(case: Case, found: dict[str, Any]) -> list[Sequence[str]]:
             spread(line["speed_ratio"], 2),
             "—" if line["gpu_bytes"] is None else f"{line['gpu_bytes'] / 1e6:,.0f}",
             "—" if line["share_of_roof"] is None else f"{100 * line['share_of_roof']:.1f}",
-            "yes" if not line["differences"] else f"{len(line['first_differences'])} of {line['compared']} differ",
+            "yes" if not line["differences"] else f"{len(line['differences'])} of {line['compared']} differ",
         )
         for line in found["engines"]
     ]

@@ -173,7 +173,7 @@ class Command(LightningCLI):
             self.config_init = self.parser.instantiate_classes(self.config)
         # A user's callback, plugin or logger that refuses its arguments, or whose package isn't there.
         except (ImportError, TypeError, ValueError) as error:
-            raise BadInputError(f"--trainer: {innermost(error)}") from error
+            raise BadInputError(f"--trainer: {innermost(error, None)}") from error
 
     @property
     def trainers(self) -> TrainerMaker:
@@ -236,17 +236,19 @@ def configs_first(argv: Sequence[str]) -> list[str]:
     return configs + others
 
 
-def _spelled_out(flag: str, value: str) -> list[tuple[str, object]]:
+def _spelled_out(flag: str, value: str | None) -> list[tuple[str, object]]:
     """A flag of the command line; `--trainer FILE` as what the file gives."""
-    return _in_file(Path(value), flag) if flag == "trainer" and _is_there(Path(value)) else [(flag, value)]
+    is_file = flag == "trainer" and value is not None and _is_there(Path(value))
+    return _in_file(Path(value or ""), flag) if is_file else [(flag, value)]
 
 
 def _in_file(file: Path, key: str = "") -> list[tuple[str, object]]:
     """What a YAML file gives, by option; nothing where it can't be read."""
     try:
-        return [*_flat(yaml_as(object, read_regular(file, limit=MAX_YAML_BYTES)), key)]
+        content = yaml_as(object, read_regular(file, limit=MAX_YAML_BYTES))
     except (OSError, OutsideError):
         return []
+    return [*_flat(content, key)] if isinstance(content, dict) else []
 
 
 def _flat(content: object, key: str) -> Iterator[tuple[str, object]]:

@@ -1,5 +1,6 @@
 """What all commands share of parsing: the parser of those that need no torch, and errors in the same words for all."""
 
+import json
 import math
 import types
 from argparse import ArgumentError, HelpFormatter
@@ -44,11 +45,11 @@ class Parser(ArgumentParser):
             raise BadInputError(why_not(error, self, flags_of(argv), {}, "--")) from error
 
 
-def flags_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The flags of a command line, without their dashes, each with what stands behind it."""
-    for word, following in zip(argv, [*argv, ""][1:], strict=True):
+def flags_of(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """The flags of a command line, without their dashes, each with its value; None where nothing follows."""
+    for word, following in zip(argv, [*argv, None][1:], strict=True):
         flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
+        if flag.startswith("--") and len(flag) > 2:
             yield flag[2:].removesuffix("+"), value if equals else following
 
 
@@ -76,25 +77,44 @@ def why_not(
         if not any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in known):
             return f"{dashes}{key} is no option of {parser.prog.split()[-1]}{did_you_mean(key, known)}"
     for key, value in given:
-        if (
-            key in hints
-            and value != ""
-            and not any(_is_class(kind) or fits(value, kind) for kind in _kinds(hints[key]))
-        ):
+        kinds = _kinds(hints[key]) if key in hints and value is not None else []
+        if kinds and not any(_is_class(kind) or fits(value, kind) for kind in kinds):
             return f"{dashes}{key}: got {value}, expected {_in_words(hints[key])}"
-    said = innermost(error)
+    for name in dict.fromkeys(name for key, _ in given for name in hints if key == name or key.startswith(f"{name}.")):
+        words = [(key, value) for key, value in given if key == name or key.startswith(f"{name}.")]
+        if (said := _class_says(name, words, hints[name])) is not None:
+            return f"{dashes}{words[0][0]}: {words[0][1]} is refused: {said}; expected {_in_words(hints[name])}"
     for key, value in given:
-        name = next((name for name in hints if key == name or key.startswith(f"{name}.")), "")
-        kinds = _kinds(hints.get(name))
-        if name and any(map(_is_class, kinds)) and not any(fits(value, kind) for kind in kinds if not _is_class(kind)):
-            return f"{dashes}{key}: {value} is refused ({said}); expected {_in_words(hints[name])}"
-    return f"{said}; {parser.prog} --help shows what it takes"
+        if key not in known and value is not None:  # a group of options
+            return f"{dashes}{key}: {value} is refused: {innermost(error)}"
+    return f"{innermost(error)}; {parser.prog} --help shows what it takes"
 
 
-def innermost(error: BaseException) -> str:
-    """What a class or a type has said of its value, in one line: jsonargparse wraps it."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
+def _class_says(name: str, given: Iterable[tuple[str, object]], hint: object) -> str | None:
+    """What the class, or the list of them, that an option asks for says of its values; None if nothing."""
+    given = list(given)
+    is_list = isinstance(given[0][1], list)
+    kinds = [kind for kind in _kinds(hint) if _is_class(kind) and (get_origin(kind) is not None) == is_list]
+    if not kinds or any(len(given) == 1 and fits(given[0][1], kind) for kind in _kinds(hint)):
+        return None
+    alone = ArgumentParser(exit_on_error=False)
+    alone.add_argument("--value", type=kinds[0])
+    try:
+        alone.parse_args([f"--value{key[len(name) :]}={json.dumps(x) if is_list else x}" for key, x in given])
+    except (ArgumentError, TypeError, ValueError) as error:
+        return innermost(error)
+    return None
+
+
+def innermost(error: BaseException, wanted: type[BaseException] | None = ValueError) -> str:
+    """What a type has said of its value, in one line: jsonargparse wraps it into errors of its own.
+
+    Args:
+        error: The outermost.
+        wanted: The first of this type is it; None for the one that began it all.
+    """
+    while error.__cause__ is not None and type(error) is not wanted:
+        error = error.__cause__
     return " ".join(str(error).split())
 
 
@@ -106,13 +126,13 @@ def fits(value: object, kind: object) -> bool:
     if get_origin(kind) is Literal:
         return text in map(str, get_args(kind))
     if kind is type(None):
-        return value is None or text in ("null", "")
+        return value is None or text == "null"
     if kind in (int, float):
         try:
-            number = float(text)
+            number = int(text) if kind is int else float(text)
         except ValueError:
             return False
-        return math.isfinite(number) and (kind is float or number.is_integer())
+        return math.isfinite(number)
     return isinstance(value, str) and kind in (str, Path)
 
 

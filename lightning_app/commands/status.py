@@ -40,7 +40,7 @@ def format_status(status: Status) -> str:
     if again := sum(status.outcomes.values()) - status.done:
         lines.append(f"           {again} of them are trained again, with up to {status.max_steps_per_example} steps")
     if status.state != "running" and (errors := status.outcomes.get("error")):
-        lines.append(f"           rerun the command to try the {errors} with an error again")
+        lines.append(f"           rerun its last command to try the {errors} with an error again")
     if status.beyond_the_sample:
         lines.append(f"           and {status.beyond_the_sample} rows that are not in the sample")
     # How many trained what is there, nobody has written down.

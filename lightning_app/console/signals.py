@@ -30,10 +30,12 @@ class StopSignal(L.Callback):
     Lightning wraps SIGTERM's handler in one of its own, which would cut the example short, so ours is put back.
 
     Args:
+        advice: How to resume.
         deadline: By `time.monotonic()`; then it is as if SIGTERM had come.
     """
 
-    def __init__(self, deadline: float = math.inf) -> None:
+    def __init__(self, advice: str, deadline: float = math.inf) -> None:
+        self.advice = advice
         self.deadline = deadline
         self.exit_now: Callable[[int], NoReturn] = os._exit
         """Ends the process at the second signal."""
@@ -46,7 +48,7 @@ class StopSignal(L.Callback):
         if self.came is not None:
             if number not in AGAIN:
                 return
-            _say_from_a_handler("stopped at once; what is done is whole; rerun the command to resume")
+            _say_from_a_handler(f"stopped at once; what is done is whole; {self.advice}")
             self.exit_now(128 + number)  # what is on disk is whole at any moment
         self.came = signal.Signals(number)
         _say_from_a_handler(

@@ -100,7 +100,7 @@ def _without_nan(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(logits.isnan().any(dim=1, keepdim=True), wrong, logits)
 
 
-DecodedBatch = Tensor | str
+DecodedImage = Tensor | str
 """An image, or the reason why it can't be read."""
 ImageBatch = tuple[Tensor, Tensor, dict[int, str]]
 """The places of the images that could be read, their pixels, and why others could not be by their places."""
@@ -118,7 +118,7 @@ def _batches(
     if not threads:
         yield from (_batch(places, [_decode(files[place], transform) for place in places]) for places in batches)
         return
-    coming: deque[tuple[range, list[Future[DecodedBatch]]]] = deque()
+    coming: deque[tuple[range, list[Future[DecodedImage]]]] = deque()
     pool = ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,))  # that number is each thread's own
     try:
         for places in batches:
@@ -131,12 +131,12 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _next(coming: deque[tuple[range, list[Future[DecodedBatch]]]]) -> ImageBatch:
+def _next(coming: deque[tuple[range, list[Future[DecodedImage]]]]) -> ImageBatch:
     places, decoded = coming.popleft()
     return _batch(places, [image.result() for image in decoded])
 
 
-def _decode(file: Path, transform: Transform) -> DecodedBatch:
+def _decode(file: Path, transform: Transform) -> DecodedImage:
     try:
         return read_pixels(file, transform)
     except UnreadableImageError as error:
@@ -146,7 +146,7 @@ def _decode(file: Path, transform: Transform) -> DecodedBatch:
         return str(error)
 
 
-def _batch(places: Sequence[int], decoded: Sequence[DecodedBatch]) -> ImageBatch:
+def _batch(places: Sequence[int], decoded: Sequence[DecodedImage]) -> ImageBatch:
     read = [(place, image) for place, image in zip(places, decoded, strict=True) if isinstance(image, Tensor)]
     reasons = {place: image for place, image in zip(places, decoded, strict=True) if isinstance(image, str)}
     pixels = torch.stack([image for _, image in read]) if read else torch.empty(0)

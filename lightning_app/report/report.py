@@ -34,7 +34,7 @@ class Report:
 
     Args:
         studies: As they were read.
-        closings: The statistics of each.
+        summaries: The statistics of each.
         agreement: Of the step rankings of every two.
     """
 

@@ -109,7 +109,7 @@ def _no_study(folder: Path) -> str:
     if (found := left_without_store(folder)) is not None:
         return f"{folder} holds {found}; report reads its table"
     if os.path.lexists(folder / STORE):
-        return f"{folder}: a run was ended there before it had begun to train; rerun the command to start it"
+        return f"{folder}: a run was ended there before it had begun to train; rerun its command to start it"
     files = glob.glob(f"*/{STORE}", root_dir=folder)  # noqa: PTH207  Path.glob raises where the folder is none
     studies = sorted(str(folder / Path(file).parent) for file in files)
     if studies:

@@ -25,7 +25,7 @@ from lightning_app.store.study_log import ExampleLine, StoredStudy, gave_up_earl
 from lightning_app.study.finalize import finalize
 from lightning_app.study.prepare import Lightning, Prepared, log_sample
 from lightning_app.study.run import begin, log_resume, train
-from lightning_app.study.session import Session, session
+from lightning_app.study.session import Session, flags_that_lightning_takes, session
 
 log = logging.getLogger("lightning_app")
 
@@ -63,11 +63,12 @@ def plan_study(settings: PlanSettings, lightning: Lightning, config: str) -> int
             log_sample(prepared)
             return DONE
         stop.deadline = min(stop.deadline, time.monotonic() + 60 * settings.pilot_minutes)
-        prepared = train_pilot(at_work, settings, config)
         devices = at_work.engine.devices if at_work.engine else 1
-        at_work.dismiss_workers()
+        with at_work.stopping_gently():
+            prepared = train_pilot(at_work, settings, config)
+            at_work.dismiss_workers()
         if stop.came is not None:
-            log.warning("stopped by %s: what is trained is kept; rerun the command to resume", stop.came.name)
+            log.warning("stopped by %s: what is trained is kept; %s", stop.came.name, stop.advice)
             return 128 + (stop.came or signal.SIGTERM)
         stored = folder.find()
         curves = read_curves(prepared, stored)
@@ -119,7 +120,8 @@ def train_pilot(at_work: Session, settings: PlanSettings, config: str) -> Prepar
     is_part_of_more = existing is not None and len(existing.sampled) > len(prepared.sample)
     affordable = 0.0
     if not is_part_of_more:
-        pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
+        with flags_that_lightning_takes(at_work.folder):
+            pace = engine.steps_a_second or engine.devices * steps_a_second(engine, left, settings.epsilon)
         affordable = 0.8 * 60 * settings.pilot_minutes / len(left) * pace
         if affordable < GAIN * before:
             affordable = 0.0  # what is there stays as it is; a little more would train all that was given up again

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from lightning_app.console.log import FILE_ONLY
 from lightning_app.console.progress import StudyBar
-from lightning_app.console.signals import StopSignal
+from lightning_app.console.signals import StopSignal, exit_at_once
 from lightning_app.data.example import Example
 from lightning_app.data.ranking_metadata import ranking_facts
 from lightning_app.data.stop_rule import StopRule
@@ -24,7 +24,7 @@ from lightning_app.store.study_log import CommandLine, StoredStudy, Target
 from lightning_app.store.tensorboard import CurveLogger, Curves, LightningLogger, TensorBoardFolder, shown_examples
 from lightning_app.study.finalize import finalize, log_summary
 from lightning_app.study.prepare import Lightning, Prepared, log_sample
-from lightning_app.study.session import Session, session
+from lightning_app.study.session import Session, flags_that_lightning_takes, session
 
 log = logging.getLogger("lightning_app")
 
@@ -46,14 +46,17 @@ def run_study(settings: StudySettings, lightning: Lightning, config: str) -> int
     """
     with session(settings, lightning, "train_single") as at_work:
         prepared, plan, folder, stop = at_work.prepared, at_work.plan, at_work.folder, at_work.stop
-        log_resume(plan, prepared)
         if settings.dry_run:
             log_sample(prepared)
+            log_resume(plan, prepared)
             return DONE
-        begin(prepared, plan, folder, config)
-        trained = train(at_work, prepared, plan, plan.left)
-        at_work.dismiss_workers()
-        log_summary(finalize(folder), folder.study)
+        with exit_at_once(f"; {stop.advice}"):
+            log_resume(plan, prepared)
+            begin(prepared, plan, folder, config)
+        with at_work.stopping_gently():
+            trained = train(at_work, prepared, plan, plan.left)
+            at_work.dismiss_workers()
+            log_summary(finalize(folder), folder.study)
         left = len(plan.left) - trained.total()
         if stop.came is not None or (stop.is_over and left):
             _say_how_to_go_on(stop, plan, folder.study, left)
@@ -118,6 +121,9 @@ def train(at_work: Session, prepared: Prepared, plan: ResumePlan, examples: Sequ
 
     Returns:
         How many examples ended how.
+
+    Raises:
+        BadInputError: If Lightning refuses its flags at the first example.
     """
     folder, engine, stop = at_work.folder, at_work.engine, at_work.stop
     with curves_of(prepared, at_work.lightning, folder) as curves:
@@ -125,7 +131,8 @@ def train(at_work: Session, prepared: Prepared, plan: ResumePlan, examples: Sequ
         if not examples or stop.came is not None:
             return Counter()
         assert engine is not None
-        return _train_each(prepared, plan, examples, engine, folder, curves, stop)
+        with flags_that_lightning_takes(folder):
+            return _train_each(prepared, plan, examples, engine, folder, curves, stop)
 
 
 def _train_each(
@@ -177,10 +184,10 @@ def _say_how_to_go_on(stop: StopSignal, plan: ResumePlan, study: StoredStudy, le
         log.warning("stopped by %s after the last of %d examples: the study is complete", reason, examples)
         return
     is_there = [example.path in study.examples for example in plan.examples]  # easiest first
-    is_the_easiest_part = not all(is_there) and is_there == sorted(is_there, reverse=True)
+    is_the_easiest_part = any(is_there) and is_there == sorted(is_there, reverse=True)
     easiest = ", the easiest ones: the table above says nothing of the others" if is_the_easiest_part else ""
-    log.warning("stopped by %s: %d of %d examples are done%s. Rerun the command to resume (a smaller --max_examples"
-                " first completes a random part)", reason, examples - left, examples, easiest)  # fmt: skip
+    log.warning("stopped by %s: %d of %d examples are done%s; %s (a smaller --max_examples first completes a random"
+                " part)", reason, examples - left, examples, easiest, stop.advice)  # fmt: skip
 
 
 def _say_result(result: Result) -> None:

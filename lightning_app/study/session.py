@@ -16,7 +16,7 @@ from lightning_app.console.signals import StopSignal, exit_at_once, stop_between
 from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import Engine
 from lightning_app.engines.choose import Training, choose_engine
-from lightning_app.engines.workers.start import WorkerOptions
+from lightning_app.engines.workers.start import WorkerOptions, are_several
 from lightning_app.engines.workers.worker import FOUND_BY_EACH_WORKER, Expected
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.files import OutsideError
@@ -52,6 +52,11 @@ class Session:
     engine: Engine | None
     dismiss_workers: Callable[[], None]
 
+    def stopping_gently(self) -> AbstractContextManager[None]:
+        """While examples are trained: what ends the study ends it between two of them."""
+        several = are_several(self.prepared.devices, self.prepared.settings.ray_address)
+        return stop_between_examples(self.stop, has_workers=several)
+
 
 @contextmanager
 def session(settings: StudySettings, lightning: Lightning, log_name: str) -> Iterator[Session]:
@@ -64,48 +69,63 @@ def session(settings: StudySettings, lightning: Lightning, log_name: str) -> Ite
 
     Raises:
         BadInputError: Before any training: if anything given can't be used, another process holds the folder, or the
-            study that is there is another one. Also if Lightning refuses its flags at the first example.
+            study that is there is another one.
         StorageError: If a result can't be written.
         WorkersError: If no worker can train.
     """
-    stop = StopSignal(math.inf if settings.max_hours is None else time.monotonic() + 3600 * settings.max_hours)
+    how = how_to_resume(settings)
+    deadline = math.inf if settings.max_hours is None else time.monotonic() + 3600 * settings.max_hours
     with StudyLog() as study_log:
         try:
             folder = StudyFolder(settings.output_dir / folder_name(settings.model_name, settings.part))
             with folder.locked(), ExitStack() as workers:
-                with exit_at_once("; rerun the command to resume"):
+                with exit_at_once(f"; {how}"):
                     prepared = prepare(settings, lightning, folder)
                     plan = plan_resume(prepared.sample, prepared.existing, settings.max_steps_per_example)
-                    engine = None
+                    stop, engine = StopSignal(how, deadline), None
                     if plan.left and not settings.dry_run:
                         show = workers.enter_context(_worker_lines(folder))
-                        engine = workers.enter_context(_engine(prepared, plan, lightning, stop, show))
-                    aside = folder.move_aside() if settings.overwrite and not settings.dry_run else None
+                        with flags_that_lightning_takes(folder):
+                            engine = workers.enter_context(_engine(prepared, plan, lightning, stop, show))
                     if not settings.dry_run:
+                        aside = folder.move_aside() if settings.overwrite else None
                         study_log.to_file(folder.folder / f"{log_name}_{datetime.now():%Y%m%d-%H%M%S}.log")
-                    if aside is not None:
-                        log.info("The study that was here is now in %s", aside)
-                with stop_between_examples(stop, has_workers=engine is not None and engine.devices > 1):
-                    yield Session(prepared, plan, lightning, folder, stop, engine, workers.close)
+                        if aside is not None:
+                            log.info("The study that was here is now in %s", aside)
+                yield Session(prepared, plan, lightning, folder, stop, engine, workers.close)
         except BadInputError:
             raise
-        except MisconfigurationException as error:  # a callback or plugin that is refused at the first example
-            folder.discard()
-            raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
         except OutsideError as error:  # found when the losses are read: some commands need none
             raise BadInputError(f"--output_dir: {folder.folder} holds a study that can't be read: {error}") from error
         except StorageError as error:
             log.error("%s", error, extra=FILE_ONLY)
-            raise StorageError(
-                f"{error}. What is done is whole; once it can be written, rerun the command to resume"
-            ) from error
+            raise StorageError(f"{error}. What is done is whole; once it can be written, {how}") from error
         except WorkersError as error:
             log.error("%s", error, extra=FILE_ONLY)
-            raise WorkersError(f"{error}. What is done is whole; rerun the command to resume") from error
+            raise WorkersError(f"{error}. What is done is whole; {how}") from error
         except Exception as error:
             log.critical("ended by an error that is not yours: %s: %s", type(error).__name__,
                          " ".join(str(error).split()), exc_info=True, extra=FILE_ONLY)  # fmt: skip
             raise
+
+
+def how_to_resume(settings: StudySettings) -> str:
+    """What a user whose study ends early is told."""
+    return f"rerun the command {'without --overwrite ' if settings.overwrite else ''}to resume"
+
+
+@contextmanager
+def flags_that_lightning_takes(folder: StudyFolder) -> Iterator[None]:
+    """Says of a user's callback or plugin that Lightning refuses at the first example, and leaves the folder free.
+
+    Raises:
+        BadInputError: If there is one.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        folder.discard()
+        raise BadInputError(f"Lightning refuses its flags: {' '.join(str(error).split())}") from error
 
 
 def _engine(

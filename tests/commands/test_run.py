@@ -558,10 +558,10 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "steps": (["--max_steps_per_example", "0"], "--max_steps_per_example must be from 1 to 50,000,000, got 0"),
         "curves": (["--tensorboard_examples", "-2"], "--tensorboard_examples must be >= 0, or -1 for all, got -2"),
         "logger": (["--trainer.logger", "MLFlowLogger"], "--trainer: Requirement 'mlflow"),
-        "no such logger": (["--trainer.logger", "odd"], "--trainer.logger: odd is refused (Expected "),
+        "no such logger": (["--trainer.logger", "odd"], "--trainer.logger: odd is refused: Expected "),
         "half a logger": (
             ["--trainer.logger", "CSVLogger"],
-            "--trainer.logger: CSVLogger is refused (the following arguments are r",
+            "the following arguments are required: save_dir",
         ),
         "precision": (
             ["--trainer.precision", "odd"],

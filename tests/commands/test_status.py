@@ -26,7 +26,7 @@ def test_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "outputs/tiny: stopped",
         "Done       2 of 4 examples, 2 left",
         "Outcomes   1 error, 1 reached",
-        "           rerun the command to try the 1 with an error again",
+        "           rerun its last command to try the 1 with an error again",
         "Rate       2.0 steps/s, 1800 examples/hour by one device",
         "Time left  0:00:04 at the pace of the last examples by one device",
         "           rerun its last command to resume; config.yaml has it",

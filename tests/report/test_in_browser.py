@@ -197,7 +197,11 @@ def _wait_for_card(page: Any, number: int) -> None:
 
 def _facts(page: Any) -> dict[str, str]:
     return dict(
-        zip(page.locator("#facts dt").all_text_contents(), page.locator("#facts dd").all_text_contents(), strict=True)
+        zip(
+            page.locator("#metadata dt").all_text_contents(),
+            page.locator("#metadata dd").all_text_contents(),
+            strict=True,
+        )
     )
 
 

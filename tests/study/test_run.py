@@ -353,7 +353,7 @@ def test_after_so_many_hours_it_stops_and_the_same_command_goes_on(
         assert (OUT / "steps_vs_difficulty.png").read_bytes()[:4] == b"\x89PNG"
         printed = capsys.readouterr().err
         assert f"stopped by --max_hours: {done} of 6 examples are done, the easiest ones" in printed
-        assert "Rerun the command to resume" in printed
+        assert "rerun the command to resume" in printed
     assert main([*study, "--max_hours", "99"]) == 0
     assert contents(OUT) == expected
 
@@ -385,7 +385,7 @@ def test_a_signal_ends_the_study_after_the_example_in_hand_and_it_goes_on(
     again = "again" if number in (signal.SIGINT, signal.SIGTERM) else "Ctrl-C"
     assert f"{number.name}: stopping after what is in hand ({again}: at once)" in printed
     assert f"stopped by {number.name}: {len(table)} of 5 examples are done" in printed
-    assert "Rerun the command to resume" in printed
+    assert "rerun the command to resume" in printed
     assert "Traceback" not in printed
     assert main(study) == 0
     assert contents(OUT) == expected
@@ -458,7 +458,7 @@ def test_a_lost_connection_or_a_batch_system_may_say_so_twice(number: signal.Sig
     def ended(code: int) -> NoReturn:
         raise AssertionError(code)
 
-    stop = stopping.StopSignal()
+    stop = stopping.StopSignal("")
     stop.exit_now = ended
     for _ in range(3):
         stop.note(number, None)
@@ -467,7 +467,7 @@ def test_a_lost_connection_or_a_batch_system_may_say_so_twice(number: signal.Sig
 
 
 def test_hours_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = stopping.StopSignal(time.monotonic() + 7200)
+    stop = stopping.StopSignal("", time.monotonic() + 7200)
     now = time.monotonic()
     for later, due in ((7100, False), (7300, True)):
         monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
@@ -578,7 +578,7 @@ def test_what_is_done_is_called_the_easiest_only_if_it_is(study: list[str], caps
     assert main([*study, "--max_examples", "3"]) == 0
     assert main([*study, "--max_examples", "12", "--max_hours", "1e-9"]) == 143
     printed = capsys.readouterr().err
-    assert "stopped by --max_hours: 4 of 12 examples are done. Rerun the command to resume" in printed
+    assert "stopped by --max_hours: 4 of 12 examples are done; rerun the command to resume" in printed
     assert main([*study, "--max_steps_per_example", "40", "--max_examples", "12", "--max_hours", "1e-9"]) == 143
 
 

@@ -38,7 +38,7 @@ class Decoded:
     ) -> None:
         self._examples = iter(examples)
         self._transform = transform
-        self._is_due = should_stop
+        self._should_stop = should_stop
         self._ahead = ahead
         self._gpu = gpu
         # A thread that pins memory would otherwise set up the first GPU, which may be another one.
@@ -58,7 +58,7 @@ class Decoded:
 
     def take(self, wait: bool) -> Ready | Failure | None:
         """The next example; None if there is none, or if it isn't decoded yet and `wait` is false."""
-        self._is_over = self._is_over or (not self._is_first and self._is_due())
+        self._is_over = self._is_over or (not self._is_first and self._should_stop())
         if self._is_over:
             return None
         taken = self._decode_now() if self._workers is None else self._from(self._workers, wait)

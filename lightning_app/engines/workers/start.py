@@ -14,7 +14,7 @@ from lightning_app.training.device import Device
 
 PATIENCE_SECONDS = 60.0
 """Workers that a busy cluster has not started until then join later."""
-FEW_WORKERS, WORKERS_A_CORE = 16, 4
+MAX_WORKERS_ANYWHERE, WORKERS_A_CORE = 16, 4
 """More processes than that would leave none of them anything of the machine."""
 
 
@@ -55,7 +55,7 @@ def require_workers(devices: Sequence[Device], ray_address: str | None, device_f
     if kind not in ("cpu", "cuda"):
         raise BadInputError(f"{device_flags}: several workers train on CPUs or NVIDIA GPUs, not on {kind}")
     cores = os.cpu_count() or 1
-    if kind == "cpu" and len(devices) > max(FEW_WORKERS, WORKERS_A_CORE * cores):
+    if kind == "cpu" and len(devices) > max(MAX_WORKERS_ANYWHERE, WORKERS_A_CORE * cores):
         raise BadInputError(
             f"{device_flags} would be {len(devices)} worker processes on a machine with {cores} cores: give about one"
             " a core"

@@ -3,8 +3,8 @@
 // The living part of the page. Text from files only ever becomes a textContent, and plotly gets numbers alone.
 const StepsReport = (() => {
   const PAGE_ROWS = 50;
-  const MOST_SVG_POINTS = 4000; // each is an element; up to here they are sharper than WebGL's, and sooner there
-  const MOST_RINGS = 2000; // in view; more picks are dots, which are drawn many times faster
+  const MAX_SVG_POINTS = 4000; // each is an element; up to here they are sharper than WebGL's, and sooner there
+  const MAX_RINGS = 2000; // in view; more picks are dots, which are drawn many times faster
   const SETTLED_MS = 60; // a pointer that crosses points loads no curves
   const MARGIN = { l: 74, r: 14, t: 10, b: 46 };
   const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
@@ -210,12 +210,12 @@ const StepsReport = (() => {
 
   function drawScatter() {
     const colour = colours();
-    const every = webgl ? 1 : Math.ceil(shown.length / MOST_SVG_POINTS);
+    const every = webgl ? 1 : Math.ceil(shown.length / MAX_SVG_POINTS);
     const some = shown.filter((e, i) => i % every === 0);
     drawn = [some.filter((e) => e.steps !== null), some.filter((e) => e.steps === null)];
     at('thinned').textContent = every > 1
       ? `Without WebGL the scatter draws ${count(some.length)} of the ${count(shown.length)}; the table has all.` : '';
-    const [size, opacity] = examples.length > MOST_SVG_POINTS ? [4, 0.35] : [8, 0.75];
+    const [size, opacity] = examples.length > MAX_SVG_POINTS ? [4, 0.35] : [8, 0.75];
     const limits = [...new Set(shown.filter((e) => e.steps === null).map((e) => e.x))];
     const epsilons = [...new Set(studies.map((s) => s.epsilon))];
     // Copied below: plotly changes the arrays it is given.
@@ -311,7 +311,7 @@ const StepsReport = (() => {
   function drawPicks() {
     const pen = layer('marks');
     const places = picked.size ? shown.filter((e) => picked.has(e.id)).map(placing()).filter((place) => place) : [];
-    if (places.length > MOST_RINGS) for (const [x, y] of places) pen.fillRect(x - 1, y - 1, 2, 2);
+    if (places.length > MAX_RINGS) for (const [x, y] of places) pen.fillRect(x - 1, y - 1, 2, 2);
     else for (const place of places) ring(pen, place, 5, 1.5);
   }
 
@@ -385,7 +385,7 @@ const StepsReport = (() => {
   }
 
   function showFacts(e) {
-    const facts = [
+    const metadata = [
       ['True class', orDash(className(e, 'label'), String)],
       ['Predicted before', orDash(className(e, 'before'), String)],
       ['Outcome', e.outcome],
@@ -394,8 +394,8 @@ const StepsReport = (() => {
       ['Initial loss', orDash(e.initial, loss)],
       ['Final loss', orDash(e.final, loss)],
     ];
-    if (studies.length > 1) facts.unshift(['Study', e.study.name]);
-    at('facts').replaceChildren(...facts.flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
+    if (studies.length > 1) metadata.unshift(['Study', e.study.name]);
+    at('metadata').replaceChildren(...metadata.flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
   }
 
   function showCurve(example) {
@@ -601,7 +601,7 @@ const StepsReport = (() => {
     at('notice').hidden = true;
     at('living').hidden = false; // before the plots, which need its size
     ranked = [...examples].sort((a, b) => a.rank - b.rank || a.id - b.id);
-    webgl = examples.length > MOST_SVG_POINTS && webglWorks();
+    webgl = examples.length > MAX_SVG_POINTS && webglWorks();
     extent = findExtent();
     const touch = matchMedia('(pointer: coarse)').matches;
     at('dragging').querySelector(`[value=${touch ? 'false' : 'zoom'}]`).checked = true;
