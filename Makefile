@@ -55,4 +55,4 @@ build: .venv/.installed  ## build the wheel and the source archive into dist/, a
 	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove .venv and what tools left behind; results are not touched
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info

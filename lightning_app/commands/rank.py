@@ -28,10 +28,13 @@ def parser() -> Parser:
         "--matrix_examples_csv", type=Path, metavar="FILE",
         help="the paths of the matrix's columns (default: examples.csv beside the matrix)",
     )  # fmt: skip
-    parser.add_argument("--models", metavar="A,B|FILE", help="rank by these models alone (default: all)")
     parser.add_argument(
-        "--without", metavar="A[,B]", help="leave models out, such as the one to be studied: a model that is in the"
-        " pool is part of its own difficulty ranking",
+        "--models", action="append", metavar="A,B|FILE", help="rank by these models alone (default: all)"
+    )
+    parser.add_argument(
+        "--without", action="append", metavar="A[,B]",
+        help="leave models out, such as the one to be studied (may be given again): a model that is in the pool is part"
+        " of its own difficulty ranking",
     )  # fmt: skip
     parser.add_argument(
         "--output_csv", type=Path, metavar="FILE",
@@ -54,8 +57,10 @@ def main(argv: Sequence[str]) -> int:
     from lightning_app.data.model_names import split_models
     from lightning_app.pool.rank import PoolSubset, compare, rank
 
-    models = split_models(arguments.models, "models") if arguments.models is not None else ()
-    without = split_models(arguments.without, "without") if arguments.without is not None else ()
+    models, without = (
+        split_models(",".join(given), flag) if given else ()  # an option that is given again adds to the first
+        for flag, given in (("models", arguments.models), ("without", arguments.without))
+    )
     part = PoolSubset(arguments.imagenet_models_csv, arguments.matrix_examples_csv, models, without)
     if arguments.against is not None:
         compare(arguments.pool, part, arguments.against)

@@ -22,7 +22,7 @@ class _Content:
     sha256: list[str]
 
 
-def ranking_facts(file: Path, model_name: str, model_csv_name: str | None = None) -> dict[str, object] | None:
+def read_ranking_metadata(file: Path, model_name: str, model_csv_name: str | None = None) -> dict[str, object] | None:
     """Reads it.
 
     Args:

@@ -195,7 +195,7 @@ class StudyFolder:
 
     def begin(
         self,
-        found: StoredStudy | None,
+        existing: StoredStudy | None,
         identity: Content,
         environment: Content,
         target: Target,
@@ -205,7 +205,7 @@ class StudyFolder:
         """Writes down what the study is, as far as that is new, and shows what is there of it.
 
         Args:
-            found: The study that is there, as `find` gave it.
+            existing: The study that is there, as `find` gave it.
             identity: What its numbers depend on.
             environment: Where its next examples are trained.
             target: What it is to become.
@@ -216,16 +216,16 @@ class StudyFolder:
             StorageError: If it can't be written.
         """
         self._require_lock()
-        self._study = study = found or StoredStudy(self.folder / STORE, torn=self._bytes_of_no_study())
+        self._study = study = existing or StoredStudy(self.folder / STORE, torn=self._bytes_of_no_study())
         if study.torn:
-            where = "in the middle of a line" if found else "before its study had begun"
+            where = "in the middle of a line" if existing else "before its study had begun"
             log.warning("%s ended %s: %s bytes are cut off, and what they were of is trained again",
                         study.file, where, f"{study.torn:,}")  # fmt: skip
-        is_killed = found is not None and bool(found.examples) and not is_final(study)
+        is_killed = existing is not None and bool(existing.examples) and not is_final(study)
         self._log = LogWriter(study.file, study.size, study.torn)
         study.torn = 0
         lines: list[Line] = []
-        if found is None:
+        if existing is None:
             lines.append(StudyLine(FORMAT, identity))
         if number_of(environment, study.environments) is None:
             lines.append(EnvironmentLine(len(study.environments) + 1, environment))

@@ -216,16 +216,16 @@ CurveLogger = TensorBoardFolder | LightningLogger
 
 
 class Curves:
-    """Hands finished examples to the viewers. One that fails is left out from then on: the study matters more.
+    """Hands finished examples to loggers. One that fails is left out from then on: the study matters more.
 
     Args:
-        viewers: Where the study is shown.
+        loggers: Where the study is shown.
         shown: Paths of the examples whose curves are.
         digits: Of a rank in a curve's name.
     """
 
-    def __init__(self, viewers: Sequence[CurveLogger], shown: frozenset[str], digits: int) -> None:
-        self.viewers = list(viewers)
+    def __init__(self, loggers: Sequence[CurveLogger], shown: frozenset[str], digits: int) -> None:
+        self.loggers = list(loggers)
         self.shown = shown
         self.digits = digits
 
@@ -236,7 +236,7 @@ class Curves:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         status = "success" if kind is None else "failed"
-        self._tell_all(lambda viewer: viewer.close(status))
+        self._tell_all(lambda logger: logger.close(status))
 
     def keep(self, study: StoredStudy, coming: Collection[str] = ()) -> None:
         """Shows the examples that were done before this command.
@@ -250,11 +250,11 @@ class Curves:
         there = {curve_name(stored.line, places[path], self.digits): path for path, stored in done.items()}
         shown = [name for name, path in there.items() if path in self.shown and done[path].line.steps]
 
-        def tell(viewer: CurveLogger) -> None:
-            for name in viewer.lacking(shown, there):
-                viewer.curve(name, study.losses_of(there[name]))
+        def tell(logger: CurveLogger) -> None:
+            for name in logger.lacking(shown, there):
+                logger.curve(name, study.losses_of(there[name]))
             for path, stored in done.items():
-                viewer.example(places[path], example_values(stored))
+                logger.example(places[path], example_values(stored))
 
         self._tell_all(tell)
 
@@ -267,18 +267,18 @@ class Curves:
             losses: Of each step; none for an `error`.
         """
         values = example_values(stored)
-        self._tell_all(lambda viewer: viewer.example(index, values))
+        self._tell_all(lambda logger: logger.example(index, values))
         if len(losses) and stored.line.path in self.shown:
             name = curve_name(stored.line, index, self.digits)
-            self._tell_all(lambda viewer: viewer.curve(name, losses))
+            self._tell_all(lambda logger: logger.curve(name, losses))
 
     def _tell_all(self, tell: Callable[[CurveLogger], None]) -> None:
-        for viewer in list(self.viewers):
+        for logger in list(self.loggers):
             try:
-                tell(viewer)
+                tell(logger)
             except Exception as error:  # every logger has errors of its own
-                self.viewers.remove(viewer)
-                log.warning("%s failed and gets no more curves: %s", viewer.name, " ".join(str(error).split()))
+                self.loggers.remove(logger)
+                log.warning("%s failed and gets no more curves: %s", logger.name, " ".join(str(error).split()))
 
 
 def _metrics(name: str, losses: Losses) -> Iterator[tuple[int, Values]]:

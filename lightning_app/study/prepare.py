@@ -156,8 +156,8 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
             existing = None
     of_predictions: dict[str, object] = {**numbers, "root_dir": str((settings.root_dir or Path()).resolve())}
     with closing(PredictionCache(folder.folder, of_predictions)) as predictions:
-        chooser = SampleSelector(settings, images, labels, pretrained, device, predictions)
-        sample = chooser.choose(ranking, model_row)
+        selector = SampleSelector(settings, images, labels, pretrained, device, predictions)
+        sample = selector.choose(ranking, model_row)
     examples, shard = part_of(in_training_order(sample, images.files, labels.of), settings)
     counts = {
         "ranked": len(ranking.paths),
@@ -169,7 +169,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     candidates = tuple(entry for entry in ranking.paths if entry.path in images.files)
     return Prepared(
         settings, pretrained, devices, examples, shard, existing, identity, where, counts, rank_digits, candidates,
-        chooser.available, chooser.seconds_an_answer,
+        selector.available, selector.seconds_an_answer,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from lightning_app.console.log import FILE_ONLY
 from lightning_app.console.progress import StudyBar
 from lightning_app.console.signals import StopSignal, exit_at_once
 from lightning_app.data.example import Example
-from lightning_app.data.ranking_metadata import ranking_facts
+from lightning_app.data.ranking_metadata import read_ranking_metadata
 from lightning_app.data.stop_rule import StopRule
 from lightning_app.data.trajectory import Failure, Result, Trajectory
 from lightning_app.engines.base import Engine
@@ -90,7 +90,7 @@ def begin(
             config,
             {name: value for name, value in asdict(settings).items() if name not in EXECUTION_ONLY | PLACEMENT_ONLY},
             prepared.counts,
-            ranking_facts(settings.examples_csv, settings.model_name, settings.model_csv_name),
+            read_ranking_metadata(settings.examples_csv, settings.model_name, settings.model_csv_name),
         )
     folder.begin(existing, prepared.identity, prepared.environment, target, command, plan.coming)
 
@@ -165,17 +165,17 @@ def _train_each(
 def curves_of(prepared: Prepared, lightning: Lightning, folder: StudyFolder) -> Curves:
     """Where the study can be watched: TensorBoard in its folder, or the loggers that were asked for."""
     shown = shown_examples(prepared.sample, prepared.settings.seed, prepared.settings.tensorboard_examples)
-    viewers: list[CurveLogger]
+    loggers: list[CurveLogger]
     if lightning.loggers is None:
         place = folder.folder / TENSORBOARD
-        viewers = [TensorBoardFolder(place)]
+        loggers = [TensorBoardFolder(place)]
         log.info("Loss curves of %d examples: tensorboard --logdir %s", len(shown), shlex.quote(str(place)))
     else:
-        viewers = [LightningLogger(logger) for logger in lightning.loggers]
+        loggers = [LightningLogger(logger) for logger in lightning.loggers]
         for logger in lightning.loggers:
             log.info("Loss curves of %d examples, at the end: %s, %s", len(shown), type(logger).__name__,
                      logger.log_dir or logger.save_dir or "see its own settings")  # fmt: skip
-    return Curves(viewers, shown, prepared.rank_digits)
+    return Curves(loggers, shown, prepared.rank_digits)
 
 
 def _say_how_to_go_on(stop: StopSignal, plan: ResumePlan, study: StoredStudy, left: int) -> None:

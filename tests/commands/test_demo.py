@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,9 +151,7 @@ def test_a_second_call_keeps_what_is_there(copy: Path, capsys: pytest.CaptureFix
     before = times()
     assert run_demo(SMALL, run_command) == 0
     assert times() == before
-    printed = capsys.readouterr()
-    assert "The study is there already" in printed.err
-    assert "Meaning" in printed.out
+    assert "Meaning" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -170,12 +167,7 @@ def test_what_was_interrupted_goes_on_and_ends_with_the_same_files(made: Path, c
     assert not list(Path("demo").rglob("*.unfinished"))
     first, again = contents(made), contents(Path())
     assert first == again
-    assert {
-        "demo/pool/ranking.csv",
-        "demo/models/digits_vit/model.safetensors",
-        f"{STUDY}/config.yaml",
-        f"{STUDY}/report.html",
-    } <= set(again)
+    assert f"{STUDY}/report.html" in again
 
 
 def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
@@ -183,13 +175,12 @@ def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
     assert without_seconds(rows(Path("outputs/digits_mambaout"))) == without_seconds(rows(STUDY))
 
 
-def test_the_last_words_are_six_lines_and_name_what_is_there(copy: Path) -> None:
-    lines = last_words(STUDY).strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["Page", "Picture", "Table", "Curves", "Meaning", "By"]
-    for line in lines[:4]:
-        (path,) = [word.rstrip(":;") for word in line.split() if word.startswith("demo/")]
-        assert Path(path).exists()
-    assert "n = 4" in lines[4]
+def test_the_last_words_name_what_is_there(copy: Path) -> None:
+    said = last_words(STUDY)
+    paths = [word.rstrip(":;") for word in said.split() if word.startswith("demo/")]
+    assert len(paths) >= 4
+    assert all(Path(path).exists() for path in paths)
+    assert "n = 4" in said
 
 
 def test_the_command_is_quiet_and_says_its_steps(said: Said) -> None:
@@ -197,32 +188,25 @@ def test_the_command_is_quiet_and_says_its_steps(said: Said) -> None:
     printed = "\n".join(line for line in (said.err + said.out).splitlines() if "are the labels right?" not in line)
     for noise in ("Warning", "warning", "Deprecat", "GPU available", "Tip:", "TensorFlow", "Traceback"):
         assert noise not in printed
-    for line in ("1. Images: ", "2. Networks: 3 ", "3. Who gets what right: ", "4. The study: steps-to-epsilon run ",
-                 "5. The report: steps-to-epsilon report demo/outputs/"):  # fmt: skip
-        assert line in said.err
-    assert [line.split()[0] for line in said.out.split("\n\n")[0].splitlines()] == [
-        "1,701", "Ties:", "Reliability:", "Written:", "Next:",
-    ]  # fmt: skip
-    assert len(said.out.strip().splitlines()) == 5 + 1 + 6
+    for step in ("1. ", "2. ", "3. ", "4. The study: steps-to-epsilon run ", "5. The report: steps-to-epsilon report "):
+        assert step in said.err
+    assert "1,701" in said.out  # what rank says, and then the last words
+    assert "n = 4" in said.out
 
 
-def test_a_file_in_the_way_is_a_clear_error() -> None:
-    Path("demo").write_text("mine")
-    with pytest.raises(BadInputError, match=r"the demo needs .*/work/demo, and that failed: "):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("demo", "/work/demo, and that failed"), ("demo/images/cats", "/work/demo.* is of something else"),
+     ("demo/recipe.json", "/work/demo was made by another version")],
+)  # fmt: skip
+def test_what_is_in_the_way_is_left_alone(name: str, message: str) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text("mine")
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(BadInputError, match=message):
         run_demo(SMALL, run_command)
-    assert Path("demo").read_text() == "mine"
-
-
-def test_a_folder_of_something_else_is_left_alone() -> None:
-    Path("demo/images/cats").mkdir(parents=True)
-    with pytest.raises(BadInputError, match=r"/work/demo, but that folder is of something else: move it away"):
-        run_demo(SMALL, run_command)
-    assert [p.as_posix() for p in Path("demo").rglob("*")] == ["demo/images", "demo/images/cats"]
-
-
-def test_a_demo_of_another_version_is_not_taken_for_this_one(copy: Path) -> None:
-    with pytest.raises(BadInputError, match="was made by another version of the demo: move it away to start anew"):
-        run_demo(replace(SMALL, epochs=7), run_command)
+    assert sorted(Path().rglob("*")) == before
+    assert Path(name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(

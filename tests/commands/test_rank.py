@@ -77,6 +77,11 @@ def test_a_published_matrix_and_list_alone(pool: Path, capsys: pytest.CaptureFix
     assert sorted(order("named.csv")) == sorted(PATHS)
 
 
+def test_what_is_left_out_is_added_up(pool: Path) -> None:
+    assert main(["rank", "pool", "--without", "odd", "--without", "good,fair"]) == 0
+    assert json.loads(Path("pool/ranking_without_odd_good_fair.json").read_text())["models"] == ["poor"]
+
+
 def test_two_rankings_are_compared_and_nothing_is_written(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rank", "pool"]) == 0
     Path("elsewhere.csv").write_text(",".join(f"/x/val/{path}" for path in order("pool/ranking.csv")[:20]))

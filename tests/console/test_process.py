@@ -14,6 +14,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning_app.cli import main
 from lightning_app.console.process import Lasting, keep_memory, settle_process
 from tests.commands.test_run import OUT
+from tests.store.studies import sample_of, study_of
 from tests.torture import contents
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_NAME": "study", "SLURM_JOB_NODELIST": "a[1-2]"}
@@ -97,9 +98,8 @@ def test_what_was_asked_for_and_cannot_be_printed_is_one_clear_error(unbuffered:
     assert done.stderr == "steps-to-epsilon --help: error: what is printed can't be written: No space left on device\n"
 
 
-def test_what_the_screen_cannot_show_is_printed_all_the_same(study: list[str]) -> None:
-    assert main([*study, "--max_examples", "2"]) == 0
-    OUT.rename("é")
+def test_what_the_screen_cannot_show_is_printed_all_the_same() -> None:
+    study_of(Path("é"), sample_of(2), 10)
     done = run_in_a_process(["status", "é"], env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.startswith(r"\xe9: complete")
@@ -121,18 +121,15 @@ def test_a_stream_that_breaks_falls_silent() -> None:
     assert whole.getvalue() == "to somebody\n"
 
 
-@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"])
-def test_who_has_set_the_allocator_keeps_it(name: str) -> None:
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "no glibc"])
+def test_who_has_set_the_allocator_keeps_it_and_where_there_is_no_glibc_nothing_is_done(name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(name, "4" if name.startswith("MALLOC") else "glibc.malloc.arena_max=4")
-        assert not keep_memory()
-
-
-def test_where_there_is_no_glibc_nothing_is_done() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
-            patch.delenv(name)
-        patch.setattr("ctypes.CDLL", lambda name: object())
+        for other in [other for other in os.environ if other.startswith("MALLOC_") or other == "GLIBC_TUNABLES"]:
+            patch.delenv(other)
+        if name == "no glibc":
+            patch.setattr("ctypes.CDLL", lambda library: object())
+        else:
+            patch.setenv(name, "4" if name.startswith("MALLOC") else "glibc.malloc.arena_max=4")
         assert not keep_memory()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_app.data.ranking_metadata import ranking_facts
+from lightning_app.data.ranking_metadata import read_ranking_metadata
 
 FOUND = {"models": ["a", "b"], "without": ["c"], "reliability": {"reliability": 0.8, "ceiling": 0.9}}
 
@@ -32,7 +32,7 @@ def write(*rankings: bytes) -> None:
 def test_whether_a_model_is_in_its_own_ranking(model: str, row: str | None, is_in_it: bool | None) -> None:
     write(b"a.jpg", b"a.jpg\n")
     for name in ("ranking.csv", "ranking_line.csv"):
-        assert ranking_facts(Path(name), model, row) == {
+        assert read_ranking_metadata(Path(name), model, row) == {
             "models": ["a", "b"], "model_is_in_it": is_in_it, "reliability": 0.8, "ceiling": 0.9
         }  # fmt: skip
 
@@ -41,13 +41,13 @@ def test_whether_a_model_is_in_its_own_ranking(model: str, row: str | None, is_i
     "text", ["", "[]", "{}", '{"models": null}', '{"models": 3, "without": [], "reliability": {}}', "\x00"]
 )
 def test_a_ranking_of_anybody_else_says_nothing(text: str) -> None:
-    assert ranking_facts(Path("ranking.csv"), "a") is None
+    assert read_ranking_metadata(Path("ranking.csv"), "a") is None
     Path("ranking.json").write_text(text)
-    assert ranking_facts(Path("ranking.csv"), "a") is None
+    assert read_ranking_metadata(Path("ranking.csv"), "a") is None
 
 
 def test_what_is_said_of_another_ranking_is_not_said_of_this_one() -> None:
     write(b"a.jpg", b"a.jpg\n")
     Path("ranking.csv").write_bytes(b"b.jpg")  # `rank` was killed right after the table
-    assert ranking_facts(Path("ranking.csv"), "a") is None
-    assert ranking_facts(Path("ranking_line.csv"), "a") is not None
+    assert read_ranking_metadata(Path("ranking.csv"), "a") is None
+    assert read_ranking_metadata(Path("ranking_line.csv"), "a") is not None

@@ -64,9 +64,10 @@ def test_only_the_censored_are_trained_again_when_the_limit_is_larger() -> None:
 
 
 def test_what_is_outside_of_the_sample_stays_and_counts_in_the_numbers() -> None:
-    plan = plan_resume(sample(3, 7), there(reached(5), censored(1, 3)), LIMIT)
-    assert plan.out_of_sample == ("5.jpg", "1.jpg")
+    plan = plan_resume(sample(3, 7), there(reached(5), censored(1, 3), Failure(one(9), "torn")), LIMIT)
+    assert plan.out_of_sample == ("5.jpg", "1.jpg", "9.jpg")
     assert not plan.to_retrain
+    assert not plan.errors
     assert [(each.path, each.index) for each in plan.examples] == [("3.jpg", 1), ("7.jpg", 3)]
 
 

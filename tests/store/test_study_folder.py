@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -209,6 +210,32 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_renamed_is_emptied_into_one_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mount point can't."""
+    folder, rename = tmp_path / "m", Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self == folder:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    study_of(folder, sample_of(2), 10)
+    before = without_sizes(folder)
+    for number in (1, 2):
+        study = StudyFolder(folder)
+        with study.locked():
+            aside = study.move_aside()
+        assert aside is not None
+        assert sorted(folder.iterdir()) == sorted(folder.glob("study.old-*"))
+        assert len(list(folder.iterdir())) == number
+        assert without_sizes(aside) == before
+        study_of(folder, sample_of(2), 10)
+        assert without_sizes(folder) == before
+
+
 def test_a_folder_into_which_nothing_was_put_goes_again(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with StudyFolder(tmp_path / "there" / "out" / "m").locked():
@@ -267,6 +294,9 @@ def test_an_example_whose_training_fails_the_second_time_keeps_what_it_has(tmp_p
     assert stored.line.outcome == "censored"
     finalize(study)
     assert sum("censored" in line for line in lines(tmp_path / "m")) == 1
+    study_of(tmp_path / "m", sample_of(5), 50)  # once it is mended
+    study_of(tmp_path / "fresh", sample_of(5), 50)
+    assert without_sizes(tmp_path / "m") == without_sizes(tmp_path / "fresh")
 
 
 def test_an_error_is_tried_again_and_stands_once(tmp_path: Path) -> None:
@@ -307,31 +337,21 @@ def test_the_summary_goes_as_soon_as_a_run_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "m" / "training_summary.json").exists()
 
 
-def test_what_is_no_file_among_the_step_logs_is_set_aside(tmp_path: Path) -> None:
+def test_step_logs_that_the_study_does_not_know_are_set_aside_and_files_of_others_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     study_of(tmp_path / "m", sample_of(5), 10)
-    (tmp_path / "m" / "step_logs" / "example_99_x_steps.csv").mkdir()
+    there = tmp_path / "m" / "step_logs"
+    (there / "example_98_x_steps.csv").mkdir()
+    (there / "example_99_gone_steps.csv").write_text("step,loss\n1,7.0\n")
+    (there / "notes.txt").write_text("mine")
     study_of(tmp_path / "m", sample_of(7), 10)
     (aside,) = (tmp_path / "m").glob("step_logs.old-*")
-    assert [file.name for file in aside.iterdir()] == ["example_99_x_steps.csv"]
-
-
-def test_files_of_others_among_the_step_logs_are_left_alone(tmp_path: Path) -> None:
-    study_of(tmp_path / "m", sample_of(5), 10)
-    (tmp_path / "m" / "step_logs" / "notes.txt").write_text("mine")
-    study_of(tmp_path / "m", sample_of(7), 10)
+    assert [file.name for file in sorted(aside.iterdir())] == ["example_98_x_steps.csv", "example_99_gone_steps.csv"]
+    assert (aside / "example_99_gone_steps.csv").read_text() == "step,loss\n1,7.0\n"
+    assert f"2 step logs are not of this study as it is; they are now in {aside}" in caplog.text
     assert logs(tmp_path / "m").pop("notes.txt") == "mine"
     assert len(logs(tmp_path / "m")) == 8
-
-
-def test_step_logs_that_the_study_does_not_know_are_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    study_of(tmp_path / "m", sample_of(5), 10)
-    odd = tmp_path / "m" / "step_logs" / "example_99_gone_steps.csv"
-    odd.write_text("step,loss\n1,7.0\n")
-    study_of(tmp_path / "m", sample_of(7), 10)
-    (aside,) = (tmp_path / "m").glob("step_logs.old-*")
-    assert [file.read_text() for file in aside.iterdir()] == ["step,loss\n1,7.0\n"]
-    assert "1 step logs are not of this study as it is; they are now in " in caplog.text
-    assert len(logs(tmp_path / "m")) == 7
 
 
 def test_where_an_example_was_trained_is_in_its_line(tmp_path: Path) -> None:

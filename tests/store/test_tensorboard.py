@@ -132,8 +132,8 @@ def test_what_is_there_is_shown_but_not_what_is_trained_again() -> None:
 
 
 def test_another_logger_gets_the_same_curves_step_by_step() -> None:
-    viewer = LightningLogger(CSVLogger("logs", name="", version=""))
-    with Curves([viewer], frozenset({"a/0.jpg", "a/2.jpg"}), 3) as curves:
+    logger = LightningLogger(CSVLogger("logs", name="", version=""))
+    with Curves([logger], frozenset({"a/0.jpg", "a/2.jpg"}), 3) as curves:
         add(curves, trajectory([2.0, 1.0, 0.5], "reached", 0, 7))
         add(curves, trajectory([3.0], "censored", 1, 8))
         add(curves, trajectory([4.0, math.inf], "diverged", 2, 9))
