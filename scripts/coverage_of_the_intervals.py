@@ -13,12 +13,14 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from lightning_app.analysis.association import bootstrap, percentiles, permutation_p
 from lightning_app.analysis.statistics import (
     Floats,
     Jackknifed,
     Paired,
+    bootstrap,
     not_reached_on_top,
+    percentiles,
+    permutation_p,
 )
 
 LATENT = 0.3

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lightning_app.analysis.association import Association, associate
 from lightning_app.analysis.load import Study, threshold_column
 from lightning_app.analysis.statistics import (
+    Association,
     Estimate,
     Floats,
     Paired,
+    associate,
     not_reached_on_top,
     pairs_to_see,
     partial_spearman,

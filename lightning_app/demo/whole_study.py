@@ -18,8 +18,7 @@ from lightning_app.analysis.summary import Summary, answer, format_summary, summ
 from lightning_app.console.log import StudyLog
 from lightning_app.console.progress import progress_bar
 from lightning_app.console.signals import exit_at_once
-from lightning_app.demo.digits import DIGITS, write_digits
-from lightning_app.demo.small_networks import SmallNetwork, steps, train_from_scratch
+from lightning_app.demo.digits import DIGITS, SmallNetwork, steps, train_from_scratch, write_digits
 from lightning_app.errors import DONE, BadInputError
 from lightning_app.report.page import PAGE
 from lightning_app.report.report import read_report, studies_on_page, write_report

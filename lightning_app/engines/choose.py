@@ -14,8 +14,8 @@ from lightning_app.engines.base import Engine
 from lightning_app.engines.slots.engine import make_slots_engine
 from lightning_app.engines.slots.how_many import SlotsUnavailableError
 from lightning_app.engines.trainer import TrainerEngine
-from lightning_app.engines.workers.start import WorkerOptions, are_several, started_workers
 from lightning_app.engines.workers.worker import Expected, Task
+from lightning_app.engines.workers.worker_pool import WorkerOptions, are_several, started_workers
 from lightning_app.errors import BadInputError
 from lightning_app.settings import EngineName
 from lightning_app.training.classifier import Classifier

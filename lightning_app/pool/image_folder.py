@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_app.console.log import log_left_out
-from lightning_app.data.imagenet_labels import read_ground_truth
 from lightning_app.data.images import find_images, images_below
-from lightning_app.data.labels import Classes, Labels, find_labels
+from lightning_app.data.labels import Classes, Labels, find_labels, read_ground_truth
 from lightning_app.data.ranking import RankedPath, read_text
 from lightning_app.errors import BadInputError, is_text
 from lightning_app.files import file_sha256

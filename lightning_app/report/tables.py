@@ -4,9 +4,8 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from lightning_app.analysis.association import Association
 from lightning_app.analysis.load import Study
-from lightning_app.analysis.statistics import Estimate
+from lightning_app.analysis.statistics import Association, Estimate
 from lightning_app.analysis.summary import Summary, ThresholdLine, format_median, format_p
 from lightning_app.console.table import aligned
 from lightning_app.report.page import Table

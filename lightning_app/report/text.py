@@ -3,9 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from lightning_app.analysis.association import MIN_CLASSES
 from lightning_app.analysis.load import Metadata, Study
-from lightning_app.analysis.statistics import Estimate, pairs_to_see, smallest_visible
+from lightning_app.analysis.statistics import MIN_CLASSES, Estimate, pairs_to_see, smallest_visible
 from lightning_app.analysis.summary import SMALL_CORRELATIONS, Summary, answer, format_median, format_p
 from lightning_app.data.model_names import name_in_pool
 

@@ -17,7 +17,7 @@ from lightning_app.data.labels import BY_MAPPING, find_labels
 from lightning_app.data.ranking import RankedPath, read_ranking
 from lightning_app.data.sampling import in_training_order
 from lightning_app.engines.choose import require_engine, require_precision
-from lightning_app.engines.workers.start import require_workers
+from lightning_app.engines.workers.worker_pool import require_workers
 from lightning_app.errors import BadInputError
 from lightning_app.files import file_sha256
 from lightning_app.settings import StudySettings, require_folder

@@ -22,8 +22,7 @@ from lightning_app.errors import BadInputError
 from lightning_app.settings import StudySettings
 from lightning_app.store.predictions import PredictionCache
 from lightning_app.training.device import Device
-from lightning_app.training.predict import predict
-from lightning_app.training.pretrained import Pretrained
+from lightning_app.training.pretrained import Pretrained, predict
 
 log = logging.getLogger("lightning_app")
 

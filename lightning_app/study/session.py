@@ -16,8 +16,8 @@ from lightning_app.console.signals import StopSignal, exit_at_once, stop_between
 from lightning_app.data.worker_state import WorkerState
 from lightning_app.engines.base import Engine
 from lightning_app.engines.choose import Training, choose_engine
-from lightning_app.engines.workers.start import WorkerOptions, are_several
 from lightning_app.engines.workers.worker import FOUND_BY_EACH_WORKER, Expected
+from lightning_app.engines.workers.worker_pool import WorkerOptions, are_several
 from lightning_app.errors import BadInputError, StorageError, WorkersError
 from lightning_app.files import OutsideError
 from lightning_app.settings import StudySettings

@@ -1,4 +1,4 @@
-"""Loads a pretrained timm classifier with its own evaluation transform."""
+"""Loads a pretrained timm classifier with its own evaluation transform, and asks it about an image."""
 
 import contextlib
 import hashlib
@@ -21,10 +21,12 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
+from lightning_app.data.image import read_pixels
 from lightning_app.data.labels import Classes
 from lightning_app.data.model_names import LOCAL, local_folder
 from lightning_app.errors import BadInputError, did_you_mean
 from lightning_app.files import OutsideError, json_as, read_regular
+from lightning_app.training.loss import is_correct
 
 log = logging.getLogger("lightning_app")
 
@@ -237,3 +239,27 @@ def _why_not(model_name: str, flag: str, error: Exception) -> str:
         f"--{flag} {model_name}: its pretrained weights can't be had: {reason} Without a network, give a folder"
         f" with config.json and model.safetensors as --{flag} local-dir:FOLDER"
     )
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, transform: Transform, image: Path, label: int, device: torch.device
+) -> tuple[bool, int]:
+    """One forward pass at batch 1.
+
+    Args:
+        network: In eval mode, on the device.
+        transform: timm's evaluation transform.
+        image: The file.
+        label: Class index.
+        device: Where the network is.
+
+    Returns:
+        Whether the label's logit is above every other, and the class with the largest.
+
+    Raises:
+        UnreadableImageError: If the file can't be decoded.
+    """
+    pixels = read_pixels(image, transform)[None].to(device)
+    logits = network(pixels)
+    return bool(is_correct(logits, torch.tensor([label], device=device)).item()), int(logits.argmax(dim=1).item())

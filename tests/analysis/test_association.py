@@ -6,11 +6,13 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from lightning_app.analysis import association
-from lightning_app.analysis.association import associate, bootstrap, permutation_p
+from lightning_app.analysis import statistics as association
 from lightning_app.analysis.statistics import (
     Paired,
+    associate,
+    bootstrap,
     not_reached_on_top,
+    permutation_p,
     spearman,
 )
 from tests.analysis.test_statistics import by_hand

@@ -15,8 +15,7 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from lightning_app.analysis.load import Metadata, Study
-from lightning_app.analysis.losses import StepLogs
+from lightning_app.analysis.load import Metadata, StepLogs, Study
 from lightning_app.analysis.plots import (
     BLUE,
     ORANGE,

@@ -16,8 +16,7 @@ from sklearn.datasets import load_digits
 
 from lightning_app.cli import main
 from lightning_app.commands.demo import run_command
-from lightning_app.demo.digits import DIGITS
-from lightning_app.demo.small_networks import SmallNetwork
+from lightning_app.demo.digits import DIGITS, SmallNetwork
 from lightning_app.demo.whole_study import POOL, Recipe, last_words, run_demo
 from lightning_app.errors import BadInputError
 from tests import oracle

@@ -14,10 +14,9 @@ from lightning_app.data.example import Example
 from lightning_app.data.stop_rule import StopRule
 from lightning_app.data.trajectory import Result
 from lightning_app.engines.base import never, unseen
-from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.decoding import Decoded
 from lightning_app.engines.slots.eager_slot import EagerSlot
-from lightning_app.engines.slots.graph_slot import GraphSlot
+from lightning_app.engines.slots.graph_slot import CudaLane, GraphSlot
 from lightning_app.engines.slots.how_many import MAX_SLOTS, TRIAL, SlotMaker, SlotsUnavailableError, fill, why
 from lightning_app.engines.slots.scheduler import Scheduler, Slot
 from lightning_app.engines.slots.self_check import SelfCheck, noise

@@ -16,8 +16,8 @@ from lightning_app.data.image import read_pixels
 from lightning_app.data.stop_rule import StopRule
 from lightning_app.data.trajectory import Trajectory
 from lightning_app.engines.plain_loop import plain_loop
-from lightning_app.engines.slots.cuda_lane import CudaLane
 from lightning_app.engines.slots.engine import SlotsEngine, make_slots_engine
+from lightning_app.engines.slots.graph_slot import CudaLane
 from lightning_app.engines.trainer import TrainerEngine
 from lightning_app.training.classifier import Classifier
 from lightning_app.training.device import pin_numerics

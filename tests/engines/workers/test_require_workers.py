@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_app.cli import main
-from lightning_app.engines.workers.start import require_workers
+from lightning_app.engines.workers.worker_pool import require_workers
 from lightning_app.errors import BadInputError
 from lightning_app.training.device import Device
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from lightning_app.data.imagenet_labels import read_ground_truth
+from lightning_app.data.labels import read_ground_truth
 from lightning_app.errors import BadInputError
 
 IDS = ["n01440764", "n01443537", "n01484850"]

@@ -6,8 +6,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from lightning_app.engines.slots import cuda_lane
-from lightning_app.engines.slots.cuda_lane import CudaLane
+from lightning_app.engines.slots import graph_slot as cuda_lane
+from lightning_app.engines.slots.graph_slot import CudaLane
 
 GPU = torch.device("cuda", 0)
 
