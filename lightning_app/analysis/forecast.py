@@ -47,7 +47,7 @@ class Pilot:
     drawn: int
     candidates: int
     known: int | None
-    seconds_an_answer: float
+    seconds_a_prediction: float
     others_done: Sequence[int]
     bytes_a_step: float
 
@@ -64,7 +64,7 @@ class Pilot:
     def seconds_asking(self, examples: int) -> float:
         """For the answers that drawing a sample of some size still needs; NaN if not known."""
         more = max(examples - self.examples, 0) * (self.drawn / self.examples if self.known is None else 1.0)
-        return more * self.seconds_an_answer if more else 0.0
+        return more * self.seconds_a_prediction if more else 0.0
 
     def left(self, examples: int) -> int:
         """How many examples of a sample of some size are neither trained for the pilot nor done."""
@@ -222,17 +222,8 @@ def make_forecast(pilot: Pilot, epsilon: float, max_steps: int, max_examples: in
 def _within_reach(
     lines: dict[str, ThresholdForecast], epsilon: float, max_steps: int, longest: int
 ) -> tuple[float, int | None]:
-    """A loss that enough examples reach, and the steps for it.
-
-    The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the
-    curves don't tell how many, a larger loss. No fewer steps than the pilot was given, and nothing that is too far.
-
-    Args:
-        lines: The forecast.
-        epsilon: That was asked for.
-        max_steps: Likewise.
-        longest: Steps of the pilot's longest curve.
-    """
+    # The smallest that they reach in the steps allowed, if it is 1e-2 or less; else 1e-2 with more steps; where the
+    # curves don't tell how many, a larger loss. No fewer steps than the pilot was given, and nothing that is too far.
 
     def steps(line: ThresholdForecast) -> int:
         return max(longest, round_up(line.ninetieth.high)) if math.isfinite(line.ninetieth.high) else max_steps

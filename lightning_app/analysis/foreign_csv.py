@@ -92,11 +92,7 @@ def _outcomes(frame: pd.DataFrame, final_losses: Sequence[str]) -> list[str]:
 
 
 def _require_results(file: Path, frame: pd.DataFrame, lines: Sequence[int]) -> None:
-    """Refuses what can't be a table of results.
-
-    Raises:
-        BadInputError: Naming line and column.
-    """
+    """Refuses what can't be a table of results."""
 
     def refuse(name: str, bad: npt.NDArray[np.bool_], expected: str) -> None:
         if bad.any():

@@ -384,11 +384,7 @@ def threshold_column(threshold: float) -> str:
 
 
 def _with_threshold(study: Study, epsilon: float) -> Study:
-    """Adds a threshold: of a table from where it is recorded, else from the losses.
-
-    Raises:
-        BadInputError: If they are not there, or end before it.
-    """
+    """Adds a threshold: of a table from where it is recorded, else from the losses."""
     if epsilon < study.epsilon:
         raise BadInputError(f"--epsilon {epsilon:g}: {study.place} has trained to {study.epsilon:g} and no further")
     name = next((name for name, threshold in THRESHOLDS.items() if threshold == epsilon), "")

@@ -233,15 +233,9 @@ def _larger_among_equal(a: Places, b: Places) -> Places:
 
 
 def _larger_in_both(a: Places, b: Places) -> Places:
-    """For every k the number with a larger a and a larger b.
-
-    Counts inversions bit by bit of b: among those that agree in all higher bits, the earlier ones with a 1 are larger
-    than a 0.
-
-    Args:
-        a: Dense ranks from 0.
-        b: Dense ranks from 0.
-    """
+    """For every k the number with a larger a and a larger b, both dense ranks from 0."""
+    # Counts inversions bit by bit of b: among those that agree in all higher bits, the earlier ones with a 1 are
+    # larger than a 0.
     order = np.lexsort((b, -a))  # larger a first; of equal ones the smaller b first, so that they never count
     values = b[order]
     larger = np.zeros_like(a)

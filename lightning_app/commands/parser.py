@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightning_app.errors import BadInputError, did_you_mean
 
-IN_WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text", Path: "a path"}
+DESCRIPTIONS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text", Path: "a path"}
 SWITCH = ("true", "false", "yes", "no")
 
 
@@ -79,11 +79,11 @@ def why_not(
     for key, value in given:
         kinds = _kinds(hints[key]) if key in hints and value is not None else []
         if kinds and not any(_is_class(kind) or fits(value, kind) for kind in kinds):
-            return f"{dashes}{key}: got {value}, expected {_in_words(hints[key])}"
+            return f"{dashes}{key}: got {value}, expected {_describe(hints[key])}"
     for name in dict.fromkeys(name for key, _ in given for name in hints if key == name or key.startswith(f"{name}.")):
         words = [(key, value) for key, value in given if key == name or key.startswith(f"{name}.")]
         if (said := _class_says(name, words, hints[name])) is not None:
-            return f"{dashes}{words[0][0]}: {words[0][1]} is refused: {said}; expected {_in_words(hints[name])}"
+            return f"{dashes}{words[0][0]}: {words[0][1]} is refused: {said}; expected {_describe(hints[name])}"
     for key, value in given:
         if key not in known and value is not None:  # a group of options
             return f"{dashes}{key}: {value} is refused: {innermost(error)}"
@@ -143,15 +143,15 @@ def _kinds(hint: object) -> list[object]:
 
 
 def _is_class(kind: object) -> bool:
-    return get_origin(kind) is not Literal and kind not in (*IN_WORDS, type(None))
+    return get_origin(kind) is not Literal and kind not in (*DESCRIPTIONS, type(None))
 
 
-def _in_words(hint: object) -> str:
+def _describe(hint: object) -> str:
     """What a hint allows, such as `a whole number, or one of 'a', 'b'`."""
     kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
     choices = dict.fromkeys(repr(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))
     words: list[Any] = [
-        IN_WORDS.get(kind) or (f"a {kind.__name__}" if get_origin(kind) is None else "a list")  # type: ignore[call-overload, attr-defined]
+        DESCRIPTIONS.get(kind) or (f"a {kind.__name__}" if get_origin(kind) is None else "a list")  # type: ignore[call-overload, attr-defined]
         for kind in kinds
         if get_origin(kind) is not Literal
     ]

@@ -85,11 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _default_folder(places: Sequence[Path], names: Sequence[str]) -> Path:
-    """The study's own folder; for anything else a new one, so that other people's folders stay as they are.
-
-    Raises:
-        BadInputError: If there is something else under that name.
-    """
+    """The study's own folder; for anything else a new one, so that other people's folders stay as they are."""
     if len(places) == 1 and places[0].is_dir():
         return places[0]
     name = "report_" + "_".join(file_name(Path(name).name) for name in names)

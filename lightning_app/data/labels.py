@@ -314,11 +314,9 @@ def doubts(
 
 
 def _doubtful_classes(files: Sequence[Path], labels: Sequence[int], predicted: Sequence[int]) -> str:
-    """Sees classes in another order than the model's, which may leave an accuracy far above that of guessing.
-
-    A class is doubtful where it has five or more images, and more than half of them are predicted as one other class,
-    or none is right. Two or more are worth a word.
-    """
+    """Sees classes in another order than the model's, which may leave an accuracy far above that of guessing."""
+    # Doubtful is a class of five or more images where more than half are predicted as one other class, or none is
+    # right. Two or more such classes are worth a word.
     folders = {(label, _class_folder(file).name) for label, file in zip(labels, files, strict=True)}
     name_of = dict(folders)
     if not len(folders) == len(name_of) == len({*name_of.values()}):

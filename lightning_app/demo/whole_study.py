@@ -109,7 +109,7 @@ def run_demo(recipe: Recipe, run_command: RunCommand) -> int:
             print(f"5. The report: steps-to-epsilon report {shlex.quote(str(study))}", file=sys.stderr)
             report = read_report([study])
             write_report(report, study, studies_on_page(report))
-        print(last_words(study))
+        print(format_results(study))
     return exit_code
 
 
@@ -203,7 +203,7 @@ def summary_of(study: Path) -> Summary:
     return summarize(open_study(study))
 
 
-def last_words(study: Path) -> str:
+def format_results(study: Path) -> str:
     """Where everything is and what it means, in six lines."""
     summary = summary_of(study)
     return f"""

@@ -217,13 +217,13 @@ def _ask_one(
             bar.update(count)
             whole.update(count)
 
-        asked = predict_all(
+        predictions = predict_all(
             pretrained, [images.files[path] for path in images.paths], of, device.root, settings.batch_size,
             _workers(settings, device), on_images,
         )  # fmt: skip
-    if not asked.readable.any():
-        raise BadInputError(f"none of the {len(of)} images can be read, for example {asked.unreadable[0]}")
-    mean_loss = float(asked.losses[asked.readable].mean(dtype=np.float64))
+    if not predictions.readable.any():
+        raise BadInputError(f"none of the {len(of)} images can be read, for example {predictions.unreadable[0]}")
+    mean_loss = float(predictions.losses[predictions.readable].mean(dtype=np.float64))
     member = Member(
         name=name,
         model_name=model,
@@ -233,18 +233,18 @@ def _ask_one(
         label_names=pretrained.classes.label_names,
         label_rule=labels.rule,
         transform=pretrained.transform_settings,
-        images=int(asked.readable.sum()),
-        right=int(asked.correct.sum()),
-        top1=round(asked.accuracy[0], 6),  # torchmetrics divides in float32
-        top5=round(asked.accuracy[1], 6),
+        images=int(predictions.readable.sum()),
+        right=int(predictions.correct.sum()),
+        top1=round(predictions.accuracy[0], 6),  # torchmetrics divides in float32
+        top5=round(predictions.accuracy[1], 6),
         mean_loss=mean_loss if math.isfinite(mean_loss) else None,
         seconds=time.monotonic() - started,
         environment=environment(device.name, device.threads, device.instructions),
     )
-    folder.put(member, images.paths, of, asked)
-    for reason in asked.unreadable.values():
+    folder.put(member, images.paths, of, predictions)
+    for reason in predictions.unreadable.values():
         log.info("can't be read: %s", reason, extra=FILE_ONLY)
-    _say(member, asked, images, labels, pretrained.classes)
+    _say(member, predictions, images, labels, pretrained.classes)
     return member
 
 
@@ -255,17 +255,17 @@ def _workers(settings: EvaluationSettings, device: Device) -> int:
     return 0 if device.kind == "cpu" else min(MAX_WORKERS, cores)
 
 
-def _say(member: Member, asked: ModelPredictions, images: PoolImages, labels: Labels, classes: Classes) -> None:
+def _say(member: Member, predictions: ModelPredictions, images: PoolImages, labels: Labels, classes: Classes) -> None:
     log.info("%s: %.2f %% right, top-5 %.2f %%, mean loss %.4g; %s images in %.1f s, %.0f images/s; labels by %s",
              member.name, 100 * member.right / member.images, 100 * member.top5, member.mean_loss or math.nan,
              f"{member.images:,}", member.seconds, member.images / member.seconds, member.label_rule)  # fmt: skip
-    read = np.flatnonzero(asked.readable).tolist()
+    read = np.flatnonzero(predictions.readable).tolist()
     paths = [images.paths[i] for i in read]
     files, of = [images.files[path] for path in paths], [labels.of[path] for path in paths]
-    for doubt in doubts(labels, classes, files, of, asked.predicted[read].tolist()):
+    for doubt in doubts(labels, classes, files, of, predictions.predicted[read].tolist()):
         log.warning("%s: %s", member.name, doubt)
     if member.mean_loss is None:
-        bad = int((~np.isfinite(asked.losses[asked.readable])).sum())
+        bad = int((~np.isfinite(predictions.losses[predictions.readable])).sum())
         log.warning("%s: the loss of %d images is not finite; they count as wrong", member.name, bad)
     if member.top1 * member.images - member.right > 0.5:
         log.warning("%s: some images have several classes with the largest logit; torchmetrics takes the first of them,"

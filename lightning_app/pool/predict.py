@@ -109,11 +109,9 @@ ImageBatch = tuple[Tensor, Tensor, dict[int, str]]
 def _batches(
     files: Sequence[Path], transform: Transform, batch_size: int, threads: int
 ) -> Generator[ImageBatch, None, None]:
-    """All images in order, a few batches of them decoded ahead where threads do that.
-
-    Not processes: forks of one with threads can hang, others take seconds to begin, and Pillow lets threads decode and
-    scale side by side.
-    """
+    """All images in order, a few batches of them decoded ahead where threads do that."""
+    # Not processes: forks of one with threads can hang, others take seconds to begin, and Pillow lets threads decode
+    # and scale side by side.
     batches = [range(start, min(start + batch_size, len(files))) for start in range(0, len(files), batch_size)]
     if not threads:
         yield from (_batch(places, [_decode(files[place], transform) for place in places]) for places in batches)

@@ -103,11 +103,7 @@ def compare(a: Path, part: PoolSubset, b: Path) -> None:
 
 
 def _outputs(table: Path, inputs: set[Path | None]) -> dict[str, Path]:
-    """The files to write; none of them is one that was read, or that `evaluate` wrote.
-
-    Raises:
-        BadInputError: If they can't be written there.
-    """
+    """The files to write; none of them is one that was read, or that `evaluate` wrote."""
     if table.suffix != ".csv" or table.is_dir():
         raise BadInputError(f"--output_csv must be a file that ends in .csv, got {table}")
     if not table.parent.is_dir():

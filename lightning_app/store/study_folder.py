@@ -356,15 +356,7 @@ class StudyFolder:
             flush_folder(self.folder)
 
     def _put_step_logs(self, is_quick: bool = False) -> list[Row]:
-        """Makes the step logs those of the log, unflushed.
-
-        Args:
-            is_quick: Whether one is taken as right by its last line, and one that is too many stays: to compare every
-                byte takes half a millisecond each.
-
-        Returns:
-            All rows.
-        """
+        """Makes the step logs those of the log, unflushed; quickly by their last lines, else by every byte."""
         logs = self.folder / STEP_LOGS
         rows: list[Row] = []
         owned: dict[str, list[str]] = {}  # by what stands behind the number; paths may differ by more than that
@@ -456,7 +448,7 @@ def is_final(study: StoredStudy) -> bool:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a study is there, at rest, with nothing left to train."""
+    """Whether a study is there, final, with nothing left to train."""
     try:
         study = read_study(folder)
     except (OSError, ValueError):

@@ -184,7 +184,7 @@ def pilot_of(
         drawn=drawn,
         candidates=len(in_draw),
         known=prepared.available,
-        seconds_an_answer=prepared.seconds_an_answer,
+        seconds_a_prediction=prepared.seconds_a_prediction,
         others_done=[
             place
             for place, path in enumerate(in_draw)

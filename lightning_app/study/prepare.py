@@ -84,7 +84,7 @@ class Prepared:
     rank_digits: int
     candidates: tuple[RankedPath, ...]
     available: int | None
-    seconds_an_answer: float
+    seconds_a_prediction: float
 
     @property
     def device(self) -> Device:
@@ -169,7 +169,7 @@ def prepare(settings: StudySettings, lightning: Lightning, folder: StudyFolder) 
     candidates = tuple(entry for entry in ranking.paths if entry.path in images.files)
     return Prepared(
         settings, pretrained, devices, examples, shard, existing, identity, where, counts, rank_digits, candidates,
-        selector.available, selector.seconds_an_answer,
+        selector.available, selector.seconds_a_prediction,
     )  # fmt: skip
 
 
@@ -197,11 +197,7 @@ def part_of(sample: list[Example], settings: StudySettings) -> tuple[list[Exampl
 def _require_the_same_study(
     existing: StoredStudy, identity: dict[str, object], where: dict[str, object], settings: StudySettings, folder: Path
 ) -> None:
-    """Refuses to resume where the rows to come would not be of the study that is there.
-
-    Raises:
-        BadInputError: With what differs, old and new.
-    """
+    """Refuses to resume where the rows to come would not be of the study that is there."""
     try:
         require_same(existing, identity, where, settings.allow_mixed_environment)
     except BadInputError as error:

@@ -76,7 +76,7 @@ class SampleSelector:
         self.pretrained.network.to(self.device.root)
         try:
             if model_row is None:
-                sample = self._draw_by_asking(candidates)
+                sample = self._draw_by_predicting(candidates)
             else:
                 candidates = self._known(candidates, model_row)
                 sample = self._draw(candidates, lambda entry: model_row.correct[entry.path])
@@ -104,7 +104,7 @@ class SampleSelector:
         return sample
 
     @property
-    def seconds_an_answer(self) -> float:
+    def seconds_a_prediction(self) -> float:
         """The median time of an image that the model was asked about now; NaN without one."""
         return float(np.median(self._seconds)) if self._seconds else math.nan
 
@@ -112,7 +112,7 @@ class SampleSelector:
         settings = self.settings
         return draw_sample(candidates, settings.seed, settings.select, is_correct, settings.max_examples)
 
-    def _draw_by_asking(self, candidates: list[RankedPath]) -> list[RankedPath]:
+    def _draw_by_predicting(self, candidates: list[RankedPath]) -> list[RankedPath]:
         asked: list[RankedPath] = []
 
         def ask_and_keep(entry: RankedPath) -> bool | None:

@@ -123,11 +123,7 @@ def _said_when_slow(words: str) -> Iterator[None]:
 
 @torch.no_grad()
 def _try_out(network: nn.Module, transform: Transform, size: Sequence[int], classes: Classes, model: str) -> None:
-    """Sees that a model takes an image of its own size, before a study or a pool is begun with it.
-
-    Raises:
-        BadInputError: If it doesn't.
-    """
+    """Sees that a model takes an image of its own size, before a study or a pool is begun with it."""
     if max(size) > LARGE_PIXELS:
         log.warning("%s takes images of %d x %d pixels: a step may take minutes, and many gigabytes", model, *size)
         return

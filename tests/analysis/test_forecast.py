@@ -21,7 +21,7 @@ def pilot(steps: int, epsilon: float, scale: float = 1.0) -> Pilot:
         losses = factor / np.arange(1, taken + 1.0)
         curves.append(Curve(losses, bool(losses[-1] <= epsilon), 0.01 * taken))
     return Pilot(
-        curves=curves, examples=50, drawn=200, candidates=10_000, known=None, seconds_an_answer=0.1,
+        curves=curves, examples=50, drawn=200, candidates=10_000, known=None, seconds_a_prediction=0.1,
         others_done=(), bytes_a_step=25.0,
     )  # fmt: skip
 

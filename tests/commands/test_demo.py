@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from lightning_app.cli import main
 from lightning_app.commands.demo import run_command
 from lightning_app.demo.digits import DIGITS, SmallNetwork
-from lightning_app.demo.whole_study import POOL, Recipe, last_words, run_demo
+from lightning_app.demo.whole_study import POOL, Recipe, format_results, run_demo
 from lightning_app.errors import BadInputError
 from tests import oracle
 from tests.commands.test_run import agrees_with_the_oracle, cut_after, rows, without_seconds
@@ -175,7 +175,7 @@ def test_the_study_by_hand_is_the_demos(copy: Path) -> None:
 
 
 def test_the_last_words_name_what_is_there(copy: Path) -> None:
-    said = last_words(STUDY)
+    said = format_results(STUDY)
     paths = [word.rstrip(":;") for word in said.split() if word.startswith("demo/")]
     assert len(paths) >= 4
     assert all(Path(path).exists() for path in paths)

@@ -242,11 +242,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_as_they_are() -> Iterator[None]:
-    """Ray puts a handler of its own in place of ours.
-
-    What it starts inherits that some signals wait: a terminal that is gone, or a batch system, tells all processes of a
-    study, and the workers are to end when the study does, after the examples in hand.
-    """
+    # Ray puts a handler of its own in place of ours. What it starts inherits that some signals wait: a terminal that is
+    # gone, or a batch system, tells all processes of a study, and the workers are to end when the study does.
     before = signal.getsignal(signal.SIGTERM)
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_DRIVER)
     try:
