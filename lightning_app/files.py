@@ -270,6 +270,20 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A link in its place is not followed, a pipe not waited for: the folder may be from somebody else."""
 
 
+def flat(content: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """The values of an object of JSON or YAML; a key inside a key is joined to it by a dot.
+
+    Args:
+        content: Also one that is no object, or an empty one: it is its own value.
+        key: Under which it stands.
+    """
+    if not (isinstance(content, dict) and (content or not key)):
+        yield key, content
+        return
+    for name, inner in content.items():
+        yield from flat(inner, f"{key}.{name}" if key else str(name))
+
+
 def file_name(text: str) -> str:
     """A name of anything as that of a file: with unusual characters as `_`."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)

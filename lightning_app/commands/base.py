@@ -1,8 +1,7 @@
 """What the commands that go through LightningCLI share: flat options, YAML by bare name, one Trainer's flags."""
 
-import inspect
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
@@ -14,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_app.commands.parser import SWITCH, flags_of, innermost, why_not
 from lightning_app.errors import BadInputError
-from lightning_app.files import MAX_YAML_BYTES, OutsideError, read_regular, require_small_yaml, yaml_as
+from lightning_app.files import MAX_YAML_BYTES, OutsideError, flat, read_regular, require_small_yaml, yaml_as
 from lightning_app.settings import CONFIGS, Settings
 from lightning_app.training.trainers import TrainerMaker, quieten_lightning
 
@@ -117,7 +116,11 @@ class Command(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, with `--config` by bare name too."""
         parser = OptionParser(**kwargs)
-        parser.hints = {**get_type_hints(self.settings_class), **_trainer_hints(), **self.data_hints}
+        parser.hints = {
+            **get_type_hints(self.settings_class),
+            **{f"trainer.{name}": hint for name, hint in _trainer_hints().items()},
+            **self.data_hints,
+        }
         parser.add_argument(
             "-c", "--config", action=NamedConfig,
             help="A YAML file with any of these options, or the bare name of one that comes with the package (those are"
@@ -135,11 +138,9 @@ class Command(LightningCLI):
         """Our options first, then Lightning's."""
         parser.add_class_arguments(self.settings_class, None)
         self.add_data_arguments(parser)
-        names = [
-            name for name in _parameters(L.Trainer) if self.trainer_flags is not None and name not in self.trainer_flags
-        ]
+        skipped = set() if self.trainer_flags is None else {*_trainer_hints()} - {*self.trainer_flags}
         parser.add_class_arguments(
-            L.Trainer, "trainer", instantiate=False, fail_untyped=False, sub_configs=True, skip=set(names)
+            L.Trainer, "trainer", instantiate=False, fail_untyped=False, sub_configs=True, skip=skipped
         )
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
 
@@ -189,14 +190,13 @@ class Command(LightningCLI):
 
 def _require_small_files(argv: Sequence[str]) -> None:
     """Refuses what cannot be a file of the Trainer's flags: jsonargparse would read it whole, or wait for a pipe."""
-    for word, following in zip(argv, [*argv, ""][1:], strict=True):
-        flag, _, value = word.partition("=")
-        file = Path(value or following)
-        if flag.startswith("--trainer") and _is_there(file) and not file.is_dir():
+    for flag, value in flags_of(argv):
+        file = Path(value or "")
+        if flag.startswith("trainer") and _is_there(file) and not file.is_dir():
             try:
                 read_regular(file, limit=MAX_YAML_BYTES)
             except (OSError, OutsideError) as error:
-                raise BadInputError(f"{flag}: {file} can't be read as a file of flags: {error}") from None
+                raise BadInputError(f"--{flag}: {file} can't be read as a file of flags: {error}") from None
 
 
 def _is_there(file: Path) -> bool:
@@ -248,20 +248,11 @@ def _in_file(file: Path, key: str = "") -> list[tuple[str, object]]:
         content = yaml_as(object, read_regular(file, limit=MAX_YAML_BYTES))
     except (OSError, OutsideError):
         return []
-    return [*_flat(content, key)] if isinstance(content, dict) else []
-
-
-def _flat(content: object, key: str) -> Iterator[tuple[str, object]]:
-    if not isinstance(content, dict):
-        yield key, content
-        return
-    for name, inner in content.items():
-        yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    return [pair for pair in flat(content, key) if pair[1] != {}] if isinstance(content, dict) else []
 
 
 def _trainer_hints() -> dict[str, object]:
-    return {f"trainer.{name}": hint for name, hint in get_type_hints(L.Trainer.__init__).items()}
-
-
-def _parameters(of: type) -> list[str]:
-    return [name for name in inspect.signature(of.__init__).parameters if name != "self"]  # type: ignore[misc]
+    """The type of each of the Trainer's arguments."""
+    hints = get_type_hints(L.Trainer.__init__)
+    del hints["return"]
+    return hints

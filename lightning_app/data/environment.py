@@ -2,13 +2,14 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from lightning_app import __version__
+from lightning_app.files import flat
 
 Content = dict[str, Any]
 """A JSON object."""
@@ -68,19 +69,11 @@ def _short(value: object) -> str:
 
 def differences(old: object, new: object) -> list[Difference]:
     """Every key of two JSON objects whose value differs; a key inside a key is joined to it by a dot."""
-    mine, theirs = (dict(_flat(json.loads(json.dumps(value, default=str)), "")) for value in (old, new))
+    mine, theirs = (dict(flat(json.loads(json.dumps(value, default=str)))) for value in (old, new))
     absent = "(absent)"
     keys = dict.fromkeys((*mine, *theirs))
     pairs = [(key, mine.get(key, absent), theirs.get(key, absent)) for key in keys]
     return [pair for pair in pairs if json.dumps(pair[1]) != json.dumps(pair[2])]  # as text: NaN equals itself
-
-
-def _flat(value: object, key: str) -> Iterator[tuple[str, object]]:
-    if not (isinstance(value, dict) and (value or not key)):
-        yield key, value
-        return
-    for name, inner in value.items():
-        yield from _flat(inner, f"{key}.{name}" if key else name)
 
 
 def _cpu_model() -> str:
